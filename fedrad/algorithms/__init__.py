@@ -1,0 +1,19 @@
+"""The table of algorithms and of the wrappers that go around them."""
+
+from collections.abc import Callable, Mapping
+
+from fedrad.algorithms.base import Algorithm
+from fedrad.algorithms.centralized import centralized
+from fedrad.algorithms.fedavg import fedavg
+from fedrad.algorithms.fedprox import fedprox
+from fedrad.algorithms.finetune import finetune
+from fedrad.algorithms.local import local
+
+ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
+    "centralized": centralized,
+    "fedavg": fedavg,
+    "fedprox": fedprox,
+    "local": local,
+}
+
+WRAPPERS: Mapping[str, Callable[..., Algorithm]] = {"finetune": finetune}

@@ -1,0 +1,174 @@
+"""The command line. It imports nothing heavy until a command needs it."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fedrad.assemble import Federation
+    from fedrad.config import Experiment
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Federated and split learning for radiology: one YAML, three runtimes, honest comparisons.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the file, such as rounds=5 or local.batch=16.",
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        envvar="FEDRAD_DATA",
+        help="Folder that the data's relative paths are under. Default: the current folder.",
+    ),
+]
+Arms = Annotated[
+    list[str] | None, typer.Option("--arm", help="Play only this arm; may be given more than once.")
+]
+Seeds = Annotated[
+    list[int] | None,
+    typer.Option("--seed", help="Play only this seed; may be given more than once."),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of the results. Default: runs/<experiment>.")
+]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
+]
+
+
+@app.command(
+    epilog="Example: [bold]fedrad run experiments/quickstart.yaml --arm fedavg --set rounds=5 "
+    "--out runs/try[/bold]"
+)
+def run(
+    file: File,
+    set_: Sets = None,
+    arm: Arms = None,
+    seed: Seeds = None,
+    out: Out = None,
+    data_root: Root = None,
+    device: Device = "cpu",
+) -> None:
+    """Play an experiment: every arm and seed, then the table and the report page.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from rich.console import Console
+
+    console = Console()
+    experiment, federation, root = _assembled(file, set_ or [], data_root)
+
+    from fedrad.assemble import device_of
+    from fedrad.federation.launch import run_local
+    from fedrad.federation.server import Play
+    from fedrad.report.progress import make_progress
+    from fedrad.report.results import write_results
+    from fedrad.report.tables import results_tables
+    from fedrad.runs import RunFolder
+
+    arms, seeds = _selected(experiment, arm, seed)
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    with make_progress(console) as progress:
+        play = Play(experiment, arms, seeds, federation.held_out, folder, progress)
+        run_local(play, federation, device_of(device))
+    command = f"fedrad run {file}"
+    results = write_results(folder, experiment, federation, command=command, device=device)
+    for renderable in results_tables(results):
+        console.print(renderable)
+    console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
+    _ = root
+    if any(one["status"] != "finished" for one in results["arms"] if one["name"] in arms):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example: [bold]fedrad check experiments/chest_xray.yaml --data-root ~/data[/bold]"
+)
+def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
+    """Assemble an experiment without running it, and print what would run."""
+    from rich.console import Console
+
+    console = Console()
+    experiment, federation, _ = _assembled(file, set_ or [], data_root)
+
+    from fedrad.report.check import plan_tables
+    from fedrad.report.plan import plan_of
+
+    for renderable in plan_tables(experiment, plan_of(experiment, federation)):
+        console.print(renderable)
+
+
+@app.command(name="list", epilog="Example: [bold]fedrad list models[/bold]")
+def list_(
+    kind: Annotated[
+        str, typer.Argument(help="algorithms, adapters, models, ...; default: all")
+    ] = "",
+) -> None:
+    """Print the names that an experiment can use, and their options."""
+    from rich.console import Console
+
+    from fedrad.report.check import table_of_names
+
+    Console().print(table_of_names(kind))
+
+
+def _assembled(
+    file: Path, sets: list[str], data_root: Path | None
+) -> "tuple[Experiment, Federation, Path]":
+    from fedrad.config import load_experiment
+
+    # The text is checked before torch is imported: a typing error is told at once.
+    experiment = load_experiment(file, sets)
+    from fedrad.assemble import federation_of
+
+    root = data_root or Path()
+    return experiment, federation_of(experiment, root), root
+
+
+def _selected(
+    experiment: "Experiment", arms: list[str] | None, seeds: list[int] | None
+) -> tuple[list[str], list[int]]:
+    from fedrad.errors import ConfigError
+
+    for arm in arms or []:
+        experiment.arm(arm)
+    for seed in seeds or []:
+        if seed not in experiment.seeds:
+            known = ", ".join(map(str, experiment.seeds))
+            raise ConfigError(f"--seed {seed} is not one of the experiment's seeds {known}")
+    return (
+        [name for name in experiment.arm_names if not arms or name in arms],
+        [number for number in experiment.seeds if not seeds or number in seeds],
+    )
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one sentence, not a traceback."""
+    from fedrad.errors import FedradError
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except FedradError as error:
+        typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("\nStopped. The same command goes on from the last finished round.", err=True)
+        sys.exit(130)

@@ -1,0 +1,384 @@
+"""YAML in, frozen and checked values out; the only module that reads YAML.
+
+An `Experiment` is what a researcher writes and what travels, as its canonical text, to every site;
+a `Site` is what one hospital writes about itself and never sends. Names in them point into tables
+(`registry.py`), never to import paths.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fedrad.errors import ConfigError
+from fedrad.registry import nearest
+
+__all__ = [
+    "POOLED",
+    "Experiment",
+    "Local",
+    "Primary",
+    "Site",
+    "Split",
+    "Task",
+    "from_text",
+    "load_experiment",
+    "load_site",
+]
+
+M = TypeVar("M", bound=BaseModel)
+Spec = str | dict[str, Any]
+SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+POOLED = "pooled"
+"""The name under which all training sites together appear; no site may bear it."""
+
+
+class Frozen(BaseModel):
+    """Base of what YAML is read into: no unknown keys, no change afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(Frozen):
+    """What a model is to learn, and the shape of what it sees.
+
+    Args:
+        name: binary (one finding), multiclass (one of several), multilabel (each finding by itself).
+        labels: names of the findings, or of the classes in order.
+        input: (c, h, w) of an image, or (f,) of a table's row.
+
+    >>> Task(name="binary", labels=("pneumonia",), input=(1, 64, 64)).outputs
+    1
+    """
+
+    name: Literal["binary", "multiclass", "multilabel"]
+    labels: tuple[str, ...] = Field(min_length=1)
+    input: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of logits: one a finding, or one a class."""
+        return len(self.labels)
+
+    @property
+    def columns(self) -> int:
+        """Return the columns of y: one a finding; the index of the class is one column."""
+        return 1 if self.name == "multiclass" else len(self.labels)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: one name stands twice")
+        if self.name == "binary" and len(self.labels) != 1:
+            raise ValueError(f"labels: a binary task has one finding, found {len(self.labels)}")
+        if self.name == "multiclass" and len(self.labels) < 2:
+            raise ValueError("labels: a multiclass task has two classes or more")
+        if len(self.input) == 2:
+            raise ValueError("input: needs [channels, height, width] or [features]")
+        return self
+
+
+class Local(Frozen):
+    """What a site does in one round.
+
+    Exactly one of `epochs` and `steps` is set. Class weights balance the loss: `site` from the
+    site's own counts, `global` from counts added over all training sites.
+    """
+
+    epochs: Annotated[int, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(gt=0)] | None = None
+    batch: int = Field(default=32, gt=0)
+    optimizer: Spec = Field(default_factory=lambda: {"name": "sgd", "lr": 0.05})
+    clip: Annotated[float, Field(gt=0)] | None = None
+    augment: tuple[Spec, ...] = ()
+    class_weights: Literal["none", "site", "global"] = "none"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set one of epochs and steps")
+        return self
+
+
+class Split(Frozen):
+    """How to split data that come without a split: shares of the patients of each site."""
+
+    val: float = Field(default=0.15, gt=0, lt=1)
+    test: float = Field(default=0.25, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val + test is {self.val + self.test:g}; nothing is left to train on")
+        return self
+
+
+class Primary(Frozen):
+    """The one comparison that was declared before the results were seen."""
+
+    arm: str
+    against: str = "local"
+    metric: str = "auroc"
+
+
+ARM_KEYS = ("algorithm", "local", "model", "wrap")
+"""What an arm may say differently. Rounds, seeds and data are common to all arms."""
+
+
+class Experiment(Frozen):
+    """One question: data, model, budget, and the arms that are compared under it.
+
+    >>> experiment = from_text('''
+    ... name: tiny
+    ... task: {name: binary, labels: [lesion], input: [1, 32, 32]}
+    ... data: {name: phantom}
+    ... model: cnn
+    ... local: {steps: 4}
+    ... rounds: 2
+    ... arms: {fedavg: {algorithm: fedavg}, fedprox: {algorithm: {name: fedprox, mu: 0.1}}}
+    ... ''')
+    >>> experiment.arm("fedprox").algorithm
+    {'name': 'fedprox', 'mu': 0.1}
+    """
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+    task: Task
+    data: Spec | None = None
+    sites: tuple[str, ...] = ()
+    partition: Spec | None = None
+    split: Split | None = None
+    held_out_sites: tuple[SiteName, ...] = ()
+    shared_patients: bool = False
+    model: Spec
+    local: Local
+    algorithm: Spec | None = None
+    wrap: tuple[Spec, ...] = ()
+    arms: dict[SiteName, dict[str, Any]] = Field(default_factory=dict)
+    rounds: int = Field(gt=0)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    sites_per_round: Annotated[int, Field(gt=0)] | None = None
+    validate_every: int = Field(default=1, ge=0)
+    metrics: tuple[Spec, ...] = ("auroc", "balanced_accuracy", "brier", "loss")
+    primary: Primary | None = None
+    replicates: int = Field(default=1000, ge=0, le=10_000)
+    quorum: Annotated[int, Field(gt=0)] | None = None
+    deadline: float = Field(default=3600.0, gt=0, description="seconds for one round")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds:
+            raise ValueError("needs one seed or more")
+        twice = sorted({s for s in seeds if seeds.count(s) > 1})
+        if twice:
+            raise ValueError(f"seed {twice[0]} stands twice; a repeat would count as new evidence")
+        return seeds
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if bool(self.data) == bool(self.sites):
+            raise ValueError("set one of data (an adapter) and sites (a list of site files)")
+        if not self.arms and self.algorithm is None:
+            raise ValueError("needs arms, or an algorithm")
+        for name, arm in self.arms.items():
+            for key in arm:
+                if key not in ARM_KEYS:
+                    hint = nearest(key, ARM_KEYS)
+                    raise ValueError(
+                        f"arms.{name}.{key}: an arm may change {', '.join(ARM_KEYS)}{hint}"
+                    )
+            if self.algorithm is None and "algorithm" not in arm:
+                raise ValueError(f"arms.{name}: names no algorithm, and the base has none")
+        return self._primary_fits()
+
+    def _primary_fits(self) -> Self:
+        if self.primary is None:
+            return self
+        for role, arm in (("arm", self.primary.arm), ("against", self.primary.against)):
+            if arm not in self.arm_names:
+                known = ", ".join(self.arm_names)
+                raise ValueError(f"primary.{role}: '{arm}' is not one of the arms {known}")
+        if self.primary.metric not in self.metric_names:
+            known = ", ".join(self.metric_names)
+            raise ValueError(f"primary.metric: '{self.primary.metric}' is not one of {known}")
+        return self
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Return the arms' names in the order of the file."""
+        return tuple(self.arms) or (_name(self.algorithm or ""),)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the metrics' names in the order of the file."""
+        return tuple(_name(metric) for metric in self.metrics)
+
+    def arm(self, name: str) -> "Experiment":
+        """Return the experiment as one arm sees it: the base with what the arm changes.
+
+        Raises:
+            ConfigError: there is no such arm, or what it changes does not fit.
+        """
+        if name not in self.arm_names:
+            known = ", ".join(self.arm_names)
+            raise ConfigError(f"arm '{name}' is not one of {known}{nearest(name, self.arm_names)}")
+        base = self.model_dump(exclude={"arms", "seeds", "primary"})
+        # An arm's own budget replaces the base's: `steps` and `epochs` exclude each other.
+        change = self.arms.get(name, {})
+        if {"steps", "epochs"} & (change.get("local") or {}).keys():
+            base["local"] |= {"steps": None, "epochs": None}
+        return _checked(Experiment, _merge(base, change), where=f"arms.{name}")
+
+    def text(self) -> str:
+        """Return the canonical text: equal experiments have equal texts, and `from_text` reads it."""
+        return yaml.safe_dump(
+            self.model_dump(mode="json", exclude_none=True), sort_keys=True, width=100
+        )
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical text."""
+        return sha256(self.text().encode()).hexdigest()
+
+
+class Site(Frozen):
+    """One hospital's own file: its name and where its data lie. It never leaves the hospital."""
+
+    name: SiteName
+    data: Spec
+    data_root: str | None = None
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment's YAML.
+
+    Args:
+        path: the file; `name` defaults to its stem, and `sites` are relative to its folder.
+        overrides: `key.path=value` texts, the value in YAML, that replace what the file says.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or does not fit the schema.
+    """
+    raw = {"name": path.stem} | _read(path)
+    for override in overrides:
+        raw = _set(raw, override)
+    if isinstance(raw.get("sites"), list):
+        raw["sites"] = [str(path.parent / str(site)) for site in raw["sites"]]
+    return _checked(Experiment, raw, where=path.name)
+
+
+def load_site(path: Path) -> Site:
+    """Read a hospital's own YAML.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or does not fit the schema.
+    """
+    site = _checked(Site, _read(path), where=path.name)
+    if site.name == POOLED:
+        raise ConfigError(
+            f"{path.name}: no site may be named '{POOLED}'; it means all sites together"
+        )
+    return site
+
+
+def from_text(text: str) -> Experiment:
+    """Read an experiment from its text, as a site does."""
+    return _checked(Experiment, _parse(text, "experiment"), where="experiment")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key may not stand twice in one mapping (PyYAML keeps the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"'{twice}' stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read ({reason})") from None
+    return _parse(text, str(path))
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        # A SafeLoader: only plain values come out.
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}:{mark.line + 1}" if mark else where
+        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or 'no YAML'}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: needs a mapping of keys to values, found {type(raw).__name__}")
+    return raw
+
+
+def _set(raw: dict[str, Any], override: str) -> dict[str, Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: needs key=value, such as rounds=5 or local.batch=16")
+    change: Any = yaml.safe_load(value)
+    for part in reversed(key.split(".")):
+        change = {part: change}
+    return _merge(raw, change)
+
+
+def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        # A mapping with a name is a whole thing: its options do not mix with another's.
+        inside = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
+        merged[key] = _merge(old, value) if inside else value  # type: ignore[arg-type]
+    return merged
+
+
+def _name(spec: Spec) -> str:
+    return spec if isinstance(spec, str) else str(spec.get("name", ""))
+
+
+def _checked(kind: type[M], raw: Mapping[str, Any], *, where: str) -> M:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_first(error, kind, where)) from None
+
+
+def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+    # A key that is unknown says more than the key that is missing in its place.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    place = ".".join(str(part) for part in problem["loc"])
+    prefix = f"{where}: {place}: " if place else f"{where}: "
+    if problem["type"] == "extra_forbidden":
+        fields = _fields(kind, problem["loc"][:-1])
+        key = str(problem["loc"][-1])
+        return f"{prefix}unknown key; known are {', '.join(fields)}{nearest(key, fields)}"
+    if problem["type"] == "missing":
+        return f"{prefix}is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if problem["type"] == "value_error" else f", found {problem['input']!r}"
+    return f"{prefix}{message[0].lower()}{message[1:]}{found}"
+
+
+def _fields(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    for part in loc:
+        field = kind.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            inner = next((m for m in (Split, Primary) if m.__name__.lower() == str(part)), None)
+        if inner is None:
+            break
+        kind = inner
+    return list(kind.model_fields)

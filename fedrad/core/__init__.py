@@ -1,0 +1,1 @@
+"""Values without which nothing else speaks: states, seeds, and their safe keeping."""

@@ -1,0 +1,105 @@
+"""Arithmetic of model states: the vector space that federated learning lives in.
+
+A `State` is what torch calls a state_dict; a `Bundle` is several of them by name, which is what a
+message carries and what a round keeps.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["Bundle", "Mean", "State", "all_finite", "clone", "num_bytes", "same"]
+
+State = dict[str, Tensor]
+Bundle = dict[str, State]
+
+
+def clone(state: State) -> State:
+    """Return a copy that shares no memory with the state.
+
+    >>> a = {"w": torch.zeros(2)}
+    >>> b = clone(a); _ = b["w"].add_(1)
+    >>> a["w"].tolist()
+    [0.0, 0.0]
+    """
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def num_bytes(bundle: Bundle) -> int:
+    """Return the bytes of all arrays in a bundle, without framing.
+
+    >>> num_bytes({"model": {"w": torch.zeros(2, 3)}})
+    24
+    """
+    return sum(t.numel() * t.element_size() for state in bundle.values() for t in state.values())
+
+
+def all_finite(bundle: Bundle) -> bool:
+    """Return whether every number in a bundle is finite.
+
+    >>> all_finite({"model": {"w": torch.tensor([1.0, float("nan")])}})
+    False
+    """
+    # One sum a tensor: it is finite unless an element is not (or the sum overflows: look closer).
+    tensors = [t for state in bundle.values() for t in state.values() if t.is_floating_point()]
+    return all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in tensors)
+
+
+def same(one: Bundle, other: Bundle) -> bool:
+    """Return whether two bundles hold the same names and the same bits.
+
+    >>> same({"model": {"w": torch.ones(2)}}, {"model": {"w": torch.ones(2)}})
+    True
+    """
+    return one.keys() == other.keys() and all(
+        one[name].keys() == other[name].keys()
+        and all(torch.equal(one[name][key], other[name][key]) for key in one[name])
+        for name in one
+    )
+
+
+class Mean:
+    """A running weighted mean of bundles that holds one bundle, however many are added.
+
+    Law: floats are added in the order of `add`, so callers add in sorted order of sites. Integer
+    arrays (counters such as `num_batches_tracked`) are averaged in double and rounded.
+
+    >>> mean = Mean()
+    >>> mean.add({"model": {"w": torch.tensor([0.0])}}, weight=1)
+    >>> mean.add({"model": {"w": torch.tensor([4.0])}}, weight=3)
+    >>> mean.value()["model"]["w"].item()
+    3.0
+    """
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._sums: Bundle = {}
+        self._kinds: dict[tuple[str, str], torch.dtype] = {}
+
+    def add(self, bundle: Bundle, weight: float) -> None:
+        """Add one bundle; the weight is not negative, and the bundle is not changed."""
+        if weight < 0:
+            raise ValueError(f"a weight is {weight:g}; it must not be negative")
+        self.total += weight
+        for name, state in bundle.items():
+            sums = self._sums.setdefault(name, {})
+            for key, value in state.items():
+                if key in sums:
+                    sums[key].add_(value, alpha=weight)
+                else:
+                    self._kinds[name, key] = value.dtype
+                    wide = value if value.is_floating_point() else value.double()
+                    sums[key] = wide * weight
+
+    def value(self) -> Bundle:
+        """Return the mean of what was added; the weights must not sum to zero."""
+        if not self.total > 0:
+            raise ValueError("the weights of a mean sum to zero")
+        return {
+            name: {key: self._back(name, key, value) for key, value in sums.items()}
+            for name, sums in self._sums.items()
+        }
+
+    def _back(self, name: str, key: str, value: Tensor) -> Tensor:
+        kind = self._kinds[name, key]
+        mean = value / self.total
+        return mean if kind.is_floating_point else mean.round().to(kind)

@@ -1,0 +1,58 @@
+"""Every error that fedrad raises on purpose, sorted by who can mend it.
+
+```
+FedradError
+├── ConfigError        the researcher: something in the YAML or on the command line
+├── DataError          the data's owner: something in a table, an image, a split
+│   └── LeakError      one patient or one image where it must not be
+├── RunError           the researcher: the run's folder (another experiment's, a full disk)
+├── MissingError       the machine's owner: a device or package that was asked for is not here
+├── TrainingDiverged   the researcher: a loss or weight stopped being a number
+└── SiteFailed         the coordinator: sites did not answer, or answered with an error
+```
+A message says where, what was found and what would fit. It never carries a patient's name, id or
+path, because it may travel from a hospital to the coordinator.
+"""
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "FedradError",
+    "LeakError",
+    "MissingError",
+    "RunError",
+    "SiteFailed",
+    "TrainingDiverged",
+]
+
+
+class FedradError(Exception):
+    """Base of all errors that fedrad raises on purpose; its message is safe to send."""
+
+
+class ConfigError(FedradError):
+    """The experiment, a site file or a command-line option does not fit its schema."""
+
+
+class DataError(FedradError):
+    """A table, an image or a split does not hold what the configuration says."""
+
+
+class LeakError(DataError):
+    """One patient or one image stands where it would make a comparison untrue."""
+
+
+class RunError(FedradError):
+    """The run's folder cannot be used or written."""
+
+
+class MissingError(FedradError):
+    """A device, package or file that was asked for is not on this machine."""
+
+
+class TrainingDiverged(FedradError):
+    """A loss or a weight is no finite number any more; this arm cannot go on."""
+
+
+class SiteFailed(FedradError):
+    """Too few sites answered a round, or one of them refused it."""

@@ -1,0 +1,184 @@
+"""The two verbs of an algorithm, over any of Flower's Grids.
+
+A message goes to every site of the round, replies are taken as they come and handed on in sorted
+order of sites, so that sums are the same bits whatever the order of arrival. Silent, failed and
+late sites are named; with the quorum met the round goes on without them.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedrad.algorithms.base import Reply
+from fedrad.core.state import Bundle, Mean, num_bytes
+from fedrad.errors import SiteFailed, TrainingDiverged
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+
+__all__ = ["FlowerSites", "Traffic", "nodes_of"]
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+_QUERIES = frozenset({"count", "describe", "share"})
+_EVALUATIONS = frozenset({"test", "tune", "validate"})
+
+
+@dataclass
+class Traffic:
+    """Bytes of arrays that crossed between server and sites, without framing."""
+
+    down: int = 0
+    up: int = 0
+
+
+@dataclass(frozen=True)
+class FlowerSites:
+    """The federation of one round, as an algorithm sees it (`algorithms.base.Sites`).
+
+    Args:
+        grid: Flower's.
+        nodes: site -> node id, for the sites of this round.
+        config: goes with every message: experiment, arm, seed.
+        number: the round.
+        rounds: of the whole run.
+        common: arrays that go with every message (the label counts of all sites).
+        quorum: least number of sites that must answer; None is all of them.
+        deadline: seconds that a round may wait.
+        traffic: is added to.
+        missing: site -> reason, is added to.
+    """
+
+    grid: Grid
+    nodes: Mapping[str, int]
+    config: Mapping[str, str | int]
+    number: int
+    rounds: int
+    quorum: int | None = None
+    deadline: float = 3600.0
+    common: Bundle = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the sites of this round, sorted."""
+        return tuple(sorted(self.nodes))
+
+    def only(self, *names: str) -> "FlowerSites":
+        """Return the same round with some of its sites."""
+        return replace(self, nodes={name: self.nodes[name] for name in names})
+
+    def mean(self, action: str, send: Bundle, *, weight: str = "num-examples") -> Reply:
+        """Return the weighted mean of the replies' arrays and the sums of their numbers.
+
+        Raises:
+            SiteFailed: fewer sites than the quorum answered, or none of them has any weight.
+            TrainingDiverged: a site's loss or weights are no numbers any more.
+        """
+        mean, numbers = Mean(), dict[str, float]()
+        for _, reply in self.gather(action, send):
+            if reply.numbers.get(weight, 0.0) > 0:
+                mean.add(reply.arrays, reply.numbers[weight])
+            for key, value in reply.numbers.items():
+                numbers[key] = numbers.get(key, 0.0) + value
+        if not mean.total > 0:
+            raise SiteFailed(f"round {self.number}, {action}: no site has any {weight}")
+        return Reply(mean.value(), numbers)
+
+    def gather(self, action: str, send: Bundle) -> Iterator[tuple[str, Reply]]:
+        """Yield each site's reply, sorted by site, and let go of it.
+
+        Raises:
+            SiteFailed: fewer sites than the quorum answered.
+            TrainingDiverged: a site's loss or weights are no numbers any more.
+        """
+        failed: dict[str, str] = {}
+        early: dict[str, Reply] = {}
+        order = iter(self.names)
+        turn = next(order, None)
+        for site, reply in self._replies(action, send, failed):
+            if reply is not None:
+                early[site] = reply
+            while turn is not None and (turn in early or turn in failed):
+                if turn in early:
+                    yield turn, early.pop(turn)
+                turn = next(order, None)
+        self._settle(action, failed)
+
+    def _settle(self, action: str, failed: Mapping[str, str]) -> None:
+        self.missing.update(failed)
+        answered = len(self.nodes) - len(failed)
+        if failed and answered < (self.quorum or len(self.nodes)):
+            told = "; ".join(f"{site}: {reason}" for site, reason in sorted(failed.items()))
+            raise SiteFailed(
+                f"round {self.number}, {action}: {answered} of {len(self.nodes)} sites answered, "
+                f"the quorum is {self.quorum or len(self.nodes)} ({told})"
+            )
+
+    def _replies(
+        self, action: str, send: Bundle, failed: dict[str, str]
+    ) -> Iterator[tuple[str, Reply | None]]:
+        content = pack({**send, **self.common}, config=self._settings(action))
+        kind = _kind(action)
+        self.traffic.down += num_bytes(send) * len(self.nodes)
+        messages = [
+            self.grid.create_message(content, kind, self.nodes[site], str(self.number))
+            for site in self.names
+        ]
+        waiting = dict(zip(self.grid.push_messages(messages), self.names, strict=True))
+        ends = time.monotonic() + self.deadline
+        while waiting:
+            pulled = list(self.grid.pull_messages(list(waiting)))
+            for message in pulled:
+                site = waiting.pop(message.metadata.reply_to_message_id)
+                yield site, self._reply(site, message, failed)
+            if waiting and time.monotonic() > ends:
+                late = {site: f"no answer within {self.deadline:g} s" for site in waiting.values()}
+                failed.update(late)
+                yield from ((site, None) for site in sorted(late))
+                return
+            if not pulled:
+                time.sleep(_POLL_S)
+
+    def _reply(self, site: str, message: Message, failed: dict[str, str]) -> Reply | None:
+        if message.has_error():
+            reason = message.error.reason or "unknown error"
+            if reason.startswith(TrainingDiverged.__name__):
+                raise TrainingDiverged(reason.partition(": ")[2])
+            failed[site] = reason
+            return None
+        reply = Reply(bundle_of(message.content), numbers_of(message.content))
+        self.traffic.up += num_bytes(reply.arrays)
+        return reply
+
+    def _settings(self, action: str) -> dict[str, str | int]:
+        return {**self.config, "action": action, "server-round": self.number}
+
+
+def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, int]:
+    """Return site -> node id, by asking every node for its name.
+
+    Raises:
+        SiteFailed: a node does not say its name, or two nodes say the same one.
+    """
+    content = pack({}, config={**config, "action": "describe"})
+    asked = [grid.create_message(content, "query", node, "0") for node in grid.get_node_ids()]
+    nodes: dict[str, int] = {}
+    for reply in grid.send_and_receive(asked):
+        if reply.has_error():
+            raise SiteFailed(f"a site did not say its name: {reply.error.reason}")
+        site = str(config_of(reply.content)["site"])
+        if site in nodes:
+            raise SiteFailed(f"two nodes say that they are {site}")
+        nodes[site] = reply.metadata.src_node_id
+    return nodes
+
+
+def _kind(action: str) -> str:
+    if action in _QUERIES:
+        return "query"
+    return "evaluate" if action in _EVALUATIONS else "train"

@@ -1,0 +1,105 @@
+"""Flower's Grid in one process: messages by reference, no serialising, no server.
+
+A message is worked off when its reply is pulled, one reply a pull, so that the memory in use does
+not grow with the number of sites.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+# Flower makes messages only inside a task of its own runtimes; this is its one internal name here.
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = ["InProcessGrid"]
+
+log = logging.getLogger(__name__)
+_RUN = _SERVER = 1
+_CLIENT_APP_FAILED = 2
+
+
+class InProcessGrid(Grid):
+    """A Grid whose nodes are called as functions.
+
+    Args:
+        app: what every node runs.
+        sites: a site's name -> the folder where it keeps its memory.
+    """
+
+    def __init__(self, app: ClientApp, sites: Mapping[str, Path]) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN, _SERVER, _RUN
+        self._app = app
+        self._contexts = {
+            node: Context(
+                run_id=_RUN,
+                node_id=node,
+                node_config={"site": site, "state-dir": str(folder)},
+                state=RecordDict(),
+                run_config={},
+            )
+            for node, (site, folder) in enumerate(sorted(sites.items()), start=_SERVER + 1)
+        }
+        self._waiting: dict[str, Message] = {}
+        self._ids = itertools.count(1)
+
+    def set_run(self, run: Run) -> None:
+        """Do nothing: this grid has one run."""
+
+    @property
+    def run(self) -> Run:
+        """Return the only run."""
+        return Run.create_empty(_RUN)
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message to a node."""
+        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes, in sorted order of their sites' names."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Take messages in; they are worked off as their replies are pulled."""
+        ids = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = number = f"{next(self._ids)}"
+            self._waiting[number] = message
+            ids.append(number)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Work off the first waiting message of those asked for, and return its reply."""
+        number = next((n for n in message_ids if n in self._waiting), None)
+        return [] if number is None else [self._answer(self._waiting.pop(number))]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push messages and return all replies, in the order of the messages."""
+        return list(self._all(list(self.push_messages(messages))))
+
+    def _all(self, ids: list[str]) -> Iterator[Message]:
+        for number in ids:
+            yield from self.pull_messages([number])
+
+    def _answer(self, message: Message) -> Message:
+        context = self._contexts[message.metadata.dst_node_id]
+        try:
+            return self._app(message, context)
+        except Exception as error:
+            # What Flower's own runtimes do, but for the text, which could hold a path or a name.
+            log.exception("the client app failed at %s", context.node_config["site"])
+            return Message(Error(_CLIENT_APP_FAILED, type(error).__name__), reply_to=message)

@@ -1,0 +1,102 @@
+"""Bundles and numbers <-> Flower's records, under the keys that stock strategies know.
+
+A bundle's "model" is the record `arrays`; other states are `arrays.<name>`; numbers are `metrics`,
+with `num-examples` as the weight; all else is `config`. In process nothing is copied: an array
+holds its tensor and makes bytes only when a wire asks for them.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedrad.core.state import Bundle, State
+
+__all__ = ["TensorArray", "bundle_of", "config_of", "numbers_of", "pack"]
+
+_ARRAYS = "arrays"
+
+
+class TensorArray(Array):
+    """A Flower array that holds a tensor by reference and becomes bytes when asked.
+
+    >>> array = TensorArray(torch.ones(2))
+    >>> array.tensor.tolist(), Array(array.dtype, array.shape, array.stype, array.data).numpy().sum()
+    ([1.0, 1.0], np.float32(2.0))
+    """
+
+    # The class's name is written into the header of every array on the wire.
+    __qualname__ = "Array"
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.__dict__.update(
+            tensor=tensor,
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=tuple(tensor.shape),
+            stype="numpy.ndarray",
+        )
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """Return the bytes that Flower expects: a .npy file's."""
+        if "bytes" not in self.__dict__:
+            buffer = io.BytesIO()
+            np.save(buffer, self.__dict__["tensor"].detach().cpu().numpy(), allow_pickle=False)
+            self.__dict__["bytes"] = buffer.getvalue()
+        return bytes(self.__dict__["bytes"])
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """Return the very tensor that was given."""
+        tensor: torch.Tensor = self.__dict__["tensor"]
+        return tensor
+
+
+def pack(
+    bundle: Bundle,
+    numbers: Mapping[str, float] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> RecordDict:
+    """Return Flower's records for a message's content."""
+    content = RecordDict()
+    for name, state in bundle.items():
+        # Filled one by one: ArrayRecord(dict) would copy every array's bytes.
+        record = ArrayRecord()
+        for key, tensor in state.items():
+            record[key] = TensorArray(tensor)
+        content[_ARRAYS if name == "model" else f"{_ARRAYS}.{name}"] = record
+    if numbers is not None:
+        content["metrics"] = MetricRecord(dict(numbers))
+    if config is not None:
+        content["config"] = ConfigRecord(dict(config))
+    return content
+
+
+def bundle_of(content: RecordDict) -> Bundle:
+    """Return the arrays of a message; tensors by reference where no wire lies between."""
+    bundle: Bundle = {}
+    for key, record in content.array_records.items():
+        name = "model" if key == _ARRAYS else key.removeprefix(f"{_ARRAYS}.")
+        bundle[name] = _state(record)
+    return bundle
+
+
+def numbers_of(content: RecordDict) -> dict[str, float]:
+    """Return the numbers of a message."""
+    record = content.metric_records.get("metrics", MetricRecord())
+    return {key: float(value) for key, value in record.items() if not isinstance(value, list)}
+
+
+def config_of(content: RecordDict) -> dict[str, Any]:
+    """Return the settings of a message."""
+    return dict(content.config_records.get("config", ConfigRecord()))
+
+
+def _state(record: ArrayRecord) -> State:
+    return {
+        key: array.tensor if isinstance(array, TensorArray) else torch.from_numpy(array.numpy())
+        for key, array in record.items()
+    }

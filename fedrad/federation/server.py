@@ -1,0 +1,213 @@
+"""The server's half: a ServerApp that plays every arm and seed, round by round, and can resume.
+
+The round loop is ours because a crash may cost at most a round: after each one the server's state
+is on the disk, and a repeated round starts every site from what it knew before.
+"""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedrad.algorithms.base import Algorithm
+from fedrad.assemble import algorithm_of, initial_state, metrics_of
+from fedrad.config import POOLED, Experiment
+from fedrad.core import seeds
+from fedrad.core.state import Bundle, all_finite
+from fedrad.errors import SiteFailed, TrainingDiverged
+from fedrad.federation.client import COUNTS
+from fedrad.federation.exchange import FlowerSites, Traffic, nodes_of
+from fedrad.federation.evaluate import evaluate_arm, validate
+from fedrad.federation.watch import Progress
+from fedrad.runs import ArmFolder, RunFolder
+
+__all__ = ["Play", "server_app"]
+
+
+@dataclass(frozen=True)
+class Play:
+    """What one command plays.
+
+    Args:
+        experiment: the whole of it.
+        arms, seeds: those of it that this command plays.
+        held_out: sites that only test.
+        folder: where it is recorded.
+        progress: is told.
+    """
+
+    experiment: Experiment
+    arms: Sequence[str]
+    seeds: Sequence[int]
+    held_out: Sequence[str]
+    folder: RunFolder
+    progress: Progress
+
+
+def server_app(play: Play) -> ServerApp:
+    """Return the ServerApp that plays the arms and seeds one after the other.
+
+    An arm that diverges or loses too many sites stops and says why; the others go on.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        text = play.experiment.text()
+        nodes = nodes_of(grid, {"experiment": text})
+        play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
+        for arm in play.arms:
+            for seed in play.seeds:
+                _Arm(play, arm, seed, grid, nodes, text).play()
+
+    return app
+
+
+class _Arm:
+    """One arm and seed on its way through the rounds."""
+
+    def __init__(
+        self,
+        play: Play,
+        name: str,
+        seed: int,
+        grid: Grid,
+        nodes: Mapping[str, int],
+        text: str,
+    ) -> None:
+        self.name, self.seed, self.run = name, seed, play
+        self.arm = play.experiment.arm(name)
+        self.algorithm: Algorithm = algorithm_of(self.arm)
+        self.folder: ArmFolder = play.folder.arm(name, seed)
+        self.metrics = metrics_of(self.arm)
+        self._nodes = nodes
+        self._grid = grid
+        self._config: dict[str, str | int] = {"experiment": text, "arm": name, "seed": seed}
+        self._common: Bundle = {}
+
+    def play(self) -> None:
+        """Play what is left of the arm, and record it; an arm that cannot go on says why."""
+        progress = self.run.progress
+        # A folder of another experiment stops the whole run: its results must not be mixed in.
+        self.folder.claim(self.arm.text())
+        if self.folder.finished:
+            progress.skipped(self.name, self.seed)
+            return
+        start = time.monotonic()
+        try:
+            self._play()
+        except (TrainingDiverged, SiteFailed) as error:
+            progress.arm_stopped(self.name, self.seed, str(error))
+            self.folder.stop(f"{error}")
+            return
+        progress.arm_done(self.name, self.seed, time.monotonic() - start)
+
+    def _play(self) -> None:
+        last, state = self.folder.resume()
+        if not last:
+            state = self.algorithm.init(initial_state(self.arm, self.seed))
+        self._common = self._counts()
+        self.run.progress.arm_started(self.name, self.seed, last + 1)
+        for number in range(last + 1, self.arm.rounds + 1):
+            state = self._round(state, number)
+        after = self.arm.rounds + 1
+        evaluation = evaluate_arm(
+            self.algorithm,
+            state,
+            self.metrics,
+            self.arm.task,
+            training=self.sites(after, self.training),
+            testing=self.sites(after, self.testing),
+        )
+        self.folder.finish(state, evaluation)
+
+    def _round(self, state: Bundle, number: int) -> Bundle:
+        start = time.monotonic()
+        sites = self.sites(number, self._participants(number))
+        after = self.algorithm.round(state, number, sites)
+        if not all_finite(after):
+            raise TrainingDiverged(f"round {number}: the mean of the sites' weights is not finite")
+        line = {
+            "seconds": round(time.monotonic() - start, 4),
+            "bytes_down": sites.traffic.down,
+            "bytes_up": sites.traffic.up,
+            "missing": sites.missing,
+            "validation": self._validation(after, number),
+        }
+        self.folder.keep(number, after, line)
+        self._tell(number, line)
+        return after
+
+    def _validation(self, state: Bundle, number: int) -> dict[str, dict[str, float | None]]:
+        every = self.arm.validate_every
+        if not every or (number % every and number != self.arm.rounds):
+            return {}
+        send: Bundle = {"model": state["model"]} if self.algorithm.shared else {}
+        sites = self.sites(number + 1, self.training)
+        return validate(sites, send, self.metrics, self.arm.task)
+
+    def _tell(self, number: int, line: Mapping[str, Any]) -> None:
+        shown = list(line["validation"].values())
+        primary = self.run.experiment.primary
+        metric = primary.metric if primary else self.metrics[0].name
+        loss, value = _mean(shown, "loss"), _mean(shown, metric)
+        self.run.progress.round_done(
+            self.name,
+            self.seed,
+            number,
+            loss=loss,
+            value=value,
+            seconds=line["seconds"],
+            missing=sorted(line["missing"]),
+        )
+
+    def sites(self, number: int, names: Sequence[str]) -> FlowerSites:
+        """Return some sites as the federation of a round."""
+        return FlowerSites(
+            grid=self._grid,
+            nodes={name: self._nodes[name] for name in names},
+            config=self._config,
+            number=number,
+            rounds=self.arm.rounds,
+            quorum=self.arm.quorum if len(names) == len(self.training) else None,
+            deadline=self.arm.deadline,
+            common=self._common,
+            traffic=Traffic(),
+            missing={},
+        )
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """The hospitals that train, sorted."""
+        outside = {POOLED, *self.run.held_out}
+        return tuple(sorted(name for name in self._nodes if name not in outside))
+
+    @property
+    def testing(self) -> tuple[str, ...]:
+        """The hospitals that test: those that train, then those that were held out."""
+        return (*self.training, *sorted(self.run.held_out))
+
+    def _participants(self, number: int) -> tuple[str, ...]:
+        if self.algorithm.pooled:
+            return (POOLED,)
+        some = self.arm.sites_per_round
+        if some is None or some >= len(self.training):
+            return self.training
+        draw = random.Random(seeds.seed(self.seed, "", number, "participants"))
+        return tuple(sorted(draw.sample(self.training, some)))
+
+    def _counts(self) -> Bundle:
+        if self.arm.local.class_weights != "global":
+            return {}
+        sites = self.sites(1, self.training)
+        counts = [reply.arrays["counts"]["train"] for _, reply in sites.gather("count", {})]
+        return {COUNTS: {"train": sum(counts[1:], counts[0])}}
+
+
+def _mean(values: Sequence[Mapping[str, float | None]], key: str) -> float | None:
+    known = [value for value in (one.get(key) for one in values) if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,124 @@
+"""Builds a thing by name from a table; the builder's own signature is its schema.
+
+A table is a plain dict from name to builder. A builder's keyword-only parameters are what the YAML
+may say (`{name: fedprox, mu: 0.01}` calls `fedprox(mu=0.01)`), checked with pydantic against their
+annotations; its positional parameters are what the caller gives.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from fedrad.errors import ConfigError
+
+__all__ = ["build", "check_options", "nearest", "options_of"]
+
+Spec = str | Mapping[str, Any]
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the choice most like the word, or "" when none is.
+
+    >>> nearest("fedporx", ["fedavg", "fedprox"])
+    " (did you mean 'fedprox'?)"
+    """
+    found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def options_of(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the options of a builder: its keyword-only parameters, in order.
+
+    >>> def fedprox(*, mu: float) -> None: ...
+    >>> list(options_of(fedprox))
+    ['mu']
+    """
+    parameters = inspect.signature(builder, eval_str=True).parameters
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def check_options(
+    builder: Callable[..., Any], given: Mapping[str, Any], *, where: str, name: str
+) -> dict[str, Any]:
+    """Return the options as the builder's annotations want them.
+
+    Args:
+        builder: its keyword-only parameters are the schema.
+        given: the options found in the YAML.
+        where: their place, for messages ("arms.fedprox.algorithm").
+        name: the builder's name in its table, for messages.
+
+    Raises:
+        ConfigError: an option is unknown, missing, or not of its type.
+
+    >>> def fedprox(*, mu: float) -> None: ...
+    >>> check_options(fedprox, {"mu": "0.01"}, where="algorithm", name="fedprox")
+    {'mu': 0.01}
+    """
+    options = options_of(builder)
+    takes = ", ".join(f"{key}: {_type_name(p)}" for key, p in options.items()) or "no options"
+    for key in given:
+        if key not in options:
+            hint = nearest(key, options)
+            raise ConfigError(f"{where}.{key}: {name} takes {takes}{hint}")
+    fields: dict[str, Any] = {
+        key: (p.annotation, ... if p.default is p.empty else p.default)
+        for key, p in options.items()
+    }
+    model = create_model(name, __config__=ConfigDict(arbitrary_types_allowed=True), **fields)
+    try:
+        checked = model(**given)
+    except ValidationError as error:
+        raise ConfigError(_first(error, where, f"{name} takes {takes}")) from None
+    return {key: getattr(checked, key) for key in options}
+
+
+def build(table: Mapping[str, Callable[..., Any]], spec: Spec, *given: Any, where: str) -> Any:
+    """Return what the named builder of a table makes of a spec.
+
+    Args:
+        table: name -> builder.
+        spec: a name, or a mapping with `name` and options.
+        given: the builder's positional arguments.
+        where: place of the spec in the YAML, for messages.
+
+    Raises:
+        ConfigError: the name is not in the table, or the options do not fit.
+
+    >>> def power(base: int, *, by: int = 2) -> int: return base**by
+    >>> build({"power": power}, {"name": "power", "by": 3}, 2, where="model")
+    8
+    """
+    name, options = split(spec, where=where)
+    if name not in table:
+        known = ", ".join(sorted(table))
+        raise ConfigError(f"{where}: '{name}' is not one of {known}{nearest(name, table)}")
+    return table[name](*given, **check_options(table[name], options, where=where, name=name))
+
+
+def split(spec: Spec, *, where: str) -> tuple[str, dict[str, Any]]:
+    """Return a spec's name and its options.
+
+    >>> split({"name": "fedprox", "mu": 0.01}, where="algorithm")
+    ('fedprox', {'mu': 0.01})
+    """
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+        raise ConfigError(f"{where}: found {spec!r}; needs a name, or a mapping with 'name'")
+    return spec["name"], {str(k): v for k, v in spec.items() if k != "name"}
+
+
+def _type_name(parameter: inspect.Parameter) -> str:
+    note = parameter.annotation
+    return note.__name__ if isinstance(note, type) else str(note).replace("typing.", "")
+
+
+def _first(error: ValidationError, where: str, takes: str) -> str:
+    problem = error.errors()[0]
+    place = ".".join([where, *map(str, problem["loc"])])
+    found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
+    return f"{place}: {problem['msg'].lower()}{found}; {takes}"

@@ -1,0 +1,149 @@
+"""What `fedrad check` and `fedrad list` print."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedrad.algorithms import ALGORITHMS, WRAPPERS
+from fedrad.config import Experiment
+from fedrad.data import ADAPTERS, PARTITIONERS, TRANSFORMS
+from fedrad.errors import ConfigError
+from fedrad.metrics import METRICS
+from fedrad.models import MODELS
+from fedrad.registry import nearest, options_of
+from fedrad.training.optimizers import OPTIMIZERS
+
+__all__ = ["plan_tables", "table_of_names"]
+
+TABLES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "adapters": ADAPTERS,
+    "algorithms": ALGORITHMS,
+    "metrics": METRICS,
+    "models": MODELS,
+    "optimizers": OPTIMIZERS,
+    "partitioners": PARTITIONERS,
+    "transforms": TRANSFORMS,
+    "wrappers": WRAPPERS,
+}
+
+
+def table_of_names(kind: str = "") -> Table:
+    """Return the names that YAML may use, each with its options and its first sentence.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if kind and kind not in TABLES:
+        raise ConfigError(f"'{kind}' is not one of {', '.join(TABLES)}{nearest(kind, TABLES)}")
+    table = Table("table", "name", "options", "what it does", box=None, pad_edge=False)
+    for title in [kind] if kind else TABLES:
+        for name, builder in sorted(TABLES[title].items()):
+            options = ", ".join(
+                _option(k, p.default, p.empty) for k, p in options_of(builder).items()
+            )
+            first = (builder.__doc__ or "").strip().splitlines()[0]
+            table.add_row(title, Text(name), Text(options), Text(first))
+    return table
+
+
+def _option(name: str, default: Any, empty: Any) -> str:
+    return name if default is empty else f"{name}={default}"
+
+
+def plan_tables(experiment: Experiment, plan: Mapping[str, Any]) -> list[RenderableType]:
+    """Return the tables of a plan (`plan.plan_of`), for a terminal."""
+    return [_heading(experiment, plan), _sites(plan), _distances(plan), _arms(plan), plan["budget"]]
+
+
+def _heading(experiment: Experiment, plan: Mapping[str, Any]) -> Text:
+    arms, seeds = len(experiment.arm_names), len(experiment.seeds)
+    model = plan["model"]
+    primary = experiment.primary
+    asked = (
+        f"{primary.arm} against {primary.against}, by {primary.metric}"
+        if primary
+        else "none declared: every comparison will be called exploratory"
+    )
+    return Text(
+        f"{experiment.name}: {arms} arms x {seeds} seeds x {experiment.rounds} rounds\n"
+        f"model: {model['name']}, {model['parameters']:,} parameters; one exchange with a site is "
+        f"{_bytes(model['bytes'])} down and {_bytes(model['bytes'])} up a round\n"
+        f"primary comparison: {asked}\n"
+    )
+
+
+def _sites(plan: Mapping[str, Any]) -> Table:
+    table = Table(title="Sites: images (patients) per split, and what the test set can show")
+    for column in ("site", "train", "val", "test", "labels in train", "labels in test"):
+        table.add_column(column)
+    table.add_column("AUROC .85 known to", justify="right")
+    table.add_column("accuracy .90 known to", justify="right")
+    for site in plan["sites"]:
+        widths = plan["precision"][site["name"]]
+        table.add_row(
+            site["name"] + (" (held out)" if site["held_out"] else ""),
+            *(f"{site['images'][s]} ({site['patients'][s]})" for s in ("train", "val", "test")),
+            _labels(site["labels"]["train"]),
+            _labels(site["labels"]["test"]),
+            _width(widths["auroc"]),
+            _width(widths["accuracy"]),
+        )
+    return table
+
+
+def _labels(labels: Mapping[str, Any]) -> str:
+    def one(label: str, counts: Any) -> str:
+        if isinstance(counts, int):
+            return f"{label} {counts}"
+        not_read = f", {counts['not_read']} not read" if counts["not_read"] else ""
+        return f"{label} {counts['positive']}+ {counts['negative']}-{not_read}"
+
+    return "; ".join(one(label, counts) for label, counts in labels.items())
+
+
+def _distances(plan: Mapping[str, Any]) -> Table:
+    found = plan["heterogeneity"]
+    table = Table(title="Jensen-Shannon distance of label shares, 0 alike to 1 disjoint")
+    table.add_column("")
+    for site in found["sites"]:
+        table.add_column(site, justify="right")
+    for site, row in zip(found["sites"], found["jensen_shannon"], strict=True):
+        table.add_row(site, *("-" if value is None else f"{value:.2f}" for value in row))
+    table.caption = (
+        f"Gini of sizes {found['size_gini']:.2f}; {found['effective_sites']:.1f} effective sites"
+    )
+    return table
+
+
+def _arms(plan: Mapping[str, Any]) -> Table:
+    table = Table(title="Arms, per seed")
+    for column in ("arm", "algorithm", "models"):
+        table.add_column(column)
+    for column in ("gradient steps", "of one model", "images seen"):
+        table.add_column(column, justify="right")
+    for arm in plan["arms"]:
+        steps = arm["gradient_steps"]
+        table.add_row(
+            arm["name"],
+            arm["algorithm"],
+            arm["models"],
+            f"{steps['total']:,}",
+            f"{steps['one_model']:,}",
+            f"{arm['images_seen']:,}",
+        )
+    return table
+
+
+def _width(value: float | None) -> str:
+    return "-" if value is None else f"±{value:.3f}"
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} GB"

@@ -1,0 +1,170 @@
+"""The figures of one arm: its columns, its held-out sites, its collapse; and the matrix of all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fedrad.metrics.base import Array, Metric
+from fedrad.report.evidence import POOLED, Estimate, Evidence, View, estimate, missing, model_of
+
+__all__ = ["collapse", "columns", "defined", "external", "matrix", "mean_over", "over_sites"]
+
+_FULL = 0.9  # share of scores in one bin from which a model no longer tells images apart
+
+
+def mean_over(parts: Sequence[Array]) -> Array:
+    """Return the unweighted mean of quantities [s, 1 + b], each site counting once.
+
+    >>> mean_over([np.array([[0.5, 1.0]]), np.array([[0.7, 0.0]])]).tolist()
+    [[0.6, 0.5]]
+    """
+    return np.asarray(np.mean(np.stack(parts), axis=0))
+
+
+def defined(values: Array) -> bool:
+    """Return whether a quantity was observed in every seed.
+
+    >>> defined(np.array([[0.5, np.nan]])), defined(np.array([[np.nan, 0.5]]))
+    (True, False)
+    """
+    return bool(len(values)) and not np.isnan(values[:, 0]).any()
+
+
+def over_sites(total: int, used: Sequence[str]) -> str | None:
+    """Return the remark on a mean over some of the sites, None if it is over all."""
+    if len(used) == total:
+        return None
+    return f"over {len(used)} of {total} sites: {', '.join(used)}"
+
+
+def columns(evidence: Evidence, arm: str, view: View) -> dict[str, dict[str, Any]]:
+    """Return metric -> mean over the sites' own test sets, pooled test sets, and worst site.
+
+    Args:
+        evidence: of all arms.
+        arm: its name.
+        view: its global model, or each site's own model on its own test set.
+
+    Sites where the metric is undefined are left out of the mean, and the estimate says so. The
+    worst site is the one observed as such; its interval does not know that it was picked.
+    """
+    return {
+        metric.name: {
+            "mean": _mean(evidence, arm, view, metric.name),
+            "pooled": evidence.of_cell(arm, model_of(view, POOLED), POOLED, metric.name),
+            "worst": _worst(evidence, arm, view, metric),
+        }
+        for metric in evidence.metrics
+    }
+
+
+def _mean(evidence: Evidence, arm: str, view: View, metric: str) -> Estimate:
+    seeds = evidence.seeds(arm)
+    each = {s: evidence.cell(arm, model_of(view, s), s, metric, seeds) for s in evidence.sites}
+    used = [site for site, values in each.items() if defined(values)]
+    if not used:
+        first = evidence.sites[0]
+        return missing(evidence.reason(arm, model_of(view, first), first, metric))
+    return estimate(
+        mean_over([each[site] for site in used]),
+        level=evidence.level,
+        refusal=evidence.refusal(used),
+        remark=over_sites(len(each), used),
+    )
+
+
+def _worst(evidence: Evidence, arm: str, view: View, metric: Metric) -> dict[str, Any]:
+    each = [
+        (found["value"], site, found)
+        for site in evidence.sites
+        for found in [evidence.of_cell(arm, model_of(view, site), site, metric.name)]
+    ]
+    known = [(value, site, found) for value, site, found in each if value is not None]
+    if not known:
+        return {**each[0][2], "site": None}
+    sign = 1 if metric.higher_is_better else -1
+    _, site, found = min(known, key=lambda entry: (sign * entry[0], entry[1]))
+    return {**found, "site": site}
+
+
+def external(evidence: Evidence, arm: str) -> dict[str, dict[str, Estimate]]:
+    """Return metric -> held-out site -> estimate.
+
+    A held-out site has no model of its own: an arm's global model answers there, or, where it has
+    none, the mean is taken over the metrics of its personal models.
+    """
+    return {
+        metric.name: {
+            site: _external(evidence, arm, site, metric.name) for site in evidence.held_out
+        }
+        for metric in evidence.metrics
+    }
+
+
+def _external(evidence: Evidence, arm: str, site: str, metric: str) -> Estimate:
+    if evidence.arms[arm] != "personal":
+        return evidence.of_cell(arm, "global", site, metric)
+    seeds, models = evidence.seeds(arm), [model_of("personal", owner) for owner in evidence.sites]
+    values = mean_over([evidence.cell(arm, model, site, metric, seeds) for model in models])
+    why = evidence.reason(arm, models[0], site, metric)
+    refusal = evidence.refusal([site])
+    return estimate(values, level=evidence.level, undefined=why, refusal=refusal)
+
+
+def collapse(evidence: Evidence, arm: str) -> str | None:
+    """Return a sentence if the arm's models stopped telling images apart, else None."""
+    runs = list(evidence.by_arm[arm].values())
+    same = sum(run.one_class for run in runs)
+    fullest = max((run.share_in_fullest_bin for run in runs), default=0.0)
+    full = sum(run.share_in_fullest_bin > _FULL for run in runs)
+    parts = []
+    if full:
+        parts.append(f"up to {fullest:.0%} of the scores are all but equal ({_of(full, runs)})")
+    if same:
+        parts.append(f"every image is given the same class at 0.5 ({_of(same, runs)})")
+    return "; ".join(parts) or None
+
+
+def _of(count: int, runs: Sequence[object]) -> str:
+    return f"{count} of {len(runs)} seed{'s' if len(runs) > 1 else ''}"
+
+
+def matrix(evidence: Evidence, metric: str, local: str | None) -> dict[str, Any]:
+    """Return the site x site matrix of a metric: rows are models, columns are test sites.
+
+    The models trained alone come first; an arm with personal and global models has both.
+    """
+    sites = [*evidence.sites, *evidence.held_out]
+    order = sorted(evidence.arms, key=lambda arm: arm != local)
+    models = [
+        (arm, model) for arm in order if evidence.by_arm[arm] for model in _rows(evidence, arm)
+    ]
+    return {
+        "metric": metric,
+        "columns": [_column(evidence, site) for site in sites],
+        "rows": [
+            {
+                "arm": arm,
+                "model": model.removeprefix("personal:"),
+                "cells": [evidence.of_cell(arm, model, site, metric) for site in sites],
+            }
+            for arm, model in models
+        ],
+    }
+
+
+def _rows(evidence: Evidence, arm: str) -> list[str]:
+    kind = evidence.arms[arm]
+    personal = [model_of("personal", site) for site in evidence.sites] if kind != "global" else []
+    return personal + (["global"] if kind != "personal" else [])
+
+
+def _column(evidence: Evidence, site: str) -> dict[str, Any]:
+    counts = evidence.counts.get(site, {})
+    return {
+        "site": site,
+        "held_out": site in evidence.held_out,
+        "images": counts.get("images"),
+        "positives": counts.get("positives"),
+    }

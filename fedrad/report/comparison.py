@@ -1,0 +1,141 @@
+"""What an experiment found, in plain numbers and sentences: is one arm better than another, or not?
+
+An interval or a p value decides, never the order of two means; a losing arm is told as plainly as a
+winning one, and what could not be computed says why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedrad.metrics.base import Metric
+from fedrad.metrics.intervals import bootstrap_p, holm
+from fedrad.report.columns import collapse, columns, external, matrix
+from fedrad.report.differences import difference, verdict
+from fedrad.report.evidence import ArmRun, Cell, Estimate, Evidence, Models
+from fedrad.report.sentences import headline, notes, sentence
+from fedrad.report.triple import beats_own_model, triple
+
+__all__ = ["ArmRun", "Cell", "Models", "Primary", "compare"]
+
+
+@dataclass(frozen=True)
+class Primary:
+    """The one comparison declared before the results were seen."""
+
+    arm: str
+    against: str
+    metric: str
+
+
+def compare(
+    runs: Sequence[ArmRun],
+    *,
+    arms: Mapping[str, Models],
+    sites: Sequence[str],
+    metrics: Sequence[Metric],
+    primary: Primary,
+    held_out: Sequence[str] = (),
+    local: str | None = "local",
+    pooled: str | None = "pooled",
+    unfinished: Mapping[str, str] | None = None,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """Return the parts of results.json that rest on what was measured.
+
+    Args:
+        runs: one for each arm and seed that finished; all with the same bootstrap replicates.
+        arms: every arm of the experiment -> the models it makes, in the order of the report.
+        sites: training sites, at least one.
+        metrics: in the order of the report; the primary one is among them.
+        primary: arm, against and metric of the declared comparison.
+        held_out: sites that no arm trained on.
+        local: the arm whose sites train alone, if there is one of this name.
+        pooled: the arm trained on all data in one place, if there is one of this name.
+        unfinished: arm -> why it has no run.
+        level: of the intervals; 1 - level is the error rate of the p values.
+
+    Returns:
+        "arms" (name, columns, global_columns, external, triple, beats_own_model, collapse),
+        "matrix", "comparisons", "headline", "notes"; ready for JSON, without any nan.
+
+    Intervals are percentiles over replicates that resample patients and, with several seeds, seeds.
+    None is given where the test sets concerned have fewer than 10 images of a class.
+    """
+    evidence = Evidence(
+        tuple(runs),
+        dict(arms),
+        tuple(sites),
+        tuple(held_out),
+        tuple(metrics),
+        dict(unfinished or {}),
+        level,
+    )
+    metric = next(each for each in metrics if each.name == primary.metric)
+    told = [_arm(evidence, arm, metric, local, pooled) for arm in arms]
+    compared = _comparisons(evidence, primary, metric)
+    return {
+        "arms": told,
+        "matrix": matrix(evidence, metric.name, local),
+        "comparisons": compared,
+        "headline": headline(evidence, metric, primary.arm, told, compared),
+        "notes": notes(evidence, metric, told, compared),
+    }
+
+
+def _arm(
+    evidence: Evidence, arm: str, metric: Metric, local: str | None, pooled: str | None
+) -> dict[str, Any]:
+    both = evidence.arms[arm] == "both"
+    return {
+        "name": arm,
+        "columns": columns(evidence, arm, evidence.view(arm)),
+        "global_columns": columns(evidence, arm, "global") if both else None,
+        "external": external(evidence, arm),
+        "triple": triple(evidence, arm, metric, local=local, pooled=pooled),
+        "beats_own_model": beats_own_model(evidence, arm, metric, local),
+        "collapse": collapse(evidence, arm),
+    }
+
+
+def _comparisons(evidence: Evidence, primary: Primary, metric: Metric) -> list[dict[str, Any]]:
+    """Return the primary comparison, then all other arms against the same one, after Holm."""
+    others = [arm for arm in evidence.arms if arm not in (primary.arm, primary.against)]
+    found = {
+        arm: difference(evidence, metric.name, (arm, primary.against), evidence.sites)
+        for arm in [primary.arm, *others]
+    }
+    p = {arm: bootstrap_p(replicates) for arm, (_, replicates) in found.items()}
+    adjusted = dict(zip(others, holm([p[arm] for arm in others]), strict=True))
+    # The primary comparison is alone in its family: it was declared beforehand.
+    adjusted[primary.arm] = p[primary.arm]
+    return [
+        _comparison(evidence, primary, metric, arm, found[arm][0], p[arm], adjusted[arm])
+        for arm in found
+    ]
+
+
+def _comparison(
+    evidence: Evidence,
+    primary: Primary,
+    metric: Metric,
+    arm: str,
+    found: Estimate,
+    p: float,
+    adjusted: float,
+) -> dict[str, Any]:
+    way = verdict(found, metric.higher_is_better)
+    first = arm == primary.arm
+    # The interval is not adjusted, so beside the primary comparison Holm has the last word.
+    supported = way != "not shown" and (first or adjusted < 1 - evidence.level)
+    told = {
+        "arm": arm,
+        "against": primary.against,
+        "metric": metric.name,
+        "primary": first,
+        "difference": found,
+        "p": p if p == p else None,
+        "p_adjusted": adjusted if adjusted == adjusted else None,
+        "supported": supported,
+    }
+    return {**told, "sentence": sentence(told, metric, way, evidence.level)}

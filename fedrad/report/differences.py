@@ -1,0 +1,89 @@
+"""Paired differences between arms: the same patients, seeds and sites on both sides."""
+
+from collections.abc import Sequence
+from itertools import compress
+
+import numpy as np
+
+from fedrad.metrics.base import Array
+from fedrad.report.columns import defined, mean_over, over_sites
+from fedrad.report.evidence import Estimate, Evidence, estimate, missing, model_of, over_seeds
+
+__all__ = ["Pair", "common", "difference", "verdict", "why_not"]
+
+Pair = tuple[str, str]  # the site that owns the model, the site whose test set it meets
+
+
+def verdict(difference: Estimate, higher_is_better: bool) -> str:
+    """Return "better" or "worse" if the interval of a difference excludes zero, else "not shown".
+
+    >>> found = Estimate(value=-0.2, low=-0.3, high=-0.1, seed_sd=None, reason=None)
+    >>> verdict(found, higher_is_better=True), verdict(found, higher_is_better=False)
+    ('worse', 'better')
+    """
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None or low <= 0 <= high:
+        return "not shown"
+    return "better" if (low > 0) == higher_is_better else "worse"
+
+
+def difference(
+    evidence: Evidence, metric: str, arms: tuple[str, str], sites: Sequence[str]
+) -> tuple[Estimate, Array]:
+    """Return the first arm minus the second, mean over sites, and its replicates [b].
+
+    Each arm is there with the model that it gives to the site, on the site's own test set; over the
+    seeds that both have finished and the sites where both are defined.
+    """
+    own = [(site, site) for site in sites]
+    used, parts = common(evidence, metric, arms, own)
+    if not used:
+        return missing(why_not(evidence, metric, arms, own)), np.zeros(0)
+    values = mean_over(parts[0]) - mean_over(parts[1])
+    names = [site for site, _ in used]
+    refusal = evidence.refusal(names)
+    remark = over_sites(len(sites), names)
+    found = estimate(values, level=evidence.level, refusal=refusal, remark=remark)
+    return found, np.zeros(0) if refusal else over_seeds(values)[1:]
+
+
+def common(
+    evidence: Evidence, metric: str, arms: Sequence[str], pairs: Sequence[Pair]
+) -> tuple[list[Pair], list[list[Array]]]:
+    """Return the pairs where all arms are defined, and each arm's quantities there.
+
+    Args:
+        evidence: of all arms.
+        metric: its name.
+        arms: each with the models that it gives to its sites; over the seeds that all finished.
+        pairs: (owner of the model, test site).
+
+    Returns:
+        The pairs that are left, and for each arm as many quantities [s, 1 + b].
+    """
+    seeds = evidence.seeds(*arms)
+    each = [[_at(evidence, metric, arm, pair, seeds) for pair in pairs] for arm in arms]
+    keep = [all(map(defined, at_pair)) for at_pair in zip(*each, strict=True)]
+    return list(compress(pairs, keep)), [list(compress(values, keep)) for values in each]
+
+
+def _at(evidence: Evidence, metric: str, arm: str, pair: Pair, seeds: Sequence[int]) -> Array:
+    owner, site = pair
+    return evidence.cell(arm, model_of(evidence.view(arm), owner), site, metric, seeds)
+
+
+def why_not(evidence: Evidence, metric: str, arms: Sequence[str], pairs: Sequence[Pair]) -> str:
+    """Return why there is no pair where all arms are defined."""
+    if not pairs:
+        return "undefined: there is one training site only"
+    for arm in arms:
+        if not evidence.by_arm[arm]:
+            return f"{arm}: {evidence.reason(arm, '', '', metric)}"
+    if not evidence.seeds(*arms):
+        return f"{' and '.join(arms)} have no seed in common"
+    for arm in arms:
+        for pair in pairs:
+            if not defined(_at(evidence, metric, arm, pair, evidence.seeds(*arms))):
+                model = model_of(evidence.view(arm), pair[0])
+                return f"{arm}: {evidence.reason(arm, model, pair[1], metric)}"
+    return "undefined"

@@ -1,0 +1,218 @@
+"""What lies behind the page's numbers: the matrix, the learning curves, the sites and the costs."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from fedrad.report.figures import Line, curves, scale_of, swatch
+from fedrad.report.wording import BLANK, Cell, cell, marks, number, percent, seconds, size
+
+__all__ = ["costs", "distances", "heat_map", "learning", "who_took_part"]
+
+Results = Mapping[str, Any]
+Part = dict[str, Any]
+
+
+def heat_map(results: Results) -> Part | None:
+    """Return the model x test site matrix; the better a value, the deeper its colour."""
+    matrix = results.get("matrix")
+    if not matrix or not matrix["rows"]:
+        return None
+    metric = next(m for m in results["metrics"] if m["name"] == matrix["metric"])
+    values = [c["value"] for row in matrix["rows"] for c in row["cells"]]
+    known = [v for v in values if v is not None] or [0.0]
+    letters = marks(matrix["rows"])
+    groups = []
+    for title, rows in groupby(matrix["rows"], key=_group):
+        groups.append(
+            {
+                "title": title,
+                "rows": [
+                    {
+                        "name": row["arm"] if row["model"] == "global" else row["model"],
+                        "cells": [
+                            {
+                                "cell": cell(c, letters),
+                                "depth": _depth(c["value"], known, metric["higher_is_better"]),
+                                "own": head["site"] == row["model"],
+                                "held_out": head["held_out"],
+                            }
+                            for head, c in zip(matrix["columns"], row["cells"], strict=True)
+                        ],
+                    }
+                    for row in rows
+                ],
+            }
+        )
+    worst, best = min(known), max(known)
+    if not metric["higher_is_better"]:
+        worst, best = best, worst
+    return {
+        "metric": metric,
+        "columns": matrix["columns"],
+        "groups": groups,
+        "letters": letters,
+        "ends": (number(worst), number(best)),
+        "held_out": any(c["held_out"] for c in matrix["columns"]),
+    }
+
+
+def learning(results: Results) -> Part | None:
+    """Return small multiples of the learning curves: one panel a site, one line an arm."""
+    arms = [a for a in results["arms"] if a.get("curves")]
+    sites = dict.fromkeys(site for a in arms for site in a["curves"])
+    if not sites:
+        return None
+    last = max(r for a in arms for c in a["curves"].values() for r in c["round"])
+    return {
+        "legend": [{"name": a["name"], "svg": swatch(i)} for i, a in enumerate(arms)],
+        "panels": {
+            key: [
+                {"site": site, "svg": _panel(arms, site, key, last)}
+                for site in sites
+                if any(_points(a, site, key) for a in arms)
+            ]
+            for key in ("value", "loss")
+        },
+    }
+
+
+def who_took_part(results: Results) -> Part:
+    """Return the sites: how many patients and images, and how often each label is positive."""
+    most = max((sum(s["images"].values()) for s in results["sites"]), default=1) or 1
+    labels: dict[str, None] = {}
+    rows = []
+    shares = {s["name"]: _shares(results, s) for s in results["sites"]}
+    for site in shares.values():
+        labels.update(dict.fromkeys(site))
+    for site in results["sites"]:
+        images = site["images"]
+        share = shares[site["name"]]
+        rows.append(
+            {
+                "name": site["name"],
+                "held_out": site["held_out"],
+                "splits": [f"{images.get(k, 0):,}" for k in ("train", "val", "test")],
+                "patients": f"{sum(site['patients'].values()):,}",
+                "bars": [100 * images.get(k, 0) / most for k in ("train", "val", "test")],
+                "shares": [
+                    {"text": percent(share.get(n)), "width": 100 * (share.get(n) or 0)}
+                    for n in labels
+                ],
+            }
+        )
+    return {"rows": rows, "labels": list(labels)}
+
+
+def distances(results: Results) -> Part | None:
+    """Return the matrix of distances between the sites' labels, and the facts on their sizes."""
+    found = results.get("heterogeneity")
+    if not found or not found.get("jensen_shannon"):
+        return None
+    square = found["jensen_shannon"]
+    most = max((v for row in square for v in row if v is not None), default=0) or 1
+    return {
+        "sites": found["sites"],
+        "rows": [
+            {
+                "site": site,
+                "cells": [
+                    {"text": number(v, digits=2), "depth": _percent_depth((v or 0) / most)}
+                    for v in row
+                ],
+            }
+            for site, row in zip(found["sites"], square, strict=True)
+        ],
+        "gini": number(found.get("size_gini"), digits=2),
+        "effective": number(found.get("effective_sites"), digits=1),
+        "count": len(found["sites"]),
+    }
+
+
+def costs(results: Results) -> Part:
+    """Return what each arm cost: bytes, seconds, gradient steps, images seen."""
+    arms = results["arms"]
+
+    def most(*path: str) -> float:
+        return max((_at(a, *path) or 0 for a in arms), default=1) or 1
+
+    traffic = max(most("bytes", "up"), most("bytes", "down"))
+    return {
+        "rows": [
+            {
+                "name": a["name"],
+                "status": a["status"],
+                "bars": [
+                    _bar(_at(a, "bytes", "up"), traffic, size),
+                    _bar(_at(a, "bytes", "down"), traffic, size),
+                    _bar(a.get("seconds"), most("seconds"), seconds),
+                ],
+                "counts": [
+                    _count(_at(a, "gradient_steps", "total")),
+                    _count(_at(a, "gradient_steps", "one_model")),
+                    _count(a.get("images_seen")),
+                ],
+            }
+            for a in arms
+        ]
+    }
+
+
+def _group(row: Results) -> str:
+    return "One model for all" if row["model"] == "global" else f"{row['arm']}, the model of"
+
+
+def _depth(value: float | None, known: list[float], higher_is_better: bool) -> int | None:
+    if value is None:
+        return None
+    low, high = min(known), max(known)
+    share = (value - low) / (high - low) if high > low else 0.5
+    return _percent_depth(share if higher_is_better else 1 - share)
+
+
+def _percent_depth(share: float) -> int:
+    # 4 to 66 %: the text stays readable in the page's ink on every shade, in light and in dark.
+    return round(4 + 62 * share)
+
+
+def _points(arm: Results, site: str, key: str) -> list[Any]:
+    curve = arm["curves"].get(site) or {}
+    return curve.get(key) or []
+
+
+def _panel(arms: list[Any], site: str, key: str, last: float) -> Any:
+    scale = scale_of(v for a in arms for c in a["curves"].values() for v in c.get(key) or [])
+    lines = [
+        Line(a["name"], i, a["curves"][site]["round"], _points(a, site, key))
+        for i, a in enumerate(arms)
+        if _points(a, site, key)
+    ]
+    ends = ", ".join(f"{line.name} {number(line.values[-1])}" for line in lines)
+    return curves(lines, scale, rounds=last, label=f"{site}, at round {last}: {ends}")
+
+
+def _shares(results: Results, site: Results) -> dict[str, float]:
+    known = ((results.get("heterogeneity") or {}).get("label_share") or {}).get(site["name"])
+    if known:
+        return dict(known)
+    counts = (site.get("labels") or {}).get("test") or {}
+    if any(isinstance(n, Mapping) for n in counts.values()):
+        read = {k: n.get("positive", 0) + n.get("negative", 0) for k, n in counts.items()}
+        return {k: n.get("positive", 0) / read[k] for k, n in counts.items() if read[k]}
+    total = sum(counts.values())
+    return {k: n / total for k, n in counts.items()} if total else {}
+
+
+def _at(arm: Results, *path: str) -> float | None:
+    value: Any = arm
+    for key in path:
+        value = (value or {}).get(key)
+    return None if value is None else float(value)
+
+
+def _bar(value: float | None, most: float, write: Any) -> Part:
+    return {"text": write(value), "width": 100 * (value or 0) / most}
+
+
+def _count(value: float | None) -> Cell:
+    return Cell(BLANK if value is None else f"{value:,.0f}")

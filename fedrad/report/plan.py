@@ -1,0 +1,152 @@
+"""What would run: sites, arms, steps, bytes, and how precise the test sets can be.
+
+`fedrad check` prints it before anything is trained, and a report repeats it.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, isfinite
+from typing import Any
+
+import numpy as np
+
+from fedrad.assemble import Federation, algorithm_of, initial_state, steps_per_round
+from fedrad.config import Experiment, Task
+from fedrad.core.state import num_bytes
+from fedrad.data.base import SPLITS, SiteData
+from fedrad.data.heterogeneity import heterogeneity
+from fedrad.metrics.intervals import half_widths
+from fedrad.registry import split
+
+__all__ = ["plan_of"]
+
+BUDGET_EQUAL = (
+    "Every arm takes the same number of gradient steps in total, with the same optimizer, batch "
+    "size, initial weights and splits (compute-matched; no arm was trained to convergence)."
+)
+BUDGET_UNEQUAL = (
+    "The arms do NOT take the same number of gradient steps: {steps}. Differences between them "
+    "mix the method with its budget."
+)
+
+
+def plan_of(experiment: Experiment, federation: Federation) -> dict[str, Any]:
+    """Return what would run, as plain values under the keys of `results.json`.
+
+    Adds to them `precision`: test site -> half widths of 95 % intervals to expect.
+    """
+    arms = [_arm(experiment, name, federation) for name in experiment.arm_names]
+    return {
+        "sites": [
+            _site(data, experiment.task, held_out=name in federation.held_out)
+            for name, data in federation.sites.items()
+        ],
+        "heterogeneity": heterogeneity(
+            {name: federation.sites[name] for name in federation.training}, experiment.task
+        ).as_json(),
+        "model": _model(experiment),
+        "arms": arms,
+        "budget": _budget(arms),
+        "precision": {
+            name: _precision(data, experiment.task) for name, data in federation.sites.items()
+        },
+    }
+
+
+def _site(data: SiteData, task: Task, *, held_out: bool) -> dict[str, Any]:
+    return {
+        "name": data.site,
+        "held_out": held_out,
+        "patients": {name: data.patients(name) for name in SPLITS},
+        "images": {name: data.images(name) for name in SPLITS},
+        "labels": {name: _labels(data.y[data.rows[name]], task) for name in SPLITS},
+    }
+
+
+def _labels(y: np.ndarray, task: Task) -> dict[str, Any]:
+    if task.name == "multiclass":
+        return {label: int((y[:, 0] == k).sum()) for k, label in enumerate(task.labels)}
+    return {
+        label: {
+            "negative": int((y[:, k] == 0).sum()),
+            "positive": int((y[:, k] == 1).sum()),
+            "not_read": int(np.isnan(y[:, k]).sum()),
+        }
+        for k, label in enumerate(task.labels)
+    }
+
+
+def _model(experiment: Experiment) -> dict[str, Any]:
+    state = initial_state(experiment, experiment.seeds[0])
+    return {
+        "name": split(experiment.model, where="model")[0],
+        "parameters": sum(tensor.numel() for tensor in state.values()),
+        "bytes": num_bytes({"model": state}),
+    }
+
+
+def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str, Any]:
+    arm = experiment.arm(name)
+    algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
+    images = [federation.sites[site].images("train") for site in federation.training]
+    share = min(1.0, (arm.sites_per_round or len(images)) / len(images))
+    steps = [steps_per_round(arm.local, n) for n in images]
+    total = round(sum(steps) * arm.rounds * (1 if algorithm.pooled else share))
+    one_model = sum(steps) if algorithm.pooled else max(steps)
+    return {
+        "name": name,
+        "algorithm": _told(arm),
+        "models": _models(algorithm.shared, algorithm.personal),
+        "gradient_steps": {"total": total, "one_model": one_model * arm.rounds},
+        "images_seen": _images_seen(arm, images, pooled=algorithm.pooled, share=share),
+    }
+
+
+def _told(arm: Experiment) -> str:
+    specs = [split(spec, where="algorithm") for spec in (arm.algorithm or "", *arm.wrap)]
+    return " + ".join(
+        name + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
+        for name, options in specs
+    )
+
+
+def _models(shared: bool, personal: bool) -> str:
+    if shared and personal:
+        return "both"
+    return "global" if shared else "personal"
+
+
+def _images_seen(arm: Experiment, images: Sequence[int], *, pooled: bool, share: float) -> int:
+    local, rounds = arm.local, arm.rounds
+    if pooled:
+        seen = _seen(sum(images), local.batch, sum(steps_per_round(local, n) for n in images))
+        return seen * rounds
+    return round(
+        sum(_seen(n, local.batch, steps_per_round(local, n)) for n in images) * rounds * share
+    )
+
+
+def _seen(images: int, batch: int, steps: int) -> int:
+    if not images:
+        return 0
+    epochs, rest = divmod(steps, ceil(images / batch))
+    return epochs * images + min(rest * batch, images)
+
+
+def _budget(arms: Sequence[Mapping[str, Any]]) -> str:
+    totals = {arm["name"]: arm["gradient_steps"]["total"] for arm in arms}
+    if len(set(totals.values())) == 1:
+        return BUDGET_EQUAL
+    steps = ", ".join(f"{name} {total:,}" for name, total in totals.items())
+    return BUDGET_UNEQUAL.format(steps=steps)
+
+
+def _precision(data: SiteData, task: Task) -> dict[str, float | None]:
+    y = data.y[data.rows["test"]]
+    if task.name == "multiclass":
+        counts = [int((y[:, 0] == k).sum()) for k in range(task.outputs)]
+        positives, negatives = min(counts), sum(counts) - min(counts)
+    else:
+        rarest = int(np.argmin((y == 1).sum(axis=0)))
+        positives, negatives = int((y[:, rarest] == 1).sum()), int((y[:, rarest] == 0).sum())
+    widths = half_widths(positives, negatives)
+    return {name: value if isfinite(value) else None for name, value in widths.items()}

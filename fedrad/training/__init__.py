@@ -1,0 +1,1 @@
+"""Training and evaluating one model on one site's images; knows nothing of federations."""

@@ -1,0 +1,99 @@
+"""The one training loop, with an opening for a penalty and one for a correction."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fedrad.core.state import State
+from fedrad.errors import ConfigError
+from fedrad.training.objective import Objective
+from fedrad.training.optimizers import Step
+
+__all__ = ["Penalty", "clipped", "fit", "load"]
+
+Penalty = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+"""(parameters, the same before the first step) -> scalar that is added to the loss."""
+
+
+def fit(
+    model: nn.Module,
+    params: Sequence[Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    objective: Objective,
+    step: Step,
+    *,
+    penalty: Penalty | None = None,
+    correction: Sequence[Tensor] | None = None,
+    clip: float | None = None,
+) -> tuple[int, float]:
+    """Take one step a batch, changing the parameters in place.
+
+    Args:
+        model: [n, ...] -> logits [n, k]; is put into training mode.
+        params: the parameters to train; others stay as they are.
+        batches: (x, y) as the model and the objective take them, on the model's device.
+        objective: its loss is the mean over a batch's labels.
+        step: an optimiser's step over the same parameters.
+        penalty: FedProx, Ditto; no part of the loss that is returned.
+        correction: added to the gradients after clipping, in the order of params; SCAFFOLD.
+        clip: the largest L2 norm of all gradients together.
+
+    Returns:
+        The number of steps, and the mean of their losses (0 without a step).
+    """
+    model.train()
+    start = [p.detach().clone() for p in params] if penalty else []
+    total: Tensor | None = None
+    steps = 0
+    for x, y in batches:
+        loss = objective.loss(model(x), y)
+        # autograd.grad: gradients are values, no `.grad` is left over for the next caller.
+        goal = loss + penalty(params, start) if penalty else loss
+        grads: Sequence[Tensor] = torch.autograd.grad(goal, params)
+        if clip is not None:
+            grads = clipped(grads, clip)
+        if correction is not None:
+            grads = torch._foreach_add(list(grads), list(correction))
+        step(grads)
+        # A sum on the device: reading it here would make a GPU wait at every step.
+        total = loss.detach().double() if total is None else total + loss.detach()
+        steps += 1
+    return steps, 0.0 if total is None else total.item() / steps
+
+
+def clipped(grads: Sequence[Tensor], norm: float) -> Sequence[Tensor]:
+    """Return the gradients, scaled so that their L2 norm is not above a limit.
+
+    Equal to `torch.nn.utils.clip_grad_norm_`.
+
+    >>> [round(g.item(), 3) for g in clipped([torch.tensor(3.0), torch.tensor(4.0)], 1.0)]
+    [0.6, 0.8]
+    """
+    total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))))
+    scale = (norm / (total + 1e-6)).clamp(max=1.0)
+    return torch._foreach_mul(list(grads), scale)
+
+
+def load(model: nn.Module, state: State) -> None:
+    """Copy a state into a model, every array of it.
+
+    Raises:
+        ConfigError: the names or shapes are not the model's.
+
+    >>> model = nn.Linear(2, 1)
+    >>> load(model, {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
+    >>> model(torch.ones(1, 2)).item()
+    2.0
+    """
+    own = model.state_dict()
+    if own.keys() != state.keys():
+        odd = sorted(own.keys() ^ state.keys())
+        raise ConfigError(
+            f"a state does not fit the model: {odd[0]} is in one only ({len(odd)} such)"
+        )
+    for name, value in own.items():
+        if value.shape != state[name].shape:
+            shapes = f"{tuple(state[name].shape)}, the model's {tuple(value.shape)}"
+            raise ConfigError(f"a state does not fit the model: {name} is {shapes}")
+        value.copy_(state[name])

@@ -1,0 +1,209 @@
+"""What one site does with its own images: train for a round, evaluate, count labels."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fedrad.config import Task
+from fedrad.core.seeds import seed
+from fedrad.core.state import State, all_finite, clone
+from fedrad.data.base import SiteData
+from fedrad.errors import TrainingDiverged
+from fedrad.metrics.base import Statistic
+from fedrad.registry import build
+from fedrad.training.batches import Augment, Reader, model_input, orders, reader
+from fedrad.training.evaluate import evaluate
+from fedrad.training.fit import Penalty, fit, load
+from fedrad.training.objective import Objective, label_counts, objective
+from fedrad.training.optimizers import OPTIMIZERS
+
+__all__ = ["Fitted", "LocalTask"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of training.
+
+    Args:
+        state: the model after the last step; shares no memory with anything.
+        examples: the site's training images.
+        steps: gradient steps taken.
+        loss: mean over the steps, without a penalty; 0 without a step.
+    """
+
+    state: State
+    examples: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class LocalTask:
+    """One site's data, model and budget. Same arguments, same bits, whatever ran before.
+
+    Args:
+        site: its name.
+        seed: the run's.
+        task: what is learnt.
+        data: the site's.
+        model: a place to compute in; its weights are overwritten by every call, so sites of one
+            process may share it.
+        initial: returns the run's initial weights.
+        statistics: what `evaluate` sums.
+        optimizer: name and options from `OPTIMIZERS`; made anew for each fit, so momentum does not
+            outlive a round.
+        batch: images in a batch; the last of an epoch may be smaller.
+        epochs: passes over the training images in a round, or
+        steps: gradient steps in a round; exactly one of the two is set.
+        clip: largest L2 norm of the gradients.
+        augment: changes the training images, in [0, 1].
+        weights: class weights, [columns, 2] or [classes].
+        device: where to compute.
+    """
+
+    site: str
+    seed: int
+    task: Task
+    data: SiteData
+    model: nn.Module
+    initial: Callable[[], State]
+    statistics: tuple[Statistic, ...]
+    optimizer: Mapping[str, Any]
+    batch: int
+    epochs: int | None = None
+    steps: int | None = None
+    clip: float | None = None
+    augment: Augment | None = None
+    weights: Tensor | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that says nothing, or two things."""
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set one of epochs and steps")
+
+    @property
+    def examples(self) -> int:
+        """Return the number of training images."""
+        return self.data.images("train")
+
+    @property
+    def patients(self) -> int:
+        """Return the number of training patients."""
+        return self.data.patients("train")
+
+    def steps_per_round(self) -> int:
+        """Return the gradient steps of a round; 0 without training images."""
+        if not self.examples:
+            return 0
+        if self.steps is not None:
+            return self.steps
+        return (self.epochs or 0) * -(-self.examples // self.batch)
+
+    def label_counts(self) -> Tensor:
+        """Return how often each label was read in the training images, as `label_counts` does."""
+        return label_counts(self.task, torch.from_numpy(self.data.y[self.data.rows["train"]]))
+
+    def fit(
+        self,
+        start: State,
+        *,
+        round: int,
+        rounds: int = 1,
+        penalty: Penalty | None = None,
+        correction: State | None = None,
+    ) -> Fitted:
+        """Train from a state and return what came of it.
+
+        Args:
+            start: is not changed.
+            round: from 1; with the run's seed and the site it fixes orders and augmentations.
+            rounds: that many rounds' steps in one go, with one optimiser.
+            penalty: (parameters, parameters at the start) -> scalar added to the loss.
+            correction: name of a parameter -> what is added to its gradient in every step.
+
+        Raises:
+            TrainingDiverged: the loss or a weight is no finite number.
+            ConfigError: the start does not fit the model, or the optimiser's options do not fit.
+        """
+        steps = rounds * self.steps_per_round()
+        if not steps:
+            return Fitted(clone(start), self.examples, 0, 0.0)
+        self._load(start)
+        named = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
+        params = list(named.values())
+        with torch.random.fork_rng(self._random_devices):
+            # The global generator is only what a model with dropout draws from.
+            torch.manual_seed(seed(self.seed, self.site, round, "model"))
+            taken, loss = fit(
+                self.model,
+                params,
+                self._batches(round, steps),
+                self._objective,
+                build(OPTIMIZERS, self.optimizer, params, where="local.optimizer"),
+                penalty=penalty,
+                correction=None if correction is None else self._placed(correction, named),
+                clip=self.clip,
+            )
+        state = clone(self.model.state_dict())
+        if not (loss - loss == 0 and all_finite({"model": state})):
+            raise TrainingDiverged(
+                f"{self.site}: round {round}: the loss or a weight is no finite number after "
+                f"{taken} steps; lower the learning rate or set clip"
+            )
+        return Fitted(state, self.examples, taken, loss)
+
+    def evaluate(self, state: State, *, split: str, replicates: int = 0) -> State:
+        """Return the sums of the statistics over a split, and over resamples of its patients.
+
+        Args:
+            state: of the model.
+            split: "train", "val" or "test".
+            replicates: bootstrap resamples; the same patients in every arm and seed, so that arms
+                are compared on the same resamples.
+
+        Returns:
+            Statistic's name -> float64 [1 + replicates, m]; row 0 is what was observed.
+        """
+        self._load(state)
+        return evaluate(
+            self.model,
+            self.data,
+            split,
+            self._objective,
+            self.statistics,
+            device=self.device,
+            replicates=replicates,
+            seed=seed(0, self.site, 0, "bootstrap"),
+        )
+
+    def _batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        draws = Generator().manual_seed(seed(self.seed, self.site, round, "augment"))
+        shuffle = seed(self.seed, self.site, round, "shuffle")
+        for order in orders(self.examples, self.batch, steps, shuffle):
+            for x, y in self._read(order, self.batch):
+                yield model_input(x, self.augment, draws), y
+
+    def _load(self, state: State) -> None:
+        self.model.to(self.device)
+        load(self.model, state)
+
+    def _placed(self, correction: State, named: Mapping[str, Tensor]) -> list[Tensor]:
+        return [correction[name].to(self.device) for name in named]
+
+    @cached_property
+    def _read(self) -> Reader:
+        return reader(self.data, "train", self.device)
+
+    @cached_property
+    def _objective(self) -> Objective:
+        weights = None if self.weights is None else self.weights.to(self.device)
+        return objective(self.task, weights)
+
+    @property
+    def _random_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []

@@ -1,0 +1,97 @@
+"""What is on the disk is whole: the old file or the new one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedrad.core.state import same
+from fedrad.core.store import Versions, load, save_bundle, write_atomic
+from fedrad.errors import RunError
+
+BUNDLE = {
+    "model": {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)},
+    "c": {"w": torch.ones(1)},
+}
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
+    save_bundle(tmp_path / "a.safetensors", BUNDLE)
+    assert same(load(tmp_path / "a.safetensors"), BUNDLE)
+
+
+def test_equal_bundles_are_equal_files(tmp_path: Path) -> None:
+    """Nothing but state is in a file: no time, no name, no order of insertion."""
+    save_bundle(tmp_path / "a.safetensors", BUNDLE)
+    backwards = {
+        name: dict(reversed(list(BUNDLE[name].items()))) for name in reversed(list(BUNDLE))
+    }
+    save_bundle(tmp_path / "b.safetensors", backwards)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """A real full disk: a process whose files may not grow past 4 kB writes over an old file."""
+    path = tmp_path / "state.safetensors"
+    save_bundle(path, BUNDLE)
+    before = path.read_bytes()
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "import torch; from fedrad.core.store import save_bundle\n"
+        "from fedrad.errors import RunError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: save_bundle(Path(sys.argv[1]), {'model': {'w': torch.zeros(100_000)}})\n"
+        "except RunError as error: print(error)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert "could not be written" in told.stdout and "the old one stands" in told.stdout
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
+def test_a_damaged_or_missing_file_is_an_error_of_its_own(
+    tmp_path: Path, damage: bytes | None
+) -> None:
+    path = tmp_path / "a.safetensors"
+    if damage is not None:
+        path.write_bytes(damage)
+    with pytest.raises(RunError, match=r"a\.safetensors is missing or damaged"):
+        load(path)
+
+
+def test_a_truncated_file_is_damaged(tmp_path: Path) -> None:
+    save_bundle(tmp_path / "a.safetensors", BUNDLE)
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(RunError, match="damaged"):
+        load(tmp_path / "a.safetensors")
+
+
+def test_a_repeated_round_starts_from_what_was_known_before_it(tmp_path: Path) -> None:
+    """The site kept round 3, the server crashed before it did: round 3 runs again, from round 2."""
+    kept = Versions(tmp_path)
+    for number in (1, 2, 3):
+        kept.write(number, {"m": {"w": torch.tensor(float(number))}})
+    assert kept.before(3)["m"]["w"].item() == 2.0
+    kept.write(3, {"m": {"w": torch.tensor(30.0)}})
+    assert kept.rounds() == [2, 3] and kept.before(4)["m"]["w"].item() == 30.0
+
+
+def test_a_history_that_is_repeated_forgets_its_old_future(tmp_path: Path) -> None:
+    kept = Versions(tmp_path)
+    for number in (4, 5):
+        kept.write(number, {"m": {"w": torch.tensor(float(number))}})
+    kept.write(4, {"m": {"w": torch.tensor(40.0)}})
+    assert kept.rounds() == [4] and kept.before(9)["m"]["w"].item() == 40.0
+
+
+def test_write_atomic_makes_its_folder(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a" / "b.txt", b"x")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"x"
