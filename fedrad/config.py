@@ -140,6 +140,7 @@ class Experiment(Frozen):
     ... local: {steps: 4}
     ... rounds: 2
     ... arms: {fedavg: {algorithm: fedavg}, fedprox: {algorithm: {name: fedprox, mu: 0.1}}}
+    ... primary: {arm: fedprox, against: fedavg}
     ... ''')
     >>> experiment.arm("fedprox").algorithm
     {'name': 'fedprox', 'mu': 0.1}
@@ -197,6 +198,11 @@ class Experiment(Frozen):
         return self._primary_fits()
 
     def _primary_fits(self) -> Self:
+        if self.primary is None and len(self.arm_names) > 1:
+            raise ValueError(
+                "primary: declare one comparison before the results are seen, "
+                "such as {arm: fedavg, against: local, metric: auroc}"
+            )
         if self.primary is None:
             return self
         for role, arm in (("arm", self.primary.arm), ("against", self.primary.against)):
@@ -228,6 +234,7 @@ class Experiment(Frozen):
             known = ", ".join(self.arm_names)
             raise ConfigError(f"arm '{name}' is not one of {known}{nearest(name, self.arm_names)}")
         base = self.model_dump(exclude={"arms", "seeds", "primary"})
+        base["algorithm"] = self.algorithm or self.arms[name]["algorithm"]
         # An arm's own budget replaces the base's: `steps` and `epochs` exclude each other.
         change = self.arms.get(name, {})
         if {"steps", "epochs"} & (change.get("local") or {}).keys():

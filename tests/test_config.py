@@ -88,6 +88,7 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
         ("name: tiny\n", "name: ../tiny\n", r"name: string should match pattern"),
         ("model: cnn", "model: [", r"tiny\.yaml:\d+: "),
         ("rounds: 2\n", "", r"rounds: is missing"),
+        ("primary: {arm: fedavg}", "", r"primary: declare one comparison before the results"),
     ],
 )
 def test_a_mistake_is_told_with_place_and_fit(

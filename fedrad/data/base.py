@@ -210,7 +210,8 @@ def _every(n: int, share: float) -> np.ndarray:
     """Return bool [n], a share of the places at even steps; n * share of them, rounded."""
     # 1e-9: 10 * 0.15 + 0.5 must not fall just short of its whole number.
     steps = np.floor(np.arange(n + 1) * share + 0.5 + 1e-9)
-    return np.diff(steps) > 0
+    taken: np.ndarray = np.diff(steps) > 0
+    return taken
 
 
 def sites_of(records: Records) -> dict[str, SiteData]:

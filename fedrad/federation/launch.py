@@ -12,18 +12,19 @@ from fedrad.federation.client import client_app
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
 
-__all__ = ["run_local"]
+__all__ = ["Known", "run_local"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """The source of a process that has all sites' data in hand."""
 
     known: Federation
 
     def federation(self, experiment: Experiment) -> Federation:
+        """Return the sites, whatever the experiment."""
         return self.known
 
 
@@ -41,6 +42,6 @@ def run_local(play: Play, federation: Federation, device: torch.device) -> None:
     sites = {name: play.folder.site(name) for name in federation.sites}
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
-    grid = InProcessGrid(client_app(_Known(federation), device), sites)
+    grid = InProcessGrid(client_app(Known(federation), device), sites)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     server_app(play)(grid, context)

@@ -61,6 +61,22 @@ def compare(
 
     Intervals are percentiles over replicates that resample patients and, with several seeds, seeds.
     None is given where the test sets concerned have fewer than 10 images of a class.
+
+    >>> from fedrad.config import Task
+    >>> from fedrad.metrics.ranking import auroc
+    >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
+    >>> def run(arm: str, model: str, value: float) -> ArmRun:
+    ...     cell = {"auroc": np.full(101, value)}
+    ...     return ArmRun(arm, 0, {(model, "nord"): cell})
+    >>> found = compare(
+    ...     [run("local", "personal:nord", 0.75), run("fedavg", "global", 0.875)],
+    ...     arms={"local": "personal", "fedavg": "global"},
+    ...     sites=["nord"],
+    ...     metrics=[auroc(task)],
+    ...     primary=Primary("fedavg", "local", "auroc"),
+    ... )
+    >>> found["headline"][0].partition(",")[0]
+    'fedavg is better than local: AUROC +0.125 (95% interval +0.125 to +0.125)'
     """
     evidence = Evidence(
         tuple(runs),

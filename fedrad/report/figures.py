@@ -1,7 +1,7 @@
 """The page's charts, as inline SVG: no library, no request, coloured by the page's own style sheet.
 
-Rows of intervals have no viewBox: x is in percent of the width and y in pixels, so a row stretches
-with its table cell while dots stay round and lines stay thin.
+Rows of intervals have no viewBox: places are in percent, so a row stretches with its table cell
+while dots stay round and lines stay thin. What has a size in pixels sits in a nested svg.
 """
 
 import math
@@ -14,7 +14,6 @@ from fedrad.report.wording import Estimate, number
 
 __all__ = ["Line", "Scale", "axis", "curves", "interval_row", "scale_of", "swatch", "tag"]
 
-ROW = 36  # height of a row of intervals, px
 WIDTH, HEIGHT = 260, 150  # of a panel of curves, in its own units
 LEFT, TOP, BOTTOM = 34, 8, 20  # the panel's margins
 
@@ -106,28 +105,24 @@ def interval_row(
         if sides is not None:
             parts.append(_area(0, x, sides[0]))
             parts.append(_area(x, 100 - x, sides[1]))
-        parts.append(_line(x, x, 0, ROW, "reference"))
+        parts.append(_line(x, x, "reference"))
     if estimate is not None and estimate.get("value") is not None:
         parts.extend(_whisker(estimate, scale, tone, main=main))
-    return tag(
-        "svg", Markup("").join(parts), class_="row", width="100%", height=ROW, aria_hidden="true"
-    )
+    return tag("svg", Markup("").join(parts), class_="row", aria_hidden="true")
 
 
 def axis(scale: Scale, *, signed: bool = False) -> Markup:
     """Return the axis below the rows of a forest plot."""
     ticks = scale.ticks(5)
     digits = _digits(ticks)
-    parts = [_line(0, 100, 0.5, 0.5, "axis")]
+    parts = [tag("line", class_="axis", x1="0%", x2="100%", y1=0.5, y2=0.5)]
     for value in ticks:
         x = scale.at(value)
-        parts.append(_line(x, x, 0, 5, "axis"))
+        parts.append(tag("line", class_="axis", x1=f"{x}%", x2=f"{x}%", y1=0, y2=5))
         label = number(value, digits=digits, signed=signed)
         anchor = "start" if x < 4 else "end" if x > 96 else "middle"
         parts.append(tag("text", label, class_="tick", x=f"{x}%", y=18, text_anchor=anchor))
-    return tag(
-        "svg", Markup("").join(parts), class_="row", width="100%", height=24, aria_hidden="true"
-    )
+    return tag("svg", Markup("").join(parts), class_="scale", aria_hidden="true")
 
 
 def curves(lines: Sequence[Line], scale: Scale, *, rounds: float, label: str) -> Markup:
@@ -166,29 +161,32 @@ def swatch(index: int) -> Markup:
 
 
 def _whisker(estimate: Estimate, scale: Scale, tone: str, *, main: bool) -> Iterable[Markup]:
-    middle, x = ROW / 2, scale.at(estimate["value"])
+    x = scale.at(estimate["value"])
     low, high = estimate.get("low"), estimate.get("high")
     known = low is not None and high is not None
     if low is not None and high is not None:
         left, right = scale.at(low), scale.at(high)
-        yield _line(left, right, middle, middle, f"whisker {tone}")
+        style = f"whisker {tone}".strip()
+        yield tag("line", class_=style, x1=f"{left}%", x2=f"{right}%", y1="50%", y2="50%")
         for end in (left, right):
-            yield _line(end, end, middle - 4, middle + 4, f"whisker {tone}")
-    style = f"point {tone}" if known else f"point hollow {tone}"
+            yield _placed(tag("path", class_=style, d="M0 -4V4"), end)
+    style = f"point {tone}".strip() if known else f"point hollow {tone}".strip()
     if main:
-        # nested: a diamond needs pixels around a place that is known in percent only
-        diamond = tag("path", class_=style, d="M0 -8L8 0L0 8L-8 0Z")
-        yield tag("svg", diamond, x=f"{x}%", y=middle, class_="open")
+        yield _placed(tag("path", class_=style, d="M0 -8.5L8.5 0L0 8.5L-8.5 0Z"), x)
     else:
-        yield tag("circle", class_=style, cx=f"{x}%", cy=middle, r=5)
+        yield tag("circle", class_=style, cx=f"{x}%", cy="50%", r=5)
 
 
-def _line(x1: float, x2: float, y1: float, y2: float, style: str) -> Markup:
-    return tag("line", class_=style, x1=f"{x1}%", x2=f"{x2}%", y1=y1, y2=y2)
+def _placed(shape: Markup, x: float) -> Markup:
+    return tag("svg", shape, class_="open", x=f"{x}%", y="50%")
+
+
+def _line(x1: float, x2: float, style: str) -> Markup:
+    return tag("line", class_=style, x1=f"{x1}%", x2=f"{x2}%", y1="0%", y2="100%")
 
 
 def _area(x: float, width: float, style: str) -> Markup:
-    return tag("rect", class_=style, x=f"{x}%", width=f"{max(width, 0)}%", y=0, height=ROW)
+    return tag("rect", class_=style, x=f"{x}%", width=f"{max(width, 0)}%", y="0%", height="100%")
 
 
 def _x(round_: float, rounds: float) -> float:

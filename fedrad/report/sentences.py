@@ -24,7 +24,9 @@ def sentence(told: Told, metric: Metric, way: str, level: float) -> str:
     arm, against, found = told["arm"], told["against"], told["difference"]
     if found["value"] is None:
         return f"{arm} against {against}: no comparison; {found['reason']}."
-    size = f"{metric.title} {_bounds(found, level)}, mean over sites"
+    partly = found["low"] is not None and found["reason"]
+    scope = f"mean {found['reason']}" if partly else "mean over sites"
+    size = f"{metric.title} {_bounds(found, level)}, {scope}"
     if told["p_adjusted"] is not None:
         size += f"; p = {told['p_adjusted']:.2g}{'' if told['primary'] else ' after Holm'}"
     if told["supported"]:
@@ -77,7 +79,8 @@ def _who_gains(arm: str, metric: Metric, verdicts: Sequence[Told]) -> str:
 
     return (
         f"{arm} against the model a site trains alone, {metric.title} at {len(verdicts)} sites: "
-        f"better at {named('better')}, worse at {named('worse')}, not shown at {named('not shown')}."
+        f"better at {named('better')}, worse at {named('worse')}, "
+        f"not shown at {named('not shown')}."
     )
 
 
@@ -158,8 +161,8 @@ def _on_sizes(evidence: Evidence) -> list[str]:
     if not small or evidence.refusal(evidence.sites):
         return []
     return [
-        f"Fewer than {LEAST_IMAGES} test images of a class at {', '.join(small)}: no interval there, "
-        "and their share of the intervals of means is rough."
+        f"Fewer than {LEAST_IMAGES} test images of a class at {', '.join(small)}: no interval "
+        "there, and their share of the intervals of means is rough."
     ]
 
 
@@ -169,13 +172,13 @@ def _on_arms(evidence: Evidence) -> list[str]:
     lines = []
     if both:
         lines.append(
-            f"{', '.join(both)}: compared by each site's own model; at held-out sites by the global "
-            "one."
+            f"{', '.join(both)}: compared by each site's own model; at held-out sites by the "
+            "global one."
         )
     if personal and evidence.held_out:
         lines.append(
-            f"{', '.join(personal)}: no global model; figures at held-out sites are the mean over the "
-            "sites' models."
+            f"{', '.join(personal)}: no global model; figures at held-out sites are the mean over "
+            "the sites' models."
         )
     return lines
 

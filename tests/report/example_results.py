@@ -325,7 +325,7 @@ def example() -> Json:
             "On their own patients, the four hospitals do better with fedavg than each alone: "
             "AUROC 0.846 against 0.770, a difference of 0.076 (95 % interval 0.042 to 0.110).",
             "fedavg closes 81 % (53 % to 109 %) of the gap to training on pooled data.",
-            "It is better at 1 of 4 hospitals, worse at none; at 3 no difference is shown.",
+            "It is better at 2 of 4 hospitals, worse at none; at 2 no difference is shown.",
             "fedadam does worse than local, and collapsed. scaffold stopped in round 12.",
         ],
         "notes": [

@@ -1,0 +1,436 @@
+"""The comparison of arms: worked by hand, by published numbers, and by simulation."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedrad.config import Task
+from fedrad.metrics import METRICS
+from fedrad.metrics.intervals import patient_weights
+from fedrad.report.comparison import ArmRun, Primary, compare
+from fedrad.report.evidence import over_seeds
+
+SITES = ("nord", "ost", "sued")
+TASK = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
+AUROC, BRIER = METRICS["auroc"](TASK), METRICS["brier"](TASK)
+COUNTS = {"images": 100, "patients": 80, "positives": 40, "negatives": 60}
+B = 400
+
+Table = Mapping[tuple[str, str], float]
+
+
+def global_table(values: Mapping[str, float]) -> Table:
+    """Return the cells of one global model; "pooled" is their mean."""
+    pooled = float(np.mean(list(values.values())))
+    return {("global", site): value for site, value in {**values, "pooled": pooled}.items()}
+
+
+def personal_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return the cells of personal models, owner -> site -> value."""
+    cells = {(f"personal:{i}", j): value for i, row in rows.items() for j, value in row.items()}
+    own = float(np.mean([row[i] for i, row in rows.items()]))
+    return {**cells, ("personal:pooled", "pooled"): own}
+
+
+def run(
+    arm: str, table: Table, *, seed: int = 0, noise: float = 0.0, metric: str = "auroc", **more
+):
+    """Return a run whose replicates are the value plus noise that is the site's in every arm."""
+    cells = {}
+    for (model, site), value in table.items():
+        shared = np.random.default_rng(list(site.encode())).normal(0, 0.05, B)
+        own = np.random.default_rng([*arm.encode(), *model.encode(), seed]).normal(0, 1, B) * noise
+        cells[model, site] = {metric: np.concatenate([[value], value + shared + own])}
+    counts = {site: COUNTS for _, site in table if site != "pooled"}
+    return ArmRun(arm, seed, cells, counts=more.pop("counts", counts), **more)
+
+
+LOCAL = personal_table(
+    {
+        "nord": {"nord": 0.80, "ost": 0.60, "sued": 0.50},
+        "ost": {"nord": 0.60, "ost": 0.70, "sued": 0.60},
+        "sued": {"nord": 0.50, "ost": 0.60, "sued": 0.90},
+    }
+)
+FEDAVG = global_table({"nord": 0.84, "ost": 0.84, "sued": 0.84})
+POOLED = global_table({"nord": 0.88, "ost": 0.88, "sued": 0.88})
+ARMS = {"local": "personal", "fedavg": "global", "pooled": "global"}
+RUNS = [run("local", LOCAL), run("fedavg", FEDAVG), run("pooled", POOLED)]
+
+
+def told(runs=RUNS, arms=ARMS, **options):
+    """Return the comparison of the three arms, fedavg against local by AUROC."""
+    given = {"sites": SITES, "metrics": [AUROC], "primary": Primary("fedavg", "local", "auroc")}
+    return compare(runs, arms=arms, **{**given, **options})
+
+
+def arm(found, name):
+    """Return the entry of an arm."""
+    return next(each for each in found["arms"] if each["name"] == name)
+
+
+def test_the_triple_by_hand():
+    """Local: mean 0.8 at home and (0.6 + 0.5 + 0.6 + 0.6 + 0.5 + 0.6) / 6 away; fedavg 0.84.
+
+    on_site 0.04 / 0.8; off_site (0.84 - 3.4 / 6) / (3.4 / 6); gap (0.84 - 0.8) / (0.88 - 0.8).
+    """
+    found = arm(told(), "fedavg")["triple"]
+    assert found["on_site"]["value"] == pytest.approx(0.05)
+    assert found["off_site"]["value"] == pytest.approx(0.84 / (3.4 / 6) - 1)
+    assert found["gap_closed"]["value"] == pytest.approx(0.5)
+    # The patients' noise is the same in all arms, so it leaves the gap alone.
+    assert found["gap_closed"]["low"] == pytest.approx(0.5)
+    assert arm(told(), "local")["triple"] is None
+    assert arm(told(), "pooled")["triple"]["gap_closed"]["value"] == pytest.approx(1)
+
+
+def test_the_triple_of_flambys_isic_table():
+    """Local .645 at home, .359 away, pooled .708, FedAvg .539: -16 %, +50 %, -168 % as published.
+
+    A federation that loses to its own sites says so: the share of the gap is negative.
+    """
+    rows = {i: {j: 0.645 if i == j else 0.359 for j in SITES} for i in SITES}
+    runs = [
+        run("local", personal_table(rows)),
+        run("fedavg", global_table(dict.fromkeys(SITES, 0.539))),
+        run("pooled", global_table(dict.fromkeys(SITES, 0.708))),
+    ]
+    found = told(runs)
+    triple = {name: each["value"] for name, each in arm(found, "fedavg")["triple"].items()}
+    assert triple == pytest.approx(
+        {"on_site": -0.164, "off_site": 0.501, "gap_closed": -1.68}, abs=0.005
+    )
+    assert found["headline"][0].startswith("fedavg is worse than local: AUROC -0.106")
+    assert "worse at 3 (nord, ost, sued)" in found["headline"][1]
+
+
+def test_the_gap_is_undefined_where_pooling_is_not_clearly_better():
+    """With noise, pooled minus local 0.01 has an interval around zero: no share of that."""
+    pooled = global_table(dict.fromkeys(SITES, 0.81))
+    runs = [run("local", LOCAL, noise=0.05), RUNS[1], run("pooled", pooled, noise=0.05)]
+    found = arm(told(runs), "fedavg")["triple"]["gap_closed"]
+    assert found["value"] is None
+    assert found["reason"] == (
+        "undefined: pooled minus local is not clearly positive (interval includes 0)"
+    )
+    worse = [*RUNS[:2], run("pooled", global_table(dict.fromkeys(SITES, 0.7)))]
+    assert arm(told(worse), "fedavg")["triple"]["gap_closed"]["reason"] == found["reason"]
+    without = {name: kind for name, kind in ARMS.items() if name != "pooled"}
+    found = arm(told(RUNS[:2], without), "fedavg")["triple"]
+    assert found["gap_closed"]["reason"] == "undefined: no arm was trained on the pooled data"
+    assert found["on_site"]["value"] == pytest.approx(0.05)
+
+
+def test_columns_are_the_mean_over_sites_the_pooled_sums_and_the_worst_site():
+    """A personal arm shows each site's own model; a global arm its one model."""
+    found = told()
+    local = arm(found, "local")["columns"]["auroc"]
+    assert local["mean"]["value"] == pytest.approx(0.8)
+    assert local["pooled"]["value"] == pytest.approx(0.8)
+    assert (local["worst"]["site"], local["worst"]["value"]) == ("ost", 0.7)
+    assert arm(found, "fedavg")["columns"]["auroc"]["mean"]["value"] == pytest.approx(0.84)
+    assert arm(found, "fedavg")["global_columns"] is None
+
+
+def test_a_site_loses_and_is_told_so():
+    """fedavg 0.84 against own models 0.8, 0.7 and 0.9: the third should not join for this."""
+    found = told()
+    verdicts = {each["site"]: each["verdict"] for each in arm(found, "fedavg")["beats_own_model"]}
+    assert verdicts == {"nord": "better", "ost": "better", "sued": "worse"}
+    assert arm(found, "fedavg")["beats_own_model"][2]["difference"]["value"] == pytest.approx(-0.06)
+    assert arm(found, "local")["beats_own_model"] == []
+    assert found["headline"][1] == (
+        "fedavg against the model a site trains alone, AUROC at 3 sites: "
+        "better at 2 (nord, ost), worse at 1 (sued), not shown at none."
+    )
+
+
+def test_differences_are_paired_by_patient():
+    """The noise of the patients is the same in both arms and cancels: 0.04 with no width at all."""
+    found = told()["comparisons"][0]
+    assert found["difference"]["low"] == pytest.approx(0.04)
+    assert found["difference"]["high"] == pytest.approx(0.04)
+    mean = arm(told(), "fedavg")["columns"]["auroc"]["mean"]
+    assert mean["high"] - mean["low"] > 0.05
+    assert found["sentence"] == (
+        "fedavg is better than local: AUROC +0.040 (95% interval +0.040 to +0.040), "
+        "mean over sites; p = 0.005."
+    )
+
+
+def test_a_difference_within_the_noise_is_not_shown():
+    """0.04 with a standard error of 0.05 * sqrt(2 / 3): neither a win nor a loss."""
+    runs = [run("local", LOCAL, noise=0.05), run("fedavg", FEDAVG, noise=0.05), RUNS[2]]
+    found = told(runs)
+    main = found["comparisons"][0]
+    assert not main["supported"]
+    assert main["sentence"].startswith("fedavg against local: no difference is shown; AUROC +0.040")
+    assert main["p"] == main["p_adjusted"] > 0.05
+
+
+def test_when_lower_is_better_a_smaller_number_wins():
+    """The Brier score of the same tables: 0.84 against 0.80 is a loss, pooled is worst of all."""
+    runs = [
+        run(name, table, metric="brier")
+        for name, table in (("local", LOCAL), ("fedavg", FEDAVG), ("pooled", POOLED))
+    ]
+    primary = Primary("fedavg", "local", "brier")
+    found = told(runs, metrics=[BRIER], primary=primary)
+    fedavg = arm(found, "fedavg")
+    verdicts = [each["verdict"] for each in fedavg["beats_own_model"]]
+    assert verdicts == ["worse", "worse", "better"]
+    assert fedavg["triple"]["on_site"]["value"] == pytest.approx(-0.05)
+    assert "not clearly positive" in fedavg["triple"]["gap_closed"]["reason"]
+    assert fedavg["columns"]["brier"]["worst"]["value"] == pytest.approx(0.84)
+    assert arm(found, "local")["columns"]["brier"]["worst"]["site"] == "sued"
+    assert found["comparisons"][0]["sentence"].startswith("fedavg is worse than local: Brier score")
+
+
+def test_the_primary_comes_first_unadjusted_and_the_others_after_holm():
+    """Two others, each with the smallest p that 400 replicates give: 2 / 401, doubled."""
+    runs = [*RUNS, run("fedprox", global_table(dict.fromkeys(SITES, 0.7)))]
+    arms = {"fedprox": "global", **ARMS}
+    found = told(runs, arms)
+    order = [(each["arm"], each["primary"], each["supported"]) for each in found["comparisons"]]
+    assert order == [("fedavg", True, True), ("fedprox", False, True), ("pooled", False, True)]
+    assert all(each["against"] == "local" for each in found["comparisons"])
+    assert found["comparisons"][0]["p_adjusted"] == pytest.approx(2 / 401)
+    assert found["comparisons"][1]["p_adjusted"] == pytest.approx(4 / 401)
+    assert found["comparisons"][1]["sentence"].endswith("p = 0.01 after Holm.")
+    assert (
+        "Other arms against local, after Holm: better: pooled; worse: fedprox; not shown: none."
+        in found["headline"]
+    )
+
+
+def test_too_few_replicates_for_holm_are_noted():
+    """39 replicates: p is at least 0.05; no comparison of two can be supported."""
+    cut = [
+        replace(each, cells={k: {"auroc": v["auroc"][:40]} for k, v in each.cells.items()})
+        for each in [*RUNS, run("fedprox", FEDAVG)]
+    ]
+    found = told(cut, {**ARMS, "fedprox": "global"})
+    assert "39 resamples are too few for 2 comparisons: none can be supported." in found["notes"]
+    assert not any(each["supported"] for each in found["comparisons"][1:])
+
+
+def test_no_interval_with_fewer_than_ten_images_of_a_class():
+    """A site with 4 positives: its value stands without an interval, and no verdict is given."""
+    few = {**dict.fromkeys(SITES, COUNTS), "ost": {**COUNTS, "positives": 4}}
+    found = told([replace(each, counts=few) for each in RUNS])
+    own = arm(found, "fedavg")["beats_own_model"][1]
+    assert own["verdict"] == "not shown"
+    assert own["difference"]["low"] is None
+    assert own["difference"]["reason"] == (
+        "no interval: 4 positive test images; needs 10 of each class"
+    )
+    assert arm(found, "fedavg")["columns"]["auroc"]["mean"]["low"] is not None
+    assert any("no interval there" in note and "ost" in note for note in found["notes"])
+    fewer = {site: {**COUNTS, "positives": 3} for site in SITES}
+    found = told([replace(each, counts=fewer) for each in RUNS])
+    main = found["comparisons"][0]
+    assert (main["p"], main["supported"], main["difference"]["low"]) == (None, False, None)
+    assert "no interval: 9 positive test images; needs 10 of each class" in main["sentence"]
+
+
+def test_a_site_where_the_metric_is_undefined_is_left_out_and_named():
+    """ost has healthy patients only: no AUROC in any arm; the others are still compared."""
+    why = {"auroc": "test set has one class only: 0 positive, 44 negative"}
+
+    def without(each: ArmRun) -> ArmRun:
+        cells = {
+            (model, site): {"auroc": np.full(B + 1, np.nan)} if site == "ost" else cell
+            for (model, site), cell in each.cells.items()
+        }
+        return replace(each, cells=cells, reasons=dict.fromkeys(each.cells, why))
+
+    found = told([without(each) for each in RUNS])
+    mean = arm(found, "local")["columns"]["auroc"]["mean"]
+    assert mean["value"] == pytest.approx(0.85)
+    assert mean["reason"] == "over 2 of 3 sites: nord, sued"
+    assert found["comparisons"][0]["difference"]["value"] == pytest.approx(-0.01)
+    assert "mean over 2 of 3 sites: nord, sued" in found["comparisons"][0]["sentence"]
+    own = arm(found, "fedavg")["beats_own_model"][1]
+    assert own["difference"]["reason"] == f"fedavg: {why['auroc']}"
+    cells = found["matrix"]["rows"][0]["cells"]
+    assert (cells[1]["value"], cells[1]["reason"]) == (None, why["auroc"])
+    assert arm(found, "fedavg")["triple"]["off_site"]["reason"] == "over 4 of 6 pairs"
+
+
+def test_an_interval_with_undefined_resamples_says_how_many():
+    """Above 5 % the rest would be a picked sample."""
+    runs = [
+        replace(each, cells={k: {"auroc": v["auroc"].copy()} for k, v in each.cells.items()})
+        for each in RUNS
+    ]
+    runs[1].cells["global", "ost"]["auroc"][1:41] = np.nan
+    found = arm(told(runs), "fedavg")["columns"]["auroc"]["worst"]
+    assert arm(told(runs), "fedavg")["columns"]["auroc"]["mean"]["reason"] == (
+        "no interval: undefined in 10% of the resamples"
+    )
+    assert found["site"] == "nord"
+
+
+def test_seeds_are_averaged_and_their_noise_is_in_the_interval():
+    """Values 0.80 and 0.88: mean 0.84, SD 0.0566; resampled means 0.80, 0.84, 0.84, 0.88."""
+    spread = [
+        run("fedavg", global_table(dict.fromkeys(SITES, value)), seed=seed)
+        for seed, value in enumerate((0.80, 0.88))
+    ]
+    both = [replace(run("local", LOCAL), seed=seed) for seed in (0, 1)]
+    found = told([*spread, *both], {"local": "personal", "fedavg": "global"})
+    main = found["comparisons"][0]["difference"]
+    assert main["value"] == pytest.approx(0.04)
+    assert main["seed_sd"] == pytest.approx(0.08 / np.sqrt(2))
+    assert (main["low"], main["high"]) == pytest.approx((0, 0.08))
+    assert not found["comparisons"][0]["supported"]
+    assert any("2 seeds" in note for note in found["notes"])
+
+
+def test_the_same_seeds_are_resampled_in_every_arm():
+    """A quantity minus itself plus 1 is 1 in every replicate; one seed is never resampled."""
+    values = np.random.default_rng(0).normal(size=(3, 501))
+    np.testing.assert_allclose(over_seeds(values + 1) - over_seeds(values), 1)
+    np.testing.assert_array_equal(over_seeds(values[:1]), values[0])
+    by_seed = np.repeat([[0.0], [1.0], [5.0]], 20_001, axis=1)
+    # Bootstrap of a mean of three: variance of the three, divided by three.
+    assert over_seeds(by_seed)[1:].var() == pytest.approx(by_seed[:, 0].var() / 3, rel=0.05)
+
+
+def test_arms_are_compared_over_the_seeds_that_both_have():
+    """local finished seeds 0 and 1, fedavg only 1: seed 0 says nothing about their difference."""
+    better = personal_table({i: dict.fromkeys(SITES, 0.9) for i in SITES})
+    runs = [run("local", LOCAL), run("local", better, seed=1), run("fedavg", FEDAVG, seed=1)]
+    found = told(runs, {"local": "personal", "fedavg": "global"})
+    assert found["comparisons"][0]["difference"]["value"] == pytest.approx(-0.06)
+    assert "fedavg finished 1 of 2 seeds: [1]." in found["notes"]
+    apart = [run("local", LOCAL), run("fedavg", FEDAVG, seed=1)]
+    found = told(apart, {"local": "personal", "fedavg": "global"})
+    assert "fedavg and local have no seed in common" in found["comparisons"][0]["sentence"]
+
+
+def test_one_seed_is_noted():
+    """Training noise is then in no interval."""
+    assert any(note.startswith("One seed:") for note in told()["notes"])
+
+
+def test_an_arm_that_did_not_finish_has_no_numbers_and_its_reason():
+    """Also when it is the primary one; the others are told as ever."""
+    found = told([RUNS[0], RUNS[2]], unfinished={"fedavg": "stopped in round 3: the loss is nan"})
+    main = found["comparisons"][0]
+    assert main["difference"]["value"] is None
+    assert main["sentence"] == (
+        "fedavg against local: no comparison; fedavg: stopped in round 3: the loss is nan."
+    )
+    fedavg = arm(found, "fedavg")
+    assert fedavg["columns"]["auroc"]["mean"]["reason"] == "stopped in round 3: the loss is nan"
+    assert fedavg["triple"]["on_site"]["value"] is None
+    assert "fedavg has no result: stopped in round 3: the loss is nan." in found["headline"]
+    assert found["comparisons"][1]["supported"]
+    assert {row["arm"] for row in found["matrix"]["rows"]} == {"local", "pooled"}
+
+
+def test_a_collapsed_arm_is_told():
+    """Nearly equal scores can still have an AUROC, and one class a fine accuracy."""
+    runs = [RUNS[0], replace(RUNS[1], share_in_fullest_bin=0.97, one_class=True), RUNS[2]]
+    found = told(runs)
+    assert arm(found, "fedavg")["collapse"] == (
+        "up to 97% of the scores are all but equal (1 of 1 seed); "
+        "every image is given the same class at 0.5 (1 of 1 seed)"
+    )
+    assert any(line.startswith("fedavg collapsed: up to 97%") for line in found["headline"])
+    assert arm(found, "pooled")["collapse"] is None
+
+
+def test_held_out_sites_are_external_and_shaded_in_the_matrix():
+    """Personal arms: mean over the sites' models, (0.5 + 0.6 + 0.7) / 3; no training site there."""
+    outside = {("personal:nord", "west"): 0.5, ("personal:ost", "west"): 0.6}
+    local = {**LOCAL, **outside, ("personal:sued", "west"): 0.7}
+    runs = [run("local", local), run("fedavg", {**FEDAVG, ("global", "west"): 0.75}), RUNS[2]]
+    found = told(runs, held_out=["west"])
+    assert arm(found, "local")["external"]["auroc"]["west"]["value"] == pytest.approx(0.6)
+    assert arm(found, "fedavg")["external"]["auroc"]["west"]["value"] == pytest.approx(0.75)
+    assert arm(found, "pooled")["external"]["auroc"]["west"]["reason"] == "not evaluated"
+    matrix = found["matrix"]
+    assert [column["held_out"] for column in matrix["columns"]] == [False, False, False, True]
+    assert matrix["columns"][0] == {
+        "site": "nord",
+        "held_out": False,
+        "images": 100,
+        "positives": 40,
+    }
+    rows = [(row["arm"], row["model"]) for row in matrix["rows"]]
+    assert rows == [
+        *[("local", site) for site in SITES],
+        ("fedavg", "global"),
+        ("pooled", "global"),
+    ]
+    values = [[cell["value"] for cell in row["cells"]] for row in matrix["rows"]]
+    np.testing.assert_allclose(values[0], [0.8, 0.6, 0.5, 0.5])
+    assert any(note.startswith("local: no global model") for note in found["notes"])
+
+
+def test_an_arm_with_both_kinds_is_compared_by_its_personal_models():
+    """A fine-tuned arm: 0.9 at home with its own, 0.84 with the global one, also shown."""
+    tuned = personal_table({i: {j: 0.9 if i == j else 0.5 for j in SITES} for i in SITES})
+    runs = [RUNS[0], run("fedavg", {**FEDAVG, **tuned}), RUNS[2]]
+    found = told(runs, {**ARMS, "fedavg": "both"})
+    fedavg = arm(found, "fedavg")
+    assert fedavg["columns"]["auroc"]["mean"]["value"] == pytest.approx(0.9)
+    assert fedavg["global_columns"]["auroc"]["mean"]["value"] == pytest.approx(0.84)
+    assert found["comparisons"][0]["difference"]["value"] == pytest.approx(0.1)
+    assert [row["model"] for row in found["matrix"]["rows"][3:7]] == [*SITES, "global"]
+    assert any(note.startswith("fedavg: compared by each site's own") for note in found["notes"])
+
+
+def test_the_gain_of_the_best_arm_is_told_beside_the_noise():
+    """Pooled 0.88 and fedavg 0.84 with noise of 0.05 a site: the order could be chance."""
+    runs = [RUNS[0], run("fedavg", FEDAVG, noise=0.05), run("pooled", POOLED, noise=0.05)]
+    note = told(runs)["notes"][-1]
+    assert note.startswith(
+        "The two best means are those of pooled and fedavg, +0.040 (95% interval -"
+    )
+    assert note.endswith("within the noise.")
+
+
+def test_results_are_plain_json_without_nan():
+    """Also of a run without replicates; the page and other tools read the file."""
+    bare = [
+        replace(each, cells={k: {"auroc": v["auroc"][:1]} for k, v in each.cells.items()})
+        for each in RUNS
+    ]
+    for found in (told(), told(bare), told([]), told(held_out=["west"])):
+        json.dumps(found, allow_nan=False)
+        assert set(found) == {"arms", "comparisons", "headline", "matrix", "notes"}
+    found = told(bare)["comparisons"][0]
+    assert found["difference"]["reason"] == "no interval: no bootstrap replicates were asked for"
+    assert not found["supported"]
+
+
+def test_a_difference_that_is_not_there_is_shown_in_about_one_of_twenty_experiments():
+    """Two arms of equal accuracy on two sites of 150 patients, 300 experiments.
+
+    The rate of false claims is 5 %; 300 draws of it lie within 2.5 and 8.5 % nearly always.
+    """
+    rng, claims = np.random.default_rng(0), 0
+    accuracy = METRICS["accuracy"](TASK)
+    weights = {s: patient_weights(np.arange(150), 300, seed) for seed, s in enumerate(SITES[:2])}
+
+    def cell(site: str) -> dict[str, np.ndarray]:
+        right = (rng.random(150) < 0.8).astype(float)
+        return {"accuracy": np.concatenate([[right.mean()], weights[site] @ right / 150])}
+
+    for _ in range(300):
+        runs = [ArmRun(name, 0, {("global", s): cell(s) for s in weights}) for name in "ab"]
+        found = compare(
+            runs,
+            arms={"a": "global", "b": "global"},
+            sites=SITES[:2],
+            metrics=[accuracy],
+            primary=Primary("a", "b", "accuracy"),
+        )
+        claims += found["comparisons"][0]["supported"]
+    assert 0.025 <= claims / 300 <= 0.085

@@ -1,0 +1,205 @@
+"""From a run's folder to `results.json` and `report.html`."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedrad.assemble import Federation, algorithm_of, metrics_of
+from fedrad.config import Experiment, Primary
+from fedrad.report.comparison import ArmRun, compare
+from fedrad.report.page import render
+from fedrad.report.plan import plan_of
+from fedrad.runs import ArmFolder, RunFolder
+
+__all__ = ["results_of", "write_results"]
+
+Folders = Mapping[int, ArmFolder]
+_NOT_PLAYED = "not played yet"
+
+
+def write_results(
+    folder: RunFolder, experiment: Experiment, federation: Federation, *, command: str, device: str
+) -> dict[str, Any]:
+    """Write `results.json` and `report.html` of what has been played so far, and return the results."""
+    results = results_of(folder, experiment, federation, command=command, device=device)
+    folder.write("results.json", json.dumps(results, indent=1, allow_nan=False))
+    folder.write("report.html", render(results))
+    return results
+
+
+def results_of(
+    folder: RunFolder, experiment: Experiment, federation: Federation, *, command: str, device: str
+) -> dict[str, Any]:
+    """Return everything that is known of an experiment, as plain values without any nan."""
+    folders = {
+        arm: {seed: folder.arm(arm, seed) for seed in experiment.seeds}
+        for arm in experiment.arm_names
+    }
+    plan = plan_of(experiment, federation)
+    metrics = metrics_of(experiment)
+    compared = _compared(experiment, federation, plan, folders)
+    primary = _primary(experiment)
+    arms = [
+        planned | measured | _record(folders[planned["name"]], primary.metric)
+        for planned, measured in zip(plan["arms"], compared["arms"], strict=True)
+    ]
+    return {
+        "schema": 1,
+        "experiment": _experiment(experiment, plan, command),
+        "environment": _environment(device),
+        **{key: plan[key] for key in ("model", "sites", "heterogeneity", "precision")},
+        "metrics": [
+            {"name": m.name, "title": m.title, "higher_is_better": m.higher_is_better}
+            for m in metrics
+        ],
+        "arms": arms,
+        **{key: compared[key] for key in ("matrix", "comparisons", "headline", "notes")},
+    }
+
+
+def _compared(
+    experiment: Experiment,
+    federation: Federation,
+    plan: Mapping[str, Any],
+    folders: Mapping[str, Folders],
+) -> dict[str, Any]:
+    finished = [
+        _arm_run(arm, seed, one)
+        for arm, seeds in folders.items()
+        for seed, one in seeds.items()
+        if one.finished
+    ]
+    seeds = [set(run.seed for run in finished if run.arm == arm) for arm in folders]
+    # Arms are compared over the seeds that all of them have, so none has an easier set.
+    common = set.intersection(*(s for s in seeds if s)) if any(seeds) else set()
+    compared = compare(
+        [run for run in finished if run.seed in common],
+        arms={arm["name"]: arm["models"] for arm in plan["arms"]},
+        sites=federation.training,
+        metrics=metrics_of(experiment),
+        primary=_primary(experiment),
+        held_out=federation.held_out,
+        local=_arm_with(experiment, personal=True, shared=False),
+        pooled=_arm_with(experiment, pooled=True),
+        unfinished={arm: _unfinished(seeds) for arm, seeds in folders.items()
+                    if not any(one.finished for one in seeds.values())},
+    )  # fmt: skip
+    if len(experiment.arm_names) == 1:
+        alone = f"Only one arm, {experiment.arm_names[0]}, was asked for: nothing is compared."
+        compared |= {"comparisons": [], "headline": [alone]}
+    left = sorted(set(experiment.seeds) - common)
+    if left and common:
+        told = ", ".join(map(str, left))
+        compared["notes"] = [*compared["notes"], f"Seeds {told} are not finished in every arm and are left out."]
+    return compared
+
+
+def _primary(experiment: Experiment) -> Primary:
+    alone = experiment.arm_names[0]
+    return experiment.primary or Primary(
+        arm=alone, against=alone, metric=experiment.metric_names[0]
+    )
+
+
+def _arm_with(experiment: Experiment, **wanted: bool) -> str | None:
+    for name in experiment.arm_names:
+        algorithm = algorithm_of(experiment.arm(name))
+        if all(getattr(algorithm, key) is value for key, value in wanted.items()):
+            return name
+    return None
+
+
+def _arm_run(arm: str, seed: int, folder: ArmFolder) -> ArmRun:
+    found = folder.evaluation()
+    return ArmRun(
+        arm=arm,
+        seed=seed,
+        cells=found.cells,
+        reasons=found.reasons,
+        share_in_fullest_bin=found.facts["share_in_fullest_bin"],
+        one_class=found.facts["one_class"],
+        counts=found.counts,
+    )
+
+
+def _unfinished(folders: Folders) -> str:
+    reasons = [reason for one in folders.values() if (reason := one.stopped())]
+    return reasons[0] if reasons else _NOT_PLAYED
+
+
+def _record(folders: Folders, metric: str) -> dict[str, Any]:
+    rounds = [one.rounds() for one in folders.values() if one.finished]
+    done = [line for lines in rounds for line in lines]
+    reasons = [reason for one in folders.values() if (reason := one.stopped())]
+    status = "finished" if len(rounds) == len(folders) else "stopped" if reasons else "missing"
+    return {
+        "status": status,
+        "reason": None if status == "finished" else _unfinished(folders),
+        "bytes": {way: _per_seed(done, f"bytes_{way}", rounds) for way in ("down", "up")},
+        "seconds": _per_seed(done, "seconds", rounds),
+        "missing_sites": _missing(done),
+        "curves": _curves(rounds, metric),
+    }
+
+
+def _per_seed(lines: Sequence[Mapping[str, Any]], key: str, rounds: Sequence[object]) -> float | None:
+    return sum(line[key] for line in lines) / len(rounds) if rounds else None
+
+
+def _missing(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return site -> rounds that went on without it."""
+    names = [site for line in lines for site in line["missing"]]
+    return {site: names.count(site) for site in sorted(set(names))}
+
+
+def _curves(rounds: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> dict[str, Any]:
+    """Return site -> rounds, and the mean over seeds of metric and loss on validation images."""
+    points: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
+    for line in (line for lines in rounds for line in lines):
+        for site, values in line["validation"].items():
+            points.setdefault(site, {}).setdefault(line["round"], []).append(values)
+    return {
+        site: {
+            "round": sorted(by_round),
+            "value": [_average(by_round[n], metric) for n in sorted(by_round)],
+            "loss": [_average(by_round[n], "loss") for n in sorted(by_round)],
+        }
+        for site, by_round in sorted(points.items())
+    }
+
+
+def _average(values: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    known = [one[key] for one in values if one.get(key) is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _experiment(experiment: Experiment, plan: Mapping[str, Any], command: str) -> dict[str, Any]:
+    return {
+        "name": experiment.name,
+        "text": experiment.text(),
+        "digest": experiment.digest(),
+        "command": command,
+        "task": experiment.task.model_dump(mode="json"),
+        "rounds": experiment.rounds,
+        "seeds": list(experiment.seeds),
+        "primary": _primary(experiment).model_dump(),
+        "budget": plan["budget"],
+    }
+
+
+def _environment(device: str) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return {
+        **{package: version(package) for package in ("fedrad", "flwr", "numpy", "torch")},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
