@@ -170,6 +170,15 @@ class Experiment(Frozen):
     quorum: Annotated[int, Field(gt=0)] | None = None
     deadline: float = Field(default=3600.0, gt=0, description="seconds for one round")
 
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_differ(cls, metrics: tuple[Spec, ...]) -> tuple[Spec, ...]:
+        names = [_name(metric) for metric in metrics]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"metric {twice[0]} stands twice")
+        return metrics
+
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -164,13 +164,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    found = [measure(name, arguments.pairs) for name in WORKLOADS]
-    for one in found:
+    found = []
+    for name in WORKLOADS:
+        one = measure(name, arguments.pairs)
+        found.append(one)
         print(
             f"{one['workload']}: bare {one['bare_s_per_round']:.3f} s/round, "
             f"fedrad {one['fedrad_s_per_round']:.3f}, speed {one['speed_of_bare']:.3f} of bare, "
             f"{one['extra_ms_per_site_and_round']:+.2f} ms per site and round, "
-            f"weights differ by at most {one['largest_weight_difference']:.1e}"
+            f"weights differ by at most {one['largest_weight_difference']:.1e}",
+            flush=True,
         )
     if arguments.json:
         print(json.dumps(found))

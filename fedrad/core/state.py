@@ -60,8 +60,9 @@ def same(one: Bundle, other: Bundle) -> bool:
 class Mean:
     """A running weighted mean of bundles that holds one bundle, however many are added.
 
-    Law: floats are added in the order of `add`, so callers add in sorted order of sites. Integer
-    arrays (counters such as `num_batches_tracked`) are averaged in double and rounded.
+    Law: `merge` of parts that were added in the same blocks gives the same bits wherever each part
+    was added up. Integer arrays (counters such as `num_batches_tracked`) are averaged in double and
+    rounded.
 
     >>> mean = Mean()
     >>> mean.add({"model": {"w": torch.tensor([0.0])}}, weight=1)
@@ -72,8 +73,8 @@ class Mean:
 
     def __init__(self) -> None:
         self.total = 0.0
-        self._sums: Bundle = {}
-        self._kinds: dict[tuple[str, str], torch.dtype] = {}
+        self.sums: Bundle = {}
+        self.kinds: dict[str, dict[str, torch.dtype]] = {}
 
     def add(self, bundle: Bundle, weight: float) -> None:
         """Add one bundle; the weight is not negative, and the bundle is not changed."""
@@ -81,25 +82,35 @@ class Mean:
             raise ValueError(f"a weight is {weight:g}; it must not be negative")
         self.total += weight
         for name, state in bundle.items():
-            sums = self._sums.setdefault(name, {})
+            kinds = self.kinds.setdefault(name, {})
+            sums = self.sums.setdefault(name, {})
             for key, value in state.items():
+                kinds[key] = value.dtype
                 if key in sums:
                     sums[key].add_(value, alpha=weight)
                 else:
-                    self._kinds[name, key] = value.dtype
                     wide = value if value.is_floating_point() else value.double()
                     sums[key] = wide * weight
+
+    def merge(self, part: "Mean") -> None:
+        """Add what another mean has added up; it must not be used afterwards."""
+        self.total += part.total
+        for name, state in part.sums.items():
+            if name not in self.sums:
+                self.sums[name], self.kinds[name] = state, part.kinds[name]
+                continue
+            for key, value in state.items():
+                self.sums[name][key].add_(value)
 
     def value(self) -> Bundle:
         """Return the mean of what was added; the weights must not sum to zero."""
         if not self.total > 0:
             raise ValueError("the weights of a mean sum to zero")
         return {
-            name: {key: self._back(name, key, value) for key, value in sums.items()}
-            for name, sums in self._sums.items()
+            name: {key: self._mean(value, self.kinds[name][key]) for key, value in sums.items()}
+            for name, sums in self.sums.items()
         }
 
-    def _back(self, name: str, key: str, value: Tensor) -> Tensor:
-        kind = self._kinds[name, key]
+    def _mean(self, value: Tensor, kind: torch.dtype) -> Tensor:
         mean = value / self.total
         return mean if kind.is_floating_point else mean.round().to(kind)

@@ -46,7 +46,7 @@ def films(
         body = {name: value[of[rows]] for name, value in anatomy.items()}
         u, v = _grid(size, field_of_view, {name: value[rows] for name, value in pose.items()})
         film = _thorax(u, v, body) + _lesions(u, v, body, findings[of[rows]])
-        film += 0.05 * _texture(len(film), size, rng)
+        film += 0.03 * _texture(len(film), size, rng)
         film = np.clip(film * pose["exposure"][rows], 0, 1) ** gamma
         film += noise * rng.standard_normal(film.shape, dtype=np.float32)
         drawn[rows] = (np.clip(film, 0, 1) * 255).round().astype(np.uint8)
@@ -90,7 +90,7 @@ def _pose(n: int, rng: np.random.Generator) -> Anatomy:
         "right": around(0.0, 0.03),
         "down": around(0.0, 0.03),
         "tilt": around(0.0, 0.03),
-        "exposure": around(1.0, 0.05),
+        "exposure": around(1.0, 0.03),
     }
 
 

@@ -46,9 +46,9 @@ class Hospital:
 
 HOSPITALS: Mapping[str, Hospital] = {
     "nord": Hospital(180, 2, prevalence=0.40, gamma=1.0, noise=0.02, field_of_view=1.0),
-    "sued": Hospital(130, 2, prevalence=0.25, gamma=0.65, noise=0.05, field_of_view=1.15),
+    "sued": Hospital(130, 2, prevalence=0.25, gamma=0.65, noise=0.04, field_of_view=1.15),
     "ost": Hospital(80, 3, prevalence=0.55, gamma=1.5, noise=0.03, field_of_view=0.88),
-    "west": Hospital(110, 1, prevalence=0.35, gamma=0.85, noise=0.09, field_of_view=1.0),
+    "west": Hospital(110, 1, prevalence=0.35, gamma=0.85, noise=0.07, field_of_view=1.0),
 }
 """The four that an experiment gets when it names none."""
 

@@ -70,6 +70,11 @@ class _Sites:
             return names[int(context.node_config["partition-id"])]
         raise ConfigError("the node's configuration names no site")
 
+    def images(self, text: str, site: str) -> int:
+        """Return how many training images a site has."""
+        federation = self._source.federation(self.experiment(text))
+        return (federation.pool() if site == POOLED else federation.sites[site]).images("train")
+
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
         if (text, arm) not in self._handlers:
@@ -151,7 +156,8 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     site = sites.name(context, text)
     action = str(config.get("action") or _DEFAULT_ACTIONS[message.metadata.message_type])
     if action == "describe":
-        return Message(pack({}, config={"site": site}), reply_to=message)
+        images = float(sites.images(text, site))
+        return Message(pack({}, {"num-examples": images}, {"site": site}), reply_to=message)
     arm, seed, number = str(config["arm"]), int(config["seed"]), int(config["server-round"])
     arrays = bundle_of(message.content)
     key = (text, arm, seed, site)

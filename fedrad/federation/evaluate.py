@@ -139,12 +139,12 @@ class _Table:
         """Note how many images a test set has, and how many of its rarest label."""
         by_class = sums[histogram(self.task).name][0].reshape(self.task.outputs, 2, -1).sum(-1)
         tables = sums[confusion(self.task).name][0]
-        self.counts[site] = {
-            "images": int(tables.sum() / self.task.columns),
-            "patients": patients,
-            "positives": int(by_class[:, 1].min()),
-            "negatives": int(by_class[:, 0].min()),
-        }
+        counts = {"images": int(tables.sum() / self.task.columns), "patients": patients}
+        if self.task.name != "multiclass":
+            # Of several findings, the one with the fewest: it is the least certain.
+            counts["positives"] = int(by_class[:, 1].min())
+            counts["negatives"] = int(by_class[:, 0].min())
+        self.counts[site] = counts
 
     def look(self, total: Sums) -> None:
         """Note the signs of a collapsed model, over all training sites' test images."""

@@ -1,6 +1,6 @@
 """The two verbs of an algorithm, over any of Flower's Grids.
 
-A message goes to every site of the round, replies are taken as they come and handed on in sorted
+A message goes to every site of the round, replies are taken as they come and handed on in a fixed
 order of sites, so that sums are the same bits whatever the order of arrival. Silent, failed and
 late sites are named; with the quorum met the round goes on without them.
 """
@@ -18,11 +18,14 @@ from fedrad.core.state import Bundle, Mean, num_bytes
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
-__all__ = ["FlowerSites", "Traffic", "nodes_of"]
+__all__ = ["FlowerSites", "Node", "Traffic", "nodes_of"]
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
+MOST_BLOCKS = 32
+"""Sums are taken within so many blocks of sites at most, so few partial sums are ever held."""
+
 _QUERIES = frozenset({"count", "describe", "share"})
 _EVALUATIONS = frozenset({"test", "tune", "validate"})
 
@@ -36,12 +39,20 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Node:
+    """Where a site is reached, and how many training images it says it has."""
+
+    id: int
+    images: int
+
+
+@dataclass(frozen=True)
 class FlowerSites:
     """The federation of one round, as an algorithm sees it (`algorithms.base.Sites`).
 
     Args:
         grid: Flower's.
-        nodes: site -> node id, for the sites of this round.
+        nodes: of the sites of this round, by name.
         config: goes with every message: experiment, arm, seed.
         number: the round.
         rounds: of the whole run.
@@ -53,7 +64,7 @@ class FlowerSites:
     """
 
     grid: Grid
-    nodes: Mapping[str, int]
+    nodes: Mapping[str, Node]
     config: Mapping[str, str | int]
     number: int
     rounds: int
@@ -75,16 +86,25 @@ class FlowerSites:
     def mean(self, action: str, send: Bundle, *, weight: str = "num-examples") -> Reply:
         """Return the weighted mean of the replies' arrays and the sums of their numbers.
 
+        Replies are added up within fixed blocks of sites, and the blocks in their order: the same
+        bits whatever the order of arrival, and wherever a block is added up.
+
         Raises:
             SiteFailed: fewer sites than the quorum answered, or none of them has any weight.
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
         mean, numbers = Mean(), dict[str, float]()
-        for _, reply in self.gather(action, send):
+        parts = {site: block for block in self._blocks() for site in block}
+        part, block = Mean(), ("",)
+        for site, reply in self._in_order(action, send, tuple(parts)):
+            if parts[site] != block:
+                mean.merge(part)
+                part, block = Mean(), parts[site]
             if reply.numbers.get(weight, 0.0) > 0:
-                mean.add(reply.arrays, reply.numbers[weight])
+                part.add(reply.arrays, reply.numbers[weight])
             for key, value in reply.numbers.items():
                 numbers[key] = numbers.get(key, 0.0) + value
+        mean.merge(part)
         if not mean.total > 0:
             raise SiteFailed(f"round {self.number}, {action}: no site has any {weight}")
         return Reply(mean.value(), numbers)
@@ -96,17 +116,28 @@ class FlowerSites:
             SiteFailed: fewer sites than the quorum answered.
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
+        return self._in_order(action, send, self.names)
+
+    def _blocks(self) -> list[tuple[str, ...]]:
+        """Return the sites in at most 32 blocks, those with the most images first."""
+        order = sorted(self.names, key=lambda site: (-self.nodes[site].images, site))
+        size = -(-len(order) // MOST_BLOCKS)
+        return [tuple(order[at : at + size]) for at in range(0, len(order), size)]
+
+    def _in_order(
+        self, action: str, send: Bundle, order: tuple[str, ...]
+    ) -> Iterator[tuple[str, Reply]]:
         failed: dict[str, str] = {}
         early: dict[str, Reply] = {}
-        order = iter(self.names)
-        turn = next(order, None)
-        for site, reply in self._replies(action, send, failed):
+        rest = iter(order)
+        turn = next(rest, None)
+        for site, reply in self._replies(action, send, order, failed):
             if reply is not None:
                 early[site] = reply
             while turn is not None and (turn in early or turn in failed):
                 if turn in early:
                     yield turn, early.pop(turn)
-                turn = next(order, None)
+                turn = next(rest, None)
         self._settle(action, failed)
 
     def _settle(self, action: str, failed: Mapping[str, str]) -> None:
@@ -120,16 +151,16 @@ class FlowerSites:
             )
 
     def _replies(
-        self, action: str, send: Bundle, failed: dict[str, str]
+        self, action: str, send: Bundle, order: tuple[str, ...], failed: dict[str, str]
     ) -> Iterator[tuple[str, Reply | None]]:
         content = pack({**send, **self.common}, config=self._settings(action))
         kind = _kind(action)
         self.traffic.down += num_bytes(send) * len(self.nodes)
         messages = [
-            self.grid.create_message(content, kind, self.nodes[site], str(self.number))
-            for site in self.names
+            self.grid.create_message(content, kind, self.nodes[site].id, str(self.number))
+            for site in order
         ]
-        waiting = dict(zip(self.grid.push_messages(messages), self.names, strict=True))
+        waiting = dict(zip(self.grid.push_messages(messages), order, strict=True))
         ends = time.monotonic() + self.deadline
         while waiting:
             pulled = list(self.grid.pull_messages(list(waiting)))
@@ -159,22 +190,23 @@ class FlowerSites:
         return {**self.config, "action": action, "server-round": self.number}
 
 
-def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, int]:
-    """Return site -> node id, by asking every node for its name.
+def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
+    """Return every node by its site's name, by asking it.
 
     Raises:
         SiteFailed: a node does not say its name, or two nodes say the same one.
     """
     content = pack({}, config={**config, "action": "describe"})
     asked = [grid.create_message(content, "query", node, "0") for node in grid.get_node_ids()]
-    nodes: dict[str, int] = {}
+    nodes: dict[str, Node] = {}
     for reply in grid.send_and_receive(asked):
         if reply.has_error():
             raise SiteFailed(f"a site did not say its name: {reply.error.reason}")
         site = str(config_of(reply.content)["site"])
         if site in nodes:
             raise SiteFailed(f"two nodes say that they are {site}")
-        nodes[site] = reply.metadata.src_node_id
+        images = int(numbers_of(reply.content)["num-examples"])
+        nodes[site] = Node(reply.metadata.src_node_id, images)
     return nodes
 
 

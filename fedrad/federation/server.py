@@ -20,7 +20,7 @@ from fedrad.core import seeds
 from fedrad.core.state import Bundle, all_finite
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.client import COUNTS
-from fedrad.federation.exchange import FlowerSites, Traffic, nodes_of
+from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
 from fedrad.federation.evaluate import evaluate_arm, validate
 from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, RunFolder
@@ -76,7 +76,7 @@ class _Arm:
         name: str,
         seed: int,
         grid: Grid,
-        nodes: Mapping[str, int],
+        nodes: Mapping[str, Node],
         text: str,
     ) -> None:
         self.name, self.seed, self.run = name, seed, play

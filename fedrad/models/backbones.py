@@ -1,29 +1,31 @@
-"""Well-known networks from torchvision, made fit for federations, small sites and grey images.
+"""Well-known networks, made fit for federations, small sites and grey images.
 
-GroupNorm in place of BatchNorm (Wu and He, ECCV 2018, https://arxiv.org/abs/1803.08494): BatchNorm
-mixes the patients of a batch, which DP-SGD cannot account for, and its running statistics differ
-from site to site. A stem for the task's channels. Nothing in place, which the hooks that Opacus sets
-on gradients do not bear. Every network is a chain of named children and can be cut between any two.
+GroupNorm in place of BatchNorm (Wu and He, ECCV 2018, https://arxiv.org/abs/1803.08494), because
+BatchNorm mixes the patients of a batch, which DP-SGD cannot account for, and its running statistics
+differ from site to site. Any number of channels. Nothing in place, which Opacus' hooks on gradients
+do not bear. Every network is a chain of named children and can be cut between any two.
+
+Written here, and tested to give torchvision's numbers: `import torchvision` imports `torch._dynamo`,
+two seconds and more in every worker, and its networks would have to be taken apart.
 """
 
-import re
 from collections import OrderedDict
+from collections.abc import Callable
 from math import gcd
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fedrad.config import Task
-from fedrad.errors import ConfigError, MissingError
+from fedrad.errors import ConfigError
+from fedrad.models.pretrained import pretrained
 
 __all__ = ["densenet121", "resnet18", "resnet34", "resnet50"]
 
 Norm = Literal["group", "batch"]
+Layer = Callable[[int], nn.Module]
 
 _GROUPS = 32
 _SMALLEST = 29  # pixels; below, DenseNet's last pooling has nothing left to pool
@@ -33,7 +35,7 @@ def resnet18(task: Task, *, norm: Norm = "group", weights: str | None = None) ->
     """Return a ResNet-18, 11.2 million parameters.
 
     Args:
-        task: images of 1 or 3 channels.
+        task: images of 29 pixels or more a side.
         norm: "group", or "batch" for FedBN and comparisons.
         weights: a state_dict on this machine (.safetensors, .pt, .pth), in torchvision's names,
             whose classifier is left out, or in this network's own names, which is taken whole. A
@@ -44,7 +46,7 @@ def resnet18(task: Task, *, norm: Norm = "group", weights: str | None = None) ->
         file gives is drawn from torch's global generator.
 
     Raises:
-        ConfigError: the task has no images of that kind, or the file does not fit.
+        ConfigError: the task has no images, or too small ones, or the file does not fit.
         MissingError: there is no such file.
 
     He, Zhang, Ren, Sun, CVPR 2016, https://arxiv.org/abs/1512.03385.
@@ -53,21 +55,31 @@ def resnet18(task: Task, *, norm: Norm = "group", weights: str | None = None) ->
     >>> [name for name, _ in resnet18(task).named_children()]
     ['stem', 'layer1', 'layer2', 'layer3', 'layer4', 'head']
     """
-    return _resnet("resnet18", task, norm, weights)
+    return _resnet(task, (2, 2, 2, 2), False, norm, weights)
 
 
 def resnet34(task: Task, *, norm: Norm = "group", weights: str | None = None) -> nn.Sequential:
-    """Return a ResNet-34, 21.3 million parameters; arguments as for `resnet18`."""
-    return _resnet("resnet34", task, norm, weights)
+    """Return a ResNet-34, 21.3 million parameters; arguments as for `resnet18`.
+
+    >>> task = Task(name="binary", labels=("pneumonia",), input=(1, 64, 64))
+    >>> [len(layer) for layer in resnet34(task)[1:5]]
+    [3, 4, 6, 3]
+    """
+    return _resnet(task, (3, 4, 6, 3), False, norm, weights)
 
 
 def resnet50(task: Task, *, norm: Norm = "group", weights: str | None = None) -> nn.Sequential:
-    """Return a ResNet-50, 23.5 million parameters; arguments as for `resnet18`."""
-    return _resnet("resnet50", task, norm, weights)
+    """Return a ResNet-50, 23.5 million parameters; arguments as for `resnet18`.
+
+    >>> task = Task(name="binary", labels=("pneumonia",), input=(1, 64, 64))
+    >>> resnet50(task).head.fc.in_features
+    2048
+    """
+    return _resnet(task, (3, 4, 6, 3), True, norm, weights)
 
 
 def densenet121(task: Task, *, norm: Norm = "group", weights: str | None = None) -> nn.Sequential:
-    """Return a DenseNet-121, 7.0 million parameters; arguments as for `resnet18`.
+    """Return a DenseNet-121, 6.9 million parameters; arguments as for `resnet18`.
 
     Children are `stem`, `denseblock1`, `transition1` to `denseblock4`, `head`.
 
@@ -77,158 +89,151 @@ def densenet121(task: Task, *, norm: Norm = "group", weights: str | None = None)
     >>> densenet121(task)(torch.zeros(1, 1, 64, 64)).shape
     torch.Size([1, 1])
     """
-    # Imported here: torchvision takes half a second, and a small network needs none of it.
-    from torchvision.models import densenet121 as build
-
     _check(task, "densenet121")
-    net = build(num_classes=task.outputs)
-    parts = dict(net.features.named_children())
-    children: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=_chain(parts, "conv0", "norm0", "relu0", "pool0")
-    )
-    for name in list(parts)[4:-1]:
-        children[name] = parts[name]
-    # torchvision's forward has an in-place ReLU, the pooling and the flattening as functions.
+    layer = _norm(norm)
+    children = OrderedDict(stem=_stem(task, layer, "conv0", "norm0", "relu0", "pool0"))
+    channels = 64
+    for number, layers in enumerate((6, 12, 24, 16), start=1):
+        dense = (Dense(channels + 32 * i, growth=32, norm=layer) for i in range(layers))
+        named = ((f"denselayer{i}", one) for i, one in enumerate(dense, start=1))
+        children[f"denseblock{number}"] = nn.Sequential(OrderedDict(named))
+        channels += 32 * layers
+        if number < 4:
+            children[f"transition{number}"] = _chain(
+                norm=layer(channels),
+                relu=nn.ReLU(),
+                conv=nn.Conv2d(channels, channels // 2, 1, bias=False),
+                pool=nn.AvgPool2d(2),
+            )
+            channels //= 2
     children["head"] = _chain(
-        {
-            "norm5": parts["norm5"],
-            "relu": nn.ReLU(),
-            "pool": nn.AdaptiveAvgPool2d(1),
-            "flatten": nn.Flatten(),
-            "classifier": net.classifier,
-        }
+        norm5=layer(channels),
+        relu=nn.ReLU(),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        classifier=nn.Linear(channels, task.outputs),
     )
-    return _finished(nn.Sequential(children), task, norm, weights)
-
-
-def _resnet(name: str, task: Task, norm: Norm, weights: str | None) -> nn.Sequential:
-    from torchvision import models
-
-    _check(task, name)
-    net = getattr(models, name)(num_classes=task.outputs)
-    parts = dict(net.named_children()) | {"flatten": nn.Flatten()}
-    children: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=_chain(parts, "conv1", "bn1", "relu", "maxpool")
-    )
-    for number in range(1, 5):
-        blocks = parts[f"layer{number}"].children()
-        children[f"layer{number}"] = nn.Sequential(*(Residual(block) for block in blocks))
-    children["head"] = _chain(parts, "avgpool", "flatten", "fc")
-    return _finished(nn.Sequential(children), task, norm, weights)
+    return _finished(children, "fan_in", weights)
 
 
 class Residual(nn.Module):
-    """torchvision's BasicBlock or Bottleneck, same names and numbers, with a sum that is new.
+    """A ResNet's block: two convolutions, or three with a narrow middle, beside an identity.
 
-    Theirs is `out += identity`: with Opacus' hooks torch refuses to change a layer's output.
+    Args:
+        before: channels that come in.
+        width: channels of the inner convolutions.
+        stride: of the first 3 x 3 convolution.
+        bottleneck: 1 x 1, 3 x 3, 1 x 1 with 4 times the width, in place of two 3 x 3.
+        norm: channels -> a normalising layer.
     """
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, before: int, width: int, stride: int, bottleneck: bool, norm: Layer) -> None:
         super().__init__()
-        for name, child in block.named_children():
-            self.add_module(name, child)
-        self.depth = sum(name.startswith("conv") for name, _ in block.named_children())
+        after = 4 * width if bottleneck else width
+        sizes = (1, 3, 1) if bottleneck else (3, 3)
+        widths = (before, width, width, after) if bottleneck else (before, width, after)
+        strides = (1, stride, 1) if bottleneck else (stride, 1)
+        for i, size in enumerate(sizes):
+            conv = nn.Conv2d(
+                widths[i], widths[i + 1], size, strides[i], padding=size // 2, bias=False
+            )
+            self.add_module(f"conv{i + 1}", conv)
+            self.add_module(f"bn{i + 1}", norm(widths[i + 1]))
+        self.relu = nn.ReLU()
+        self.depth = len(sizes)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or before != after:
+            conv = nn.Conv2d(before, after, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, norm(after))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [n, c, h, w] of the block."""
-        parts = self._modules
+        """Return [n, after, h / stride, w / stride]."""
         out = x
         for number in range(1, self.depth + 1):
             out = self.get_submodule(f"bn{number}")(self.get_submodule(f"conv{number}")(out))
             out = self.relu(out) if number < self.depth else out
-        identity = self.downsample(x) if "downsample" in parts else x
-        return self.relu(out + identity)
+        identity = x if self.downsample is None else self.downsample(x)
+        # A new sum, not `out += identity`: torch refuses to change what a hooked layer returned.
+        summed: Tensor = self.relu(out + identity)
+        return summed
+
+
+class Dense(nn.Module):
+    """A DenseNet's layer: what comes in, and `growth` new channels after it."""
+
+    def __init__(self, before: int, growth: int, norm: Layer) -> None:
+        super().__init__()
+        self.norm1 = norm(before)
+        self.conv1 = nn.Conv2d(before, 4 * growth, 1, bias=False)
+        self.norm2 = norm(4 * growth)
+        self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [n, before + growth, h, w]."""
+        narrow = self.conv1(self.relu(self.norm1(x)))
+        return torch.cat([x, self.conv2(self.relu(self.norm2(narrow)))], dim=1)
+
+
+def _resnet(
+    task: Task, depths: tuple[int, ...], bottleneck: bool, norm: Norm, weights: str | None
+) -> nn.Sequential:
+    _check(task, "resnet")
+    layer = _norm(norm)
+    children = OrderedDict(stem=_stem(task, layer, "conv1", "bn1", "relu", "maxpool"))
+    channels = 64
+    for number, depth in enumerate(depths):
+        blocks, width = [], 64 * 2**number
+        for i in range(depth):
+            stride = 2 if number and not i else 1
+            blocks.append(Residual(channels, width, stride, bottleneck, layer))
+            channels = 4 * width if bottleneck else width
+        children[f"layer{number + 1}"] = nn.Sequential(*blocks)
+    children["head"] = _chain(
+        avgpool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(channels, task.outputs),
+    )
+    return _finished(children, "fan_out", weights)
+
+
+def _stem(task: Task, norm: Layer, conv: str, bn: str, relu: str, pool: str) -> nn.Sequential:
+    layers = {
+        conv: nn.Conv2d(task.input[0], 64, 7, 2, padding=3, bias=False),
+        bn: norm(64),
+        relu: nn.ReLU(),
+        pool: nn.MaxPool2d(3, 2, padding=1),
+    }
+    return _chain(**layers)
+
+
+def _chain(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _norm(norm: Norm) -> Layer:
+    if norm == "batch":
+        return nn.BatchNorm2d
+    return lambda channels: nn.GroupNorm(gcd(_GROUPS, channels), channels)
 
 
 def _check(task: Task, name: str) -> None:
-    fits = len(task.input) == 3 and task.input[0] in (1, 3) and min(task.input[1:]) >= _SMALLEST
-    if not fits:
+    if len(task.input) != 3 or min(task.input[1:]) < _SMALLEST:
         raise ConfigError(
-            f"model {name}: needs images of 1 or 3 channels and {_SMALLEST} or more pixels a side; "
+            f"model {name}: needs images [c, h, w] of {_SMALLEST} pixels a side or more; "
             f"task.input is {list(task.input)}"
         )
 
 
-def _chain(parts: dict[str, nn.Module], *names: str) -> nn.Sequential:
-    return nn.Sequential(OrderedDict((name, parts[name]) for name in names or parts))
-
-
-def _finished(net: nn.Sequential, task: Task, norm: Norm, weights: str | None) -> nn.Sequential:
-    for parent in list(net.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d) and norm == "group":
-                setattr(parent, name, _group_norm(child.num_features))
-            elif isinstance(child, nn.ReLU):
-                setattr(parent, name, nn.ReLU())
-    stem = net.get_submodule("stem")
-    name, first = next(iter(stem.named_children()))
-    assert isinstance(first, nn.Conv2d)
-    if task.input[0] == 1:
-        setattr(stem, name, _one_channel(first))
+def _finished(
+    children: "OrderedDict[str, nn.Sequential]",
+    fan: Literal["fan_in", "fan_out"],
+    weights: str | None,
+) -> nn.Sequential:
+    net = nn.Sequential(OrderedDict[str, nn.Module](children))
+    for part in net.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode=fan, nonlinearity="relu")
     if weights is not None:
-        net.load_state_dict(_fitting(net.state_dict(), _read(Path(weights)), weights))
+        net.load_state_dict(pretrained(Path(weights), net.state_dict()))
     return net
-
-
-def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(gcd(_GROUPS, channels), channels)
-
-
-def _one_channel(conv: nn.Conv2d) -> nn.Conv2d:
-    size, stride, padding = conv.kernel_size, conv.stride, conv.padding
-    grey = nn.Conv2d(1, conv.out_channels, size, stride, padding, bias=False)  # type: ignore[arg-type]
-    # As torchvision draws it: the variance is set by the outputs.
-    nn.init.kaiming_normal_(grey.weight, mode="fan_out", nonlinearity="relu")
-    return grey
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise MissingError(f"model.weights: there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # weights_only: a pickle could run code.
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        raise ConfigError(
-            f"model.weights: {path.name} is no state_dict ({type(error).__name__})"
-        ) from None
-    if not (isinstance(found, dict) and all(isinstance(v, Tensor) for v in found.values())):
-        raise ConfigError(f"model.weights: {path.name} holds no state_dict, names and arrays only")
-    return found
-
-
-def _fitting(own: dict[str, Tensor], found: dict[str, Tensor], place: str) -> dict[str, Tensor]:
-    if found.keys() != own.keys():
-        found = _renamed(found, own)
-    missing = sorted(own.keys() - found.keys())
-    odd = sorted(k for k in found if k in own and found[k].shape != own[k].shape)
-    extra = sorted(found.keys() - own.keys())
-    for what, names in (
-        ("lacks", missing),
-        ("has another shape of", odd),
-        ("has an unknown", extra),
-    ):
-        if names:
-            raise ConfigError(
-                f"model.weights: {Path(place).name} {what} {names[0]} ({len(names)} such arrays); "
-                "it must be of the same network"
-            )
-    return found
-
-
-def _renamed(found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return torchvision's arrays under our names, and our own classifier."""
-    last_name = {name.split(".", 1)[1]: name for name in own if name.startswith(("stem.", "head."))}
-    renamed = {k: v for k, v in own.items() if re.match(r"head\.(fc|classifier)\.", k)}
-    for name, value in found.items():
-        # Files of 2017 call "norm1" "norm.1"; BatchNorm's statistics have no place in GroupNorm.
-        name = re.sub(r"\b(norm|relu|conv)\.(\d)\b", r"\1\2", name.removeprefix("features."))
-        name = last_name.get(name, name)
-        statistic = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-        if (statistic and name not in own) or re.match(r"(head\.)?(fc|classifier)\.", name):
-            continue
-        grey = name in own and own[name].ndim == 4 and own[name].shape[1] == 1
-        renamed[name] = value.sum(1, keepdim=True) if grey else value
-    return renamed

@@ -54,6 +54,7 @@ def _layer(before: int, after: int, *, size: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False),
         # GroupNorm: BatchNorm would mix the images of a batch, which DP-SGD cannot account for.
-        nn.GroupNorm(gcd(_GROUPS, after), after),
+        # Two channels a group at least: torch refuses a group of one number.
+        nn.GroupNorm(gcd(_GROUPS, after // 2, after), after),
         nn.ReLU(),
     )

@@ -7,6 +7,7 @@ while dots stay round and lines stay thin. What has a size in pixels sits in a n
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -93,7 +94,7 @@ def interval_row(
 
     Args:
         estimate: value, low, high; without an interval the point is hollow, without a value absent.
-        scale: shared by the rows of a plot.
+        scale: shared by the rows of a plot; what lies outside becomes an arrow at the edge.
         tone: "better", "worse" or "", for the colour.
         reference: where to draw the line to compare with.
         sides: classes of the areas left and right of the reference.
@@ -162,10 +163,14 @@ def swatch(index: int) -> Markup:
 
 def _whisker(estimate: Estimate, scale: Scale, tone: str, *, main: bool) -> Iterable[Markup]:
     x = scale.at(estimate["value"])
+    if not 0 <= x <= 100:  # off the scale: an arrow at the edge that it left by
+        d = "M-1 -5L-7 0L-1 5Z" if x < 0 else "M1 -5L7 0L1 5Z"
+        yield _placed(tag("path", class_=f"point {tone}".strip(), d=d), 0 if x < 0 else 100)
+        return
     low, high = estimate.get("low"), estimate.get("high")
     known = low is not None and high is not None
     if low is not None and high is not None:
-        left, right = scale.at(low), scale.at(high)
+        left, right = max(scale.at(low), 0), min(scale.at(high), 100)
         style = f"whisker {tone}".strip()
         yield tag("line", class_=style, x1=f"{left}%", x2=f"{right}%", y1="50%", y2="50%")
         for end in (left, right):
@@ -198,19 +203,19 @@ def _y(value: float, scale: Scale) -> float:
 
 
 def _grid(scale: Scale) -> Iterable[Markup]:
-    ticks = scale.ticks(4)
+    ticks = scale.ticks(5)
     for value in ticks:
         y = _y(value, scale)
         yield tag("line", class_="grid", x1=LEFT, x2=WIDTH - 6, y1=y, y2=y)
         text = number(value, digits=_digits(ticks))
-        yield tag("text", text, class_="tick", x=LEFT - 5, y=y + 3.5, text_anchor="end")
+        yield tag("text", text, class_="tick", x=LEFT - 5, y=y + 4, text_anchor="end")
 
 
 def _round_ticks(rounds: float) -> Iterable[Markup]:
     for value in dict.fromkeys((0, round(rounds / 2), round(rounds))):
         anchor = "end" if value == round(rounds) else "middle"
         x = _x(value, rounds)
-        yield tag("text", str(value), class_="tick", x=x, y=HEIGHT - 6, text_anchor=anchor)
+        yield tag("text", str(value), class_="tick", x=x, y=HEIGHT - 4, text_anchor=anchor)
 
 
 def _path(points: Iterable[tuple[float, float | None]]) -> str:
@@ -223,5 +228,5 @@ def _path(points: Iterable[tuple[float, float | None]]) -> str:
 
 
 def _digits(ticks: Sequence[float]) -> int:
-    step = min((b - a for a, b in zip(ticks, ticks[1:], strict=False)), default=0.1)
+    step = min((b - a for a, b in pairwise(ticks)), default=0.1)
     return max(0, -math.floor(math.log10(step) + 1e-9))

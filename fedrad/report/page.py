@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedrad.report import grounds, panels
+from fedrad.report import gains, grounds, panels
 from fedrad.report.wording import size
 
 __all__ = ["render"]
@@ -43,12 +43,12 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "facts": _facts(results),
         "metric": panels.main_metric(results),
         "primary": panels.primary_of(results),
-        "glance": panels.glance(results),
+        "glance": gains.glance(results),
         "forest": panels.arms_forest(results),
         "numbers": panels.arms_in_numbers(results),
         "others": panels.other_metrics(results),
         "compared": panels.compared(results),
-        "own": panels.own_models(results),
+        "own": gains.own_models(results),
         "heat": grounds.heat_map(results),
         "learning": grounds.learning(results),
         "sites": grounds.who_took_part(results),

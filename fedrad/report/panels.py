@@ -1,4 +1,4 @@
-"""What each part of the page shows: plain values, cells and charts, ready for the template.
+"""How the arms stand side by side: plain values, cells and charts, ready for the template.
 
 Every function takes the results and returns a dict for its part of the template, or None when the
 run has nothing to show there. The template only lays out; nothing is decided in it.
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedrad.report.figures import axis, interval_row, scale_of
-from fedrad.report.wording import cell, marks, number, tone
+from fedrad.report.wording import cell, marks, number
 
 __all__ = [
     "arms_forest",
@@ -16,23 +16,27 @@ __all__ = [
     "compared",
     "comparison_with",
     "estimate_of",
-    "glance",
     "main_metric",
     "other_metrics",
-    "own_models",
     "primary_of",
 ]
 
 Results = Mapping[str, Any]
 Part = dict[str, Any]
 
-ROLES = {"local": "Each site alone", "centralized": "All data in one place"}
 STATUS = {"stopped": "stopped", "missing": "not run"}
 
 
 def primary_of(results: Results) -> Mapping[str, Any]:
-    """Return the declared comparison (arm, against, metric), or an empty mapping."""
-    return results["experiment"].get("primary") or {}
+    """Return the declared comparison (arm, against, metric); an arm against itself is none.
+
+    >>> primary_of({"experiment": {"primary": {"arm": "a", "against": "a", "metric": "auroc"}}})
+    {'metric': 'auroc'}
+    """
+    found = results["experiment"].get("primary") or {}
+    if found.get("arm") == found.get("against"):
+        return {key: value for key, value in found.items() if key == "metric"}
+    return dict(found)
 
 
 def main_metric(results: Results) -> Mapping[str, Any]:
@@ -65,47 +69,6 @@ def comparison_with(results: Results, arm: str) -> Mapping[str, Any] | None:
     )
 
 
-def glance(results: Results) -> Part | None:
-    """Return the answer in one look: three levels, and the difference, overall and site by site."""
-    primary, metric = primary_of(results), main_metric(results)
-    arms = {a["name"]: a for a in results["arms"]}
-    main = comparison_with(results, primary.get("arm", ""))
-    if main is None:
-        return None
-    own = _own_rows(arms, primary)
-    rows = [("All sites", main["difference"]), *((r["site"], r["difference"]) for r in own)]
-    letters = marks([e for _, e in rows])
-    higher = metric["higher_is_better"]
-    scale = scale_of([0.0, *(e.get(k) for _, e in rows for k in ("value", "low", "high"))])
-    sides = ("worse-side", "better-side") if higher else ("better-side", "worse-side")
-    return {
-        "cards": list(_cards(results, arms, primary)),
-        "arm": primary["arm"],
-        "against": primary["against"],
-        "rows": [
-            {
-                "name": name,
-                "main": i == 0,
-                "cell": cell(e, letters, signed=True, higher_is_better=higher),
-                "svg": interval_row(
-                    e,
-                    scale,
-                    tone=tone(e, higher_is_better=higher),
-                    reference=0.0,
-                    sides=sides,
-                    main=i == 0,
-                ),
-            }
-            for i, (name, e) in enumerate(rows)
-        ],
-        "axis": axis(scale, signed=True),
-        "zero": scale.at(0.0),
-        "better_right": higher,
-        "per_site": bool(own),
-        "letters": letters,
-    }
-
-
 def arms_forest(results: Results) -> Part:
     """Return every arm's mean over sites as a forest plot, and its difference from the opponent."""
     metric = main_metric(results)
@@ -118,11 +81,16 @@ def arms_forest(results: Results) -> Part:
     )
     level = next((r["estimate"] for r in rows if r["reference"] and r["estimate"]), None) or {}
     for row, difference in zip(rows, differences, strict=True):
-        shade = tone(difference or {}, higher_is_better=metric["higher_is_better"])
-        row["svg"] = interval_row(row["estimate"], scale, tone=shade, reference=level.get("value"))
         row["cell"] = cell(row["estimate"], letters)
         row["difference"] = cell(
-            difference, letters, signed=True, higher_is_better=metric["higher_is_better"]
+            difference,
+            letters,
+            signed=True,
+            higher_is_better=metric["higher_is_better"],
+            supported=bool((row["comparison"] or {}).get("supported")),
+        )
+        row["svg"] = interval_row(
+            row["estimate"], scale, tone=row["difference"].tone, reference=level.get("value")
         )
     return {
         "rows": rows,
@@ -158,7 +126,14 @@ def arms_in_numbers(results: Results) -> Part:
                 ]
                 + [cell(other.get(site), letters) for site in outside],
                 "triple": [
-                    cell(triple.get(key), letters, signed=True, as_percent=True)
+                    cell(
+                        triple.get(key),
+                        letters,
+                        signed=True,
+                        as_percent=True,
+                        # the triple's signs are turned where lower is better
+                        higher_is_better=True,
+                    )
                     for key in ("on_site", "off_site", "gap_closed")
                 ],
             }
@@ -190,75 +165,15 @@ def compared(results: Results) -> Part | None:
     rows = []
     for c in results["comparisons"]:
         side = higher.get(c["metric"], True)
-        found = cell(c["difference"], letters, signed=True, higher_is_better=side)
+        found = cell(
+            c["difference"],
+            letters,
+            signed=True,
+            higher_is_better=side,
+            supported=bool(c["supported"]),
+        )
         rows.append(c | {"cell": found, "p": _p(c["p"]), "p_adjusted": _p(c["p_adjusted"])})
     return {"rows": rows, "letters": letters}
-
-
-def own_models(results: Results) -> Part | None:
-    """Return, for every site and arm, whether the arm beats the site's own model."""
-    higher = main_metric(results)["higher_is_better"]
-    arms = [a for a in results["arms"] if a["beats_own_model"]]
-    if not arms:
-        return None
-    raw = {a["name"]: {r["site"]: r for r in a["beats_own_model"]} for a in arms}
-    letters = marks(raw)
-    all_rows = [r["difference"] for rows in raw.values() for r in rows.values()]
-    scale = scale_of([0.0, *(e.get(k) for e in all_rows for k in ("value", "low", "high"))])
-    sites = dict.fromkeys(site for rows in raw.values() for site in rows)
-    return {
-        "arms": [a["name"] for a in arms],
-        "letters": letters,
-        "rows": [
-            {
-                "site": site,
-                "cells": [
-                    _own_cell(raw[a["name"]].get(site), scale, letters, higher) for a in arms
-                ],
-            }
-            for site in sites
-        ],
-        "tally": [
-            [
-                sum(r["verdict"] == word for r in raw[a["name"]].values())
-                for word in ("better", "not shown", "worse")
-            ]
-            for a in arms
-        ],
-    }
-
-
-def _own_cell(row: Any, scale: Any, letters: Mapping[str, str], higher: bool) -> Part | None:
-    if row is None:
-        return None
-    difference = row["difference"]
-    shade = tone(difference, higher_is_better=higher)
-    return {
-        "verdict": row["verdict"],
-        "cell": cell(difference, letters, signed=True, higher_is_better=higher),
-        "svg": interval_row(difference, scale, tone=shade, reference=0.0),
-    }
-
-
-def _own_rows(arms: Mapping[str, Any], primary: Mapping[str, Any]) -> list[Any]:
-    # Site by site only where the opponent is the site's own model: elsewhere it is another question.
-    alone = arms.get(primary["against"], {}).get("models") == "personal"
-    rows = arms.get(primary["arm"], {}).get("beats_own_model") if alone else []
-    return rows or []
-
-
-def _cards(results: Results, arms: Mapping[str, Any], primary: Any) -> Iterator[Part]:
-    metric = main_metric(results)["name"]
-    pooled = [a for a in arms if _role(arms[a]) == ROLES["centralized"]]
-    for name in dict.fromkeys([primary["against"], primary["arm"], *pooled[:1]]):
-        if name in arms:
-            estimate = estimate_of(arms[name], metric, "mean")
-            yield {"role": _role(arms[name]), "arm": name, "cell": cell(estimate)}
-
-
-def _role(arm: Results) -> str:
-    first = (arm["algorithm"].split() or [""])[0].strip(",;:")
-    return ROLES.get(first, "Federated")
 
 
 def _arm_rows(results: Results, metric: str) -> Iterator[Part]:
@@ -272,7 +187,7 @@ def _arm_rows(results: Results, metric: str) -> Iterator[Part]:
             "name": arm["name"],
             "detail": "each site's own model" if both else arm["algorithm"],
             "chip": STATUS.get(arm["status"], "collapsed" if arm["collapse"] else ""),
-            "trouble": arm["reason"] or arm["collapse"] or "",
+            "trouble": list(_trouble(arm)),
             "reference": arm["name"] == against,
             "comparison": comparison_with(results, arm["name"]),
             "estimate": estimate_of(arm, metric, "mean"),
@@ -285,11 +200,17 @@ def _arm_rows(results: Results, metric: str) -> Iterator[Part]:
                 "name": arm["name"],
                 "detail": "its global model",
                 "chip": "",
-                "trouble": "",
+                "trouble": [],
                 "reference": False,
                 "comparison": None,
                 "estimate": estimate_of(arm, metric, "mean", of="global_columns"),
             }
+
+
+def _trouble(arm: Results) -> Iterator[str]:
+    yield from (arm[key] for key in ("reason", "collapse") if arm[key])
+    for site, count in (arm.get("missing_sites") or {}).items():
+        yield f"went on without {site} in {count} round{'' if count == 1 else 's'}"
 
 
 def _p(value: float | None) -> str:

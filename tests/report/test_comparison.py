@@ -376,12 +376,15 @@ def test_held_out_sites_are_external_and_shaded_in_the_matrix():
 def test_an_arm_with_both_kinds_is_compared_by_its_personal_models():
     """A fine-tuned arm: 0.9 at home with its own, 0.84 with the global one, also shown."""
     tuned = personal_table({i: {j: 0.9 if i == j else 0.5 for j in SITES} for i in SITES})
-    runs = [RUNS[0], run("fedavg", {**FEDAVG, **tuned}), RUNS[2]]
-    found = told(runs, {**ARMS, "fedavg": "both"})
+    outside = {("global", "west"): 0.75, ("personal:nord", "west"): 0.5}
+    runs = [RUNS[0], run("fedavg", {**FEDAVG, **tuned, **outside}), RUNS[2]]
+    found = told(runs, {**ARMS, "fedavg": "both"}, held_out=["west"])
     fedavg = arm(found, "fedavg")
     assert fedavg["columns"]["auroc"]["mean"]["value"] == pytest.approx(0.9)
     assert fedavg["global_columns"]["auroc"]["mean"]["value"] == pytest.approx(0.84)
     assert found["comparisons"][0]["difference"]["value"] == pytest.approx(0.1)
+    # A stranger has no model of its own.
+    assert fedavg["external"]["auroc"]["west"]["value"] == pytest.approx(0.75)
     assert [row["model"] for row in found["matrix"]["rows"][3:7]] == [*SITES, "global"]
     assert any(note.startswith("fedavg: compared by each site's own") for note in found["notes"])
 

@@ -1,0 +1,261 @@
+"""A CSV file's columns, and what adapters read from them: patients, sites, splits, attributes.
+
+Messages name the file and the row (from 1, after the header), and quote a cell only where the
+column is a short list of repeated words: another cell could be a patient's name.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedrad.data.base import hashes
+from fedrad.errors import ConfigError, DataError
+from fedrad.registry import nearest
+
+__all__ = [
+    "Columns",
+    "age_of",
+    "found_in",
+    "keep_rows",
+    "keep_sites",
+    "patient_of",
+    "read_columns",
+    "site_of",
+    "split_of",
+    "words",
+]
+
+_WORDS = 20
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A table of texts.
+
+    Attributes:
+        file: its name, without folders.
+        cells: column -> text of each row, stripped.
+        row: int64 [n], the rows' numbers in the file, from 1 after the header.
+    """
+
+    file: str
+    cells: Mapping[str, Sequence[str]]
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def where(self, index: int) -> str:
+        """Return the place of a row, for messages: "labels.csv row 3"."""
+        return f"{self.file} row {self.row[index]}"
+
+    def column(self, name: str, option: str) -> Sequence[str]:
+        """Return a column.
+
+        Args:
+            name: of the column.
+            option: that named it, for messages.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        if name not in self.cells:
+            raise DataError(
+                f"{option}: {self.file} has no column '{name}'{nearest(name, self.cells)}; "
+                f"it has {', '.join(self.cells)}"
+            )
+        return self.cells[name]
+
+    def kept(self, keep: np.ndarray) -> "Columns":
+        """Return the rows where `keep` (bool [n]) is true.
+
+        Raises:
+            DataError: no row is left.
+        """
+        if not keep.any():
+            raise DataError(f"{self.file}: none of its {len(self)} rows is left after filtering")
+        rows = np.flatnonzero(keep).tolist()
+        cells = {name: [column[i] for i in rows] for name, column in self.cells.items()}
+        return Columns(self.file, cells, self.row[keep])
+
+
+def read_columns(path: Path, *, header: Sequence[str] | None = None) -> Columns:
+    """Return a CSV file's columns.
+
+    Args:
+        path: of the file: UTF-8; commas, semicolons or tabs, whichever its first line has most of.
+        header: names of the columns of a file without a header line.
+
+    Raises:
+        DataError: the file is missing, empty, no UTF-8, or a row has too few or too many cells.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name}: is no UTF-8 text") from None
+    except OSError as error:
+        raise DataError(f"{path.name}: cannot be read ({error.strerror})") from None
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    lines = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if row]
+    names = list(header) if header else [name.strip() for name in (lines.pop(0) if lines else [])]
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise DataError(f"{path.name}: two columns are named '{twice[0]}'")
+    if not lines:
+        raise DataError(f"{path.name}: has no rows")
+    for number, row in enumerate(lines, start=1):
+        if len(row) != len(names):
+            raise DataError(
+                f"{path.name} row {number}: {len(row)} cells, the header has {len(names)}"
+            )
+    texts = ([cell.strip() for cell in column] for column in zip(*lines, strict=True))
+    return Columns(path.name, dict(zip(names, texts, strict=True)), np.arange(1, len(lines) + 1))
+
+
+def words(column: Sequence[str]) -> list[str]:
+    """Return a column's distinct texts if they are a short list of repeated words, else none.
+
+    >>> words(["yes", "no", "yes", "no"]), words(["Ann", "Bob"])
+    (['no', 'yes'], [])
+    """
+    distinct = set(column)
+    short = len(distinct) <= min(_WORDS, len(column) // 2)
+    return sorted(distinct) if short else []
+
+
+def found_in(column: Sequence[str], index: int) -> str:
+    """Return a cell in quotes where it can be told, else "a text"."""
+    return f"'{column[index]}'" if words(column) else "a text"
+
+
+def keep_rows(table: Columns, filters: Mapping[str, Sequence[str]]) -> Columns:
+    """Return the rows whose cells are among those asked for.
+
+    Args:
+        table: to filter.
+        filters: column -> the texts to keep.
+
+    Raises:
+        DataError: a column is missing, or no row is left.
+    """
+    for name, wanted in filters.items():
+        column = table.column(name, "where")
+        table = table.kept(np.array([cell in wanted for cell in column]))
+    return table
+
+
+def keep_sites(table: Columns, site: str | None, sites: Sequence[str] | None) -> Columns:
+    """Return the rows of some sites.
+
+    Raises:
+        ConfigError: sites are asked for without a site column, or one has no row.
+    """
+    if sites is None:
+        return table
+    if site is None:
+        raise ConfigError("sites: needs a site column (option site)")
+    column = table.column(site, "site")
+    known = sorted(set(column))
+    for name in sites:
+        if name not in known:
+            raise ConfigError(
+                f"sites: {table.file} has no row of site '{name}'{nearest(name, known)}"
+            )
+    return keep_rows(table, {site: sites})
+
+
+def patient_of(
+    table: Columns, patient: str | None, site: np.ndarray | None, *, per_site: bool
+) -> np.ndarray:
+    """Return uint64 [n], a hash of each row's patient.
+
+    Args:
+        table: to read.
+        patient: its column; None makes each row its own patient.
+        site: str [n] or None.
+        per_site: equal ids at two sites are two patients.
+
+    Raises:
+        DataError: a row's patient is empty, or ids are a site's own and there are no sites.
+    """
+    if patient is None:
+        # The file's name: rows of two files are two patients.
+        return hashes(f"{table.file}\x1f{row}" for row in table.row)
+    ids = _filled(table, patient, "patient")
+    if not per_site:
+        return hashes(ids)
+    if site is None:
+        raise DataError("patient_per_site: the data name no sites")
+    return hashes(f"{where}\x1f{one}" for where, one in zip(site, ids, strict=True))
+
+
+def site_of(table: Columns, site: str | None) -> np.ndarray | None:
+    """Return str [n], each row's site, or None without a site column."""
+    return None if site is None else np.array(_filled(table, site, "site"))
+
+
+def split_of(table: Columns, split: str | None) -> np.ndarray | None:
+    """Return each row's split, or None without a split column.
+
+    Raises:
+        DataError: a cell is none of train, val, test (or training, valid, validation, dev,
+            testing).
+    """
+    if split is None:
+        return None
+    known = {word: name for name, names in _SPLITS.items() for word in names}
+    column = table.column(split, "split")
+    return np.array(_each(table, column, lambda cell: known[cell.lower()], "train, val or test"))
+
+
+def age_of(table: Columns, age: str) -> np.ndarray:
+    """Return float32 [n], ages in years; nan where the cell is empty.
+
+    Read are numbers and DICOM's age strings ("058Y", "018M", "006W", "012D").
+    """
+    column = table.column(age, "age")
+    years = _each(table, column, _years, "a number of years, or empty")
+    return np.array(years, dtype=np.float32)
+
+
+def _years(cell: str) -> float:
+    if not cell:
+        return float("nan")
+    match = re.fullmatch(r"(\d{1,3})([YMWD])", cell)
+    if match is None:
+        return float(cell)
+    return int(match[1]) / {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}[match[2]]
+
+
+def _filled(table: Columns, name: str, option: str) -> Sequence[str]:
+    column = table.column(name, option)
+    if "" in column:
+        empty = column.index("")
+        raise DataError(f"{table.where(empty)}: the {option} (column '{name}') is empty")
+    return column
+
+
+def _each(
+    table: Columns, column: Sequence[str], read: Callable[[str], object], fits: str
+) -> list[object]:
+    """Return what `read` makes of each cell; a KeyError or ValueError becomes a DataError."""
+    values = []
+    for index, cell in enumerate(column):
+        try:
+            values.append(read(cell))
+        except (KeyError, ValueError):
+            found = found_in(column, index)
+            raise DataError(f"{table.where(index)}: found {found}; fits {fits}") from None
+    return values

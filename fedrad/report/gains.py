@@ -1,0 +1,138 @@
+"""Was federating worth it, in one look and site by site: differences with their intervals."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedrad.report.figures import Scale, axis, interval_row, scale_of
+from fedrad.report.panels import (
+    Part,
+    Results,
+    comparison_with,
+    estimate_of,
+    main_metric,
+    primary_of,
+)
+from fedrad.report.wording import cell, marks, tone
+
+__all__ = ["glance", "own_models"]
+
+ROLES = {"local": "Each site alone", "centralized": "All data in one place"}
+
+
+def glance(results: Results) -> Part | None:
+    """Return the answer in one look: three levels, and the difference, overall and site by site."""
+    primary, metric = primary_of(results), main_metric(results)
+    arms = {a["name"]: a for a in results["arms"]}
+    main = comparison_with(results, primary.get("arm", ""))
+    if main is None:
+        return None
+    own = _own_rows(arms, primary)
+    rows = [
+        ("All sites", main["difference"], bool(main["supported"])),
+        *((r["site"], r["difference"], True) for r in own),
+    ]
+    letters = marks([e for _, e, _ in rows])
+    higher = metric["higher_is_better"]
+    scale = scale_of([0.0, *(e.get(k) for _, e, _ in rows for k in ("value", "low", "high"))])
+    sides = ("worse-side", "better-side") if higher else ("better-side", "worse-side")
+    return {
+        "cards": list(_cards(results, arms, primary)),
+        "arm": primary["arm"],
+        "against": primary["against"],
+        "rows": [
+            {
+                "name": name,
+                "main": i == 0,
+                "cell": (
+                    c := cell(e, letters, signed=True, higher_is_better=higher, supported=supported)
+                ),
+                "svg": interval_row(
+                    e,
+                    scale,
+                    tone=c.tone,
+                    reference=0.0,
+                    sides=sides,
+                    main=i == 0,
+                ),
+            }
+            for i, (name, e, supported) in enumerate(rows)
+        ],
+        "axis": axis(scale, signed=True),
+        "zero": scale.at(0.0),
+        "better_right": higher,
+        "per_site": bool(own),
+        "letters": letters,
+    }
+
+
+def own_models(results: Results) -> Part | None:
+    """Return, for every site and arm, whether the arm beats the site's own model."""
+    higher = main_metric(results)["higher_is_better"]
+    arms = [a for a in results["arms"] if a["beats_own_model"]]
+    if not arms:
+        return None
+    raw = {a["name"]: {r["site"]: r for r in a["beats_own_model"]} for a in arms}
+    letters = marks(raw)
+    scale = _own_scale([r["difference"] for rows in raw.values() for r in rows.values()])
+    sites = dict.fromkeys(site for rows in raw.values() for site in rows)
+    return {
+        "arms": [a["name"] for a in arms],
+        "letters": letters,
+        "rows": [
+            {
+                "site": site,
+                "cells": [
+                    _own_cell(raw[a["name"]].get(site), scale, letters, higher) for a in arms
+                ],
+            }
+            for site in sites
+        ],
+        "tally": [
+            [
+                sum(r["verdict"] == word for r in raw[a["name"]].values())
+                for word in ("better", "not shown", "worse")
+            ]
+            for a in arms
+        ],
+    }
+
+
+def _own_scale(differences: list[Any]) -> Scale:
+    # One collapsed arm must not press all other intervals into a dot: it becomes an arrow.
+    ends = [e.get(key) for e in differences for key in ("value", "low", "high")]
+    reach = sorted(abs(v) for v in ends if v is not None) or [0.1]
+    most = 3.5 * reach[len(reach) // 2]
+    return scale_of([0.0, *(v for v in ends if v is not None and abs(v) <= most)])
+
+
+def _own_cell(row: Any, scale: Scale, letters: Mapping[str, str], higher: bool) -> Part | None:
+    if row is None:
+        return None
+    difference = row["difference"]
+    shade = tone(difference, higher_is_better=higher)
+    return {
+        "verdict": row["verdict"],
+        "cell": cell(difference, letters, signed=True, higher_is_better=higher),
+        "svg": interval_row(difference, scale, tone=shade, reference=0.0),
+    }
+
+
+def _own_rows(arms: Mapping[str, Any], primary: Mapping[str, Any]) -> list[Any]:
+    # Site by site only where the opponent is the site's own model; else it is another question.
+    alone = arms.get(primary["against"], {}).get("models") == "personal"
+    rows = arms.get(primary["arm"], {}).get("beats_own_model") if alone else []
+    return rows or []
+
+
+def _cards(results: Results, arms: Mapping[str, Any], primary: Any) -> Iterator[Part]:
+    metric = main_metric(results)["name"]
+    pooled = [a for a in arms if _role(arms[a]) == ROLES["centralized"]]
+    for name in dict.fromkeys([primary["against"], primary["arm"], *pooled[:1]]):
+        if name in arms:
+            estimate = estimate_of(arms[name], metric, "mean")
+            yield {"role": _role(arms[name]), "arm": name, "cell": cell(estimate)}
+
+
+def _role(arm: Results) -> str:
+    first = (arm["algorithm"].split() or [""])[0].strip(",;:")
+    return ROLES.get(first, "Federated")

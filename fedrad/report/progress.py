@@ -1,0 +1,216 @@
+"""How far a run is: a bar in a terminal, plain lines in a log.
+
+Both displays take the calls of the run's driver: `start`, then for every arm and seed `arm_started`,
+`round_done` ..., and `arm_done` or `arm_stopped`; or `skipped`. Arms and seeds may interleave.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from fedrad.report.wording import number, plain
+from fedrad.report.wording import seconds as duration
+
+__all__ = ["PlainProgress", "RichProgress", "make_progress"]
+
+Key = tuple[str, int]  # arm, seed
+
+
+class RichProgress:
+    """One bar over all arms x seeds x rounds, with arm, round, loss and the time left.
+
+    Rounds that need not be played (skipped, resumed, stopped) leave the total instead of counting
+    as done, so the time left is that of the rounds still to play.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("rounds"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+        )
+        self._task: TaskID | None = None
+        self._rounds = 0
+        self._left: dict[Key, int] = {}
+        self._missing: dict[Key, list[str]] = {}
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, arms: Sequence[str], seeds: Sequence[int], rounds: int) -> None:
+        """Show the bar; its whole is every round of every arm and seed."""
+        self._rounds = rounds
+        self._left = {(arm, seed): rounds for arm in arms for seed in seeds}
+        self._task = self._bar.add_task("starting", total=sum(self._left.values()))
+
+    def arm_started(self, arm: str, seed: int, first_round: int) -> None:
+        """Say which arm runs; rounds before the first one were played by an earlier command."""
+        self._drop((arm, seed), max(first_round - 1, 0))
+        if first_round > 1:
+            self.note(f"{_name(arm, seed)}: resumed at round {first_round}/{self._rounds}")
+        self._describe(f"{_name(arm, seed)}  round {first_round}/{self._rounds}")
+
+    def round_done(
+        self,
+        arm: str,
+        seed: int,
+        round: int,
+        *,
+        loss: float | None,
+        value: float | None,
+        seconds: float,
+        missing: Sequence[str],
+    ) -> None:
+        """Move on by one round; loss and value are means over the sites' validation images."""
+        key = (arm, seed)
+        if self._task is not None and self._left.get(key, 0) > 0:
+            self._left[key] -= 1
+            self._bar.advance(self._task)
+        self._describe(f"{_name(arm, seed)}  round {round}/{self._rounds}{_figures(loss, value)}")
+        if list(missing) != self._missing.get(key, []):
+            self._missing[key] = list(missing)
+            self.note(_absence(arm, seed, round, missing))
+
+    def arm_done(self, arm: str, seed: int, seconds: float) -> None:
+        """Leave a line above the bar."""
+        self._drop((arm, seed), self._rounds)
+        self.note(f"{_name(arm, seed)}: done in {duration(seconds)}")
+
+    def arm_stopped(self, arm: str, seed: int, reason: str) -> None:
+        """Leave a line with the reason above the bar."""
+        self._drop((arm, seed), self._rounds)
+        self.note(f"{_name(arm, seed)}: stopped: {reason}")
+
+    def skipped(self, arm: str, seed: int) -> None:
+        """Leave a line above the bar: an earlier command has finished this arm."""
+        self._drop((arm, seed), self._rounds)
+        self.note(f"{_name(arm, seed)}: finished before")
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(Text(plain(text)), highlight=False)
+
+    def _drop(self, key: Key, rounds: int) -> None:
+        gone = min(self._left.get(key, 0), rounds)
+        if self._task is not None and gone:
+            self._left[key] -= gone
+            task = self._bar.tasks[self._bar.task_ids.index(self._task)]
+            self._bar.update(self._task, total=(task.total or 0) - gone)
+
+    def _describe(self, text: str) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, description=plain(text))
+
+
+class PlainProgress:
+    """Plain lines without control characters: one a finished arm, and at most ten on its way."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rounds = 0
+        self._missing: dict[Key, list[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def start(self, arms: Sequence[str], seeds: Sequence[int], rounds: int) -> None:
+        """Say how much there is to play."""
+        self._rounds = rounds
+        self.note(f"{len(arms)} arms x {len(seeds)} seeds x {rounds} rounds")
+
+    def arm_started(self, arm: str, seed: int, first_round: int) -> None:
+        """Say so where an arm goes on instead of beginning."""
+        if first_round > 1:
+            self.note(f"{_name(arm, seed)}: resumed at round {first_round}/{self._rounds}")
+
+    def round_done(
+        self,
+        arm: str,
+        seed: int,
+        round: int,
+        *,
+        loss: float | None,
+        value: float | None,
+        seconds: float,
+        missing: Sequence[str],
+    ) -> None:
+        """Write a line at every tenth of the rounds, and when other sites are missing."""
+        key = (arm, seed)
+        if list(missing) != self._missing.get(key, []):
+            self._missing[key] = list(missing)
+            self.note(_absence(arm, seed, round, missing))
+        tenths = 10 * round // max(self._rounds, 1)
+        if tenths > 10 * (round - 1) // max(self._rounds, 1) and round < self._rounds:
+            took = f", {duration(seconds)} a round"
+            figures = _figures(loss, value)
+            self.note(f"{_name(arm, seed)}: round {round}/{self._rounds}{figures}{took}")
+
+    def arm_done(self, arm: str, seed: int, seconds: float) -> None:
+        """Write a line."""
+        self.note(f"{_name(arm, seed)}: done in {duration(seconds)}")
+
+    def arm_stopped(self, arm: str, seed: int, reason: str) -> None:
+        """Write a line with the reason."""
+        self.note(f"{_name(arm, seed)}: stopped: {reason}")
+
+    def skipped(self, arm: str, seed: int) -> None:
+        """Write a line: an earlier command has finished this arm."""
+        self.note(f"{_name(arm, seed)}: finished before")
+
+    def note(self, text: str) -> None:
+        """Write a line."""
+        self._console.out(plain(text), highlight=False)
+
+
+def make_progress(console: Console) -> RichProgress | PlainProgress:
+    """Return the display that fits: a bar for a terminal that can move its cursor, else lines."""
+    return RichProgress(console) if console.is_interactive else PlainProgress(console)
+
+
+def _name(arm: str, seed: int) -> str:
+    return f"{arm} seed {seed}"
+
+
+def _figures(loss: float | None, value: float | None) -> str:
+    told = f"  loss {number(loss)}" if loss is not None else ""
+    return told + (f"  validation {number(value)}" if value is not None else "")
+
+
+def _absence(arm: str, seed: int, round: int, missing: Sequence[str]) -> str:
+    who = f"no answer from {', '.join(missing)}" if missing else "all sites answer again"
+    return f"{_name(arm, seed)}: round {round}: {who}"

@@ -1,0 +1,168 @@
+"""A run's results for a terminal: the headline, the arms, and each site against its own model.
+
+Readable in 100 columns and without colour: every verdict is a word. Bold stands only on
+differences whose interval excludes zero.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedrad.report.panels import comparison_with, estimate_of, main_metric, primary_of
+from fedrad.report.wording import Cell, cell, marks, plain, seconds, size
+
+__all__ = ["results_tables"]
+
+Results = Mapping[str, Any]
+
+COLOURS = {"better": "blue", "worse": "dark_orange3", "": ""}
+ARMS_A_TABLE = 4  # of the per-site tables: as many as 100 columns hold
+
+
+def results_tables(results: Results, *, page: Path | None = None) -> list[RenderableType]:
+    """Return what a terminal shows of a run, in the order to print it.
+
+    Args:
+        results: what results.json holds (schema 1).
+        page: where the report page lies; its path becomes the last line.
+    """
+    parts: list[RenderableType] = [_headline(results), "", _arms(results)]
+    parts.extend(_footnotes(_arm_marks(results)))
+    parts.extend(_troubles(results))
+    for table in _sites(results):
+        parts.extend(["", table])
+    parts.extend(_footnotes(marks(_own(results))))
+    if page is not None:
+        parts.extend(["", Text.assemble("The whole report: ", plain(page))])
+    return parts
+
+
+def _headline(results: Results) -> Text:
+    lines = results["headline"] or [f"{results['experiment']['name']}: nothing to compare yet."]
+    return Text("\n".join(plain(line) for line in lines))
+
+
+def _arms(results: Results) -> Table:
+    metric, against = main_metric(results), primary_of(results).get("against")
+    letters = _arm_marks(results)
+    table = _table(f"{plain(metric['title'])}, each site on its own test patients, 95 % intervals")
+    table.add_column("arm", overflow="fold", max_width=16)
+    for title in ("mean over sites", "worst site"):
+        table.add_column(title, justify="right", overflow="fold")
+    if against is not None:
+        table.add_column(f"minus {plain(against)}", justify="right", overflow="fold")
+    for title in ("sent", "time"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for arm in results["arms"]:
+        columns = [estimate_of(arm, metric["name"], key) for key in ("mean", "worst")]
+        row = [_value(cell(estimate, letters)) for estimate in columns]
+        if against is not None:
+            row.append(_difference(results, arm["name"], letters))
+        traffic = [v for v in arm["bytes"].values() if v is not None]
+        sent = size(sum(traffic)) if traffic else size(None)
+        table.add_row(_name(arm), *row, sent, seconds(arm["seconds"]))
+    return table
+
+
+def _difference(results: Results, arm: str, letters: Mapping[str, str]) -> Text:
+    found = comparison_with(results, arm)
+    if found is None:
+        return Text("reference" if arm == primary_of(results)["against"] else "")
+    higher = main_metric(results)["higher_is_better"]
+    supported = bool(found["supported"])
+    return _value(
+        cell(
+            found["difference"],
+            letters,
+            signed=True,
+            higher_is_better=higher,
+            supported=supported,
+        )
+    )
+
+
+def _sites(results: Results) -> Iterator[Table]:
+    """Yield the tables of sites x arms: is the arm better than the site's own model?"""
+    own = _own(results)
+    letters = marks(own)
+    higher = main_metric(results)["higher_is_better"]
+    sites = dict.fromkeys(site for rows in own.values() for site in rows)
+    for i in range(0, len(own), ARMS_A_TABLE):
+        names = list(own)[i : i + ARMS_A_TABLE]
+        table = _table("" if i else "Against the model that each site trains alone")
+        table.add_column("site", overflow="fold", max_width=16)
+        for name in names:
+            table.add_column(plain(name), overflow="fold")
+        for site in sites:
+            cells = [_verdict(own[name].get(site), letters, higher) for name in names]
+            table.add_row(Text(plain(site)), *cells)
+        yield table
+
+
+def _own(results: Results) -> dict[str, dict[str, Any]]:
+    return {
+        arm["name"]: {row["site"]: row for row in arm["beats_own_model"]}
+        for arm in results["arms"]
+        if arm["beats_own_model"]
+    }
+
+
+def _verdict(row: Any, letters: Mapping[str, str], higher: bool) -> Text:
+    if row is None:
+        return Text("")
+    found = cell(row["difference"], letters, signed=True, higher_is_better=higher)
+    word = Text(row["verdict"], style=COLOURS[found.tone])
+    return Text("\n").join([word, _value(found)])
+
+
+def _value(found: Cell) -> Text:
+    """Return a value, its footnote's letter, its site, and its interval on a second line."""
+    style = f"{'bold ' if found.shown else ''}{COLOURS[found.tone]}".strip()
+    text = Text.assemble((found.text, style), f" {found.mark}" if found.mark else "")
+    if found.where:
+        text.append(f" {plain(found.where)}")
+    if found.interval:
+        text.append(f"\n{found.interval}", style="dim")
+    return text
+
+
+def _name(arm: Results) -> Text:
+    state = arm["status"] if arm["status"] != "finished" else "collapsed" if arm["collapse"] else ""
+    text = Text(plain(arm["name"]))
+    return text.append(f"\n{state}", style=COLOURS["worse"]) if state else text
+
+
+def _troubles(results: Results) -> Iterator[Text]:
+    for arm in results["arms"]:
+        for reason in (arm["reason"], arm["collapse"]):
+            if reason:
+                yield Text(f"{plain(arm['name'])}: {plain(reason)}", style=COLOURS["worse"])
+
+
+def _arm_marks(results: Results) -> dict[str, str]:
+    metric = main_metric(results)["name"]
+    shown: list[Any] = [
+        estimate_of(arm, metric, key) for arm in results["arms"] for key in ("mean", "worst")
+    ]
+    shown += [(comparison_with(results, arm["name"]) or {}) for arm in results["arms"]]
+    return marks(shown)
+
+
+def _footnotes(letters: Mapping[str, str]) -> Sequence[Text]:
+    return [Text(f"{mark}  {plain(reason)}", style="dim") for reason, mark in letters.items()]
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
+        padding=(0, 3, 0, 0),
+    )

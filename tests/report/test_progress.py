@@ -1,0 +1,102 @@
+"""Progress must be readable in a log file, and a bar must count only what is still to be played."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fedrad.report.progress import PlainProgress, RichProgress, make_progress
+
+ROUNDS = 40
+
+
+def console(*, terminal: bool) -> Console:
+    """Return a console that writes to memory."""
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=100, _environ={"TERM": "xterm"}
+    )
+
+
+def text_of(progress: Any, shown: Console) -> str:
+    """Play two arms, two seeds: one whole, one resumed, one stopped, one skipped; return the text."""
+    with progress:
+        progress.start(["local", "fedavg"], [0, 1], ROUNDS)
+        progress.arm_started("local", 0, 1)
+        for number in range(1, ROUNDS + 1):
+            play(progress, "local", 0, number)
+        progress.arm_done("local", 0, 83.0)
+        progress.arm_started("local", 1, 31)
+        for number in range(31, ROUNDS + 1):
+            play(progress, "local", 1, number, missing=["west"] if number in (33, 34) else [])
+        progress.arm_done("local", 1, 21.0)
+        progress.arm_started("fedavg", 0, 1)
+        play(progress, "fedavg", 0, 1)
+        progress.arm_stopped("fedavg", 0, "round 2: the loss is no finite number")
+        progress.skipped("fedavg", 1)
+        progress.note("see the report\x1b[2J")
+    assert isinstance(shown.file, io.StringIO)
+    return shown.file.getvalue()
+
+
+def play(progress: Any, arm: str, seed: int, number: int, missing: list[str] | None = None) -> None:
+    """Play one round; the first has no validation."""
+    figure = None if number == 1 else 1 / number
+    progress.round_done(
+        arm, seed, number, loss=figure, value=figure, seconds=2.0, missing=missing or []
+    )
+
+
+def test_a_log_gets_few_lines_and_no_control_characters() -> None:
+    """A redirected run of 40 rounds: at most nine lines on the way, and one at the end."""
+    shown = console(terminal=False)
+    text = text_of(make_progress(shown), shown)
+    assert all(c == "\n" or c.isprintable() for c in text)
+    lines = text.splitlines()
+    on_the_way = [line for line in lines if line.startswith("local seed 0: round")]
+    assert len(on_the_way) == 9
+    assert on_the_way[0] == "local seed 0: round 4/40  loss 0.250  validation 0.250, 2.0 s a round"
+    for line in (
+        "2 arms x 2 seeds x 40 rounds",
+        "local seed 0: done in 1 min 23 s",
+        "local seed 1: resumed at round 31/40",
+        "local seed 1: round 33: no answer from west",
+        "local seed 1: round 35: all sites answer again",
+        "fedavg seed 0: stopped: round 2: the loss is no finite number",
+        "fedavg seed 1: finished before",
+    ):
+        assert lines.count(line) == 1
+
+
+def test_the_bar_counts_only_rounds_that_are_to_be_played() -> None:
+    """40 whole + 10 resumed + 1 before the stop; the 109 others left the total: 51 of 51."""
+    shown = console(terminal=True)
+    text = text_of(make_progress(shown), shown)
+    assert "51/51" in text
+    for words in ("no answer from west", "stopped: round 2", "finished before", "loss 0.025"):
+        assert words in text
+
+
+def test_a_note_cannot_steer_the_terminal() -> None:
+    """An error's text may come from a site."""
+    shown = console(terminal=True)
+    assert "\x1b[2J" not in text_of(RichProgress(shown), shown)
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, RichProgress), (False, PlainProgress)])
+def test_the_display_fits_the_console(terminal: bool, kind: type) -> None:
+    """A bar in a log file is a thousand lines of escape codes."""
+    assert isinstance(make_progress(console(terminal=terminal)), kind)
+
+
+@pytest.mark.parametrize("kind", [RichProgress, PlainProgress])
+def test_rounds_beyond_the_plan_do_no_harm(kind: Any) -> None:
+    """An algorithm may play an extra round; the display must not stop the run."""
+    shown = console(terminal=False)
+    with kind(shown) as progress:
+        progress.start(["fedavg"], [0], 1)
+        progress.arm_started("fedavg", 0, 1)
+        play(progress, "fedavg", 0, 1)
+        play(progress, "fedavg", 0, 2)
+        progress.arm_done("fedavg", 0, 1.0)
+        progress.skipped("unknown", 7)
