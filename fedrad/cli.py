@@ -48,6 +48,10 @@ Seeds = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="Folder of the results. Default: runs/<experiment>.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1),
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
 ]
@@ -65,6 +69,7 @@ def run(
     out: Out = None,
     data_root: Root = None,
     device: Device = "cpu",
+    workers: Workers = None,
 ) -> None:
     """Play an experiment: every arm and seed, then the table and the report page.
 
@@ -87,7 +92,7 @@ def run(
     folder = RunFolder(out or Path("runs") / experiment.name)
     with make_progress(console) as progress:
         play = Play(experiment, arms, seeds, federation.held_out, folder, progress)
-        run_local(play, federation, device_of(device))
+        run_local(play, federation, device_of(device), workers=workers)
     command = f"fedrad run {file}"
     results = write_results(folder, experiment, federation, command=command, device=device)
     for renderable in results_tables(results):

@@ -159,7 +159,7 @@ def _lungs(u: np.ndarray, v: np.ndarray, body: Anatomy) -> np.ndarray:
 
 
 # For each finding: half width, brightness, and where in the lung (v of the centre, spread down).
-_KINDS = ((0.105, 0.17, -0.08, 0.42), (0.24, 0.10, -0.12, 0.30), (0.15, 0.16, 0.42, 0.05))
+_KINDS = ((0.24, 0.46, -0.08, 0.42), (0.36, 0.32, -0.12, 0.30), (0.22, 0.42, 0.42, 0.05))
 
 
 def _lesions(u: np.ndarray, v: np.ndarray, body: Anatomy, findings: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ column is a short list of repeated words: another cell could be a patient's name
 """
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +20,20 @@ from fedrad.registry import nearest
 
 __all__ = [
     "Columns",
-    "age_of",
+    "Word",
+    "attributes_of",
     "found_in",
-    "keep_rows",
-    "keep_sites",
     "patient_of",
     "read_columns",
+    "selected",
     "site_of",
     "split_of",
+    "texts",
     "words",
 ]
+
+Word = str | int | float
+"""A cell as YAML may write it: 0 is the text "0"."""
 
 _WORDS = 20
 
@@ -108,7 +113,12 @@ def read_columns(path: Path, *, header: Sequence[str] | None = None) -> Columns:
         raise DataError(f"{path.name}: cannot be read ({error.strerror})") from None
     first = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
-    lines = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if row]
+    try:
+        lines = [
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
+        ]
+    except csv.Error:
+        raise DataError(f"{path.name}: is no CSV file") from None
     names = list(header) if header else [name.strip() for name in (lines.pop(0) if lines else [])]
     twice = [name for name, number in Counter(names).items() if number > 1]
     if twice:
@@ -140,28 +150,37 @@ def found_in(column: Sequence[str], index: int) -> str:
     return f"'{column[index]}'" if words(column) else "a text"
 
 
-def keep_rows(table: Columns, filters: Mapping[str, Sequence[str]]) -> Columns:
-    """Return the rows whose cells are among those asked for.
+def texts(wanted: Word | Sequence[Word]) -> list[str]:
+    """Return YAML's words as the texts that a table holds.
+
+    >>> texts(0), texts(["a", 1])
+    (['0'], ['a', '1'])
+    """
+    some = [wanted] if isinstance(wanted, str | int | float) else wanted
+    return [str(one) for one in some]
+
+
+def selected(
+    table: Columns,
+    *,
+    where: Mapping[str, Word | list[Word]] | None,
+    site: str | None,
+    sites: Sequence[str] | None,
+) -> Columns:
+    """Return the rows that are asked for.
 
     Args:
-        table: to filter.
-        filters: column -> the texts to keep.
-
-    Raises:
-        DataError: a column is missing, or no row is left.
-    """
-    for name, wanted in filters.items():
-        column = table.column(name, "where")
-        table = table.kept(np.array([cell in wanted for cell in column]))
-    return table
-
-
-def keep_sites(table: Columns, site: str | None, sites: Sequence[str] | None) -> Columns:
-    """Return the rows of some sites.
+        table: to select from.
+        where: column -> the text, or texts, to keep.
+        site: column of the site.
+        sites: keep only these.
 
     Raises:
         ConfigError: sites are asked for without a site column, or one has no row.
+        DataError: a column is missing, or no row is left.
     """
+    for name, wanted in (where or {}).items():
+        table = _among(table, table.column(name, "where"), texts(wanted))
     if sites is None:
         return table
     if site is None:
@@ -173,7 +192,11 @@ def keep_sites(table: Columns, site: str | None, sites: Sequence[str] | None) ->
             raise ConfigError(
                 f"sites: {table.file} has no row of site '{name}'{nearest(name, known)}"
             )
-    return keep_rows(table, {site: sites})
+    return _among(table, column, sites)
+
+
+def _among(table: Columns, column: Sequence[str], wanted: Sequence[str]) -> Columns:
+    return table.kept(np.array([cell in wanted for cell in column]))
 
 
 def patient_of(
@@ -220,14 +243,27 @@ def split_of(table: Columns, split: str | None) -> np.ndarray | None:
     return np.array(_each(table, column, lambda cell: known[cell.lower()], "train, val or test"))
 
 
-def age_of(table: Columns, age: str) -> np.ndarray:
-    """Return float32 [n], ages in years; nan where the cell is empty.
+def attributes_of(
+    table: Columns, *, age: str | None = None, sex: str | None = None, view: str | None = None
+) -> dict[str, np.ndarray]:
+    """Return what is known of each row beside its label, from the columns that are named.
 
-    Read are numbers and DICOM's age strings ("058Y", "018M", "006W", "012D").
+    Returns:
+        "age": float32 [n] years, nan where the cell is empty; read from numbers and DICOM's age
+        strings ("058Y", "018M", "006W", "012D"). "sex", "view": str [n].
+
+    Raises:
+        DataError: a column is missing, or an age does not fit.
     """
-    column = table.column(age, "age")
-    years = _each(table, column, _years, "a number of years, or empty")
-    return np.array(years, dtype=np.float32)
+    found: dict[str, np.ndarray] = {}
+    if age:
+        column = table.column(age, "age")
+        years = _each(table, column, _years, "a number of years, or empty")
+        found["age"] = np.array(years, dtype=np.float32)
+    for name, column_name in (("sex", sex), ("view", view)):
+        if column_name:
+            found[name] = np.array(table.column(column_name, name))
+    return found
 
 
 def _years(cell: str) -> float:

@@ -1,7 +1,7 @@
 """A CSV file with a row for each image, and PNG or JPEG files beside it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +11,21 @@ from fedrad.data.base import Records
 from fedrad.data.cache import decoded, key_of
 from fedrad.data.columns import (
     Columns,
-    age_of,
-    keep_rows,
-    keep_sites,
+    Word,
+    attributes_of,
     patient_of,
     read_columns,
+    selected,
     site_of,
     split_of,
 )
 from fedrad.data.decode import Fit, decode
-from fedrad.data.labels import Value, drop_rows, label_columns, labels_of
+from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
 from fedrad.errors import ConfigError, DataError
 
 __all__ = ["images"]
 
 _SHOWN = 5
-
-Word = str | int | float
-"""A cell as YAML may write it: 0 is the text "0"."""
 
 
 def images(
@@ -84,26 +81,17 @@ def images(
     size = _size(task)
     if not 1 <= bits <= 16:
         raise ConfigError(f"bits: found {bits}; fits 1 to 16")
-    columns = label_columns(task, label, labels)
-    table = read_columns(root / csv)
-    table = keep_rows(table, {name: _texts(wanted) for name, wanted in (where or {}).items()})
-    table = keep_sites(table, site, sites)
-    table = drop_rows(table, columns, _texts(list(drop)))
-    meaning = None if values is None else {str(text): value for text, value in values.items()}
-    y = labels_of(table, columns, task, values=meaning)
-    attributes = {"age": age_of(table, age)} if age else {}
-    for name, column in (("sex", sex), ("view", view)):
-        if column:
-            attributes[name] = np.array(table.column(column, name))
-    place = site_of(table, site)
+    rule = label_rule(task, label=label, labels=labels, values=values, drop=drop)
+    table = selected(read_columns(root / csv), where=where, site=site, sites=sites)
+    table = drop_rows(table, rule)
+    y = labels_of(table, rule)
+    places = site_of(table, site)
     splits = split_of(table, split)
-    patients = patient_of(table, patient, place, per_site=patient_per_site)
+    patients = patient_of(table, patient, places, per_site=patient_per_site)
+    attributes = attributes_of(table, age=age, sex=sex, view=view)
+    # Last: all that is cheap to refuse has been read before the first image is.
     x, pixels = _decoded(table, _paths(table, image, (root / csv).parent), size, fit, bits)
-    return Records(x, y, patients, place, splits, pixels, attributes, table.row)
-
-
-def _texts(wanted: Word | list[Word]) -> list[str]:
-    return [str(one) for one in wanted] if isinstance(wanted, list) else [str(wanted)]
+    return Records(x, y, patients, places, splits, pixels, attributes, table.row)
 
 
 def _size(task: Task) -> tuple[int, int, int]:

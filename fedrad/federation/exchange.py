@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedrad.algorithms.base import Reply
 from fedrad.core.state import Bundle, Mean, num_bytes
 from fedrad.errors import SiteFailed, TrainingDiverged
+from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, part_of
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
 __all__ = ["FlowerSites", "Node", "Traffic", "nodes_of"]
@@ -93,18 +94,13 @@ class FlowerSites:
             SiteFailed: fewer sites than the quorum answered, or none of them has any weight.
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
-        mean, numbers = Mean(), dict[str, float]()
-        parts = {site: block for block in self._blocks() for site in block}
-        part, block = Mean(), ("",)
-        for site, reply in self._in_order(action, send, tuple(parts)):
-            if parts[site] != block:
-                mean.merge(part)
-                part, block = Mean(), parts[site]
-            if reply.numbers.get(weight, 0.0) > 0:
-                part.add(reply.arrays, reply.numbers[weight])
-            for key, value in reply.numbers.items():
+        mean, numbers, failed = Mean(), dict[str, float](), dict[str, str]()
+        for part in self._parts(action, send, weight, failed):
+            mean.merge(part.mean)
+            self.traffic.up += part.bytes_up
+            for key, value in part.numbers.items():
                 numbers[key] = numbers.get(key, 0.0) + value
-        mean.merge(part)
+        self._settle(action, failed)
         if not mean.total > 0:
             raise SiteFailed(f"round {self.number}, {action}: no site has any {weight}")
         return Reply(mean.value(), numbers)
@@ -116,7 +112,44 @@ class FlowerSites:
             SiteFailed: fewer sites than the quorum answered.
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
-        return self._in_order(action, send, self.names)
+        failed: dict[str, str] = {}
+        asked = {site: self._question(site) for site in self.names}
+        for site, content in self._in_order(action, send, asked, failed):
+            reply = Reply(bundle_of(content), numbers_of(content))
+            self.traffic.up += num_bytes(reply.arrays)
+            yield site, reply
+        self._settle(action, failed)
+
+    def _parts(
+        self, action: str, send: Bundle, weight: str, failed: dict[str, str]
+    ) -> Iterator[Part]:
+        """Yield the blocks' sums in their order, added up by the grid's workers or here."""
+        blocks = self._blocks()
+        if getattr(self.grid, "folds", False):
+            asked = {
+                ",".join(block): self._question(
+                    block[0], **{BLOCK: ",".join(block), WEIGHT: weight}
+                )
+                for block in blocks
+            }
+            for _, content in self._in_order(action, send, asked, failed):
+                part = part_of(content)
+                self._check(part.failed)
+                failed.update(part.failed)
+                yield part
+            return
+        block_of = {site: block for block in blocks for site in block}
+        asked = {site: self._question(site) for site in block_of}
+        part, at = Part(), blocks[0]
+        for site, content in self._in_order(action, send, asked, failed):
+            if block_of[site] != at:
+                yield part
+                part, at = Part(), block_of[site]
+            fold(part, Reply(bundle_of(content), numbers_of(content)), weight)
+        yield part
+
+    def _question(self, site: str, **settings: str) -> tuple[int, dict[str, str]]:
+        return self.nodes[site].id, settings
 
     def _blocks(self) -> list[tuple[str, ...]]:
         """Return the sites in at most 32 blocks, those with the most images first."""
@@ -125,20 +158,23 @@ class FlowerSites:
         return [tuple(order[at : at + size]) for at in range(0, len(order), size)]
 
     def _in_order(
-        self, action: str, send: Bundle, order: tuple[str, ...]
-    ) -> Iterator[tuple[str, Reply]]:
-        failed: dict[str, str] = {}
-        early: dict[str, Reply] = {}
-        rest = iter(order)
+        self,
+        action: str,
+        send: Bundle,
+        asked: Mapping[str, tuple[int, dict[str, str]]],
+        failed: dict[str, str],
+    ) -> Iterator[tuple[str, RecordDict]]:
+        """Yield the replies in the order of the questions; early ones are held until their turn."""
+        early: dict[str, RecordDict | None] = {}
+        rest = iter(asked)
         turn = next(rest, None)
-        for site, reply in self._replies(action, send, order, failed):
-            if reply is not None:
-                early[site] = reply
-            while turn is not None and (turn in early or turn in failed):
-                if turn in early:
-                    yield turn, early.pop(turn)
+        for key, content in self._replies(action, send, asked, failed):
+            early[key] = content
+            while turn is not None and turn in early:
+                ready = early.pop(turn)
+                if ready is not None:
+                    yield turn, ready
                 turn = next(rest, None)
-        self._settle(action, failed)
 
     def _settle(self, action: str, failed: Mapping[str, str]) -> None:
         self.missing.update(failed)
@@ -151,43 +187,59 @@ class FlowerSites:
             )
 
     def _replies(
-        self, action: str, send: Bundle, order: tuple[str, ...], failed: dict[str, str]
-    ) -> Iterator[tuple[str, Reply | None]]:
-        content = pack({**send, **self.common}, config=self._settings(action))
-        kind = _kind(action)
+        self,
+        action: str,
+        send: Bundle,
+        asked: Mapping[str, tuple[int, dict[str, str]]],
+        failed: dict[str, str],
+    ) -> Iterator[tuple[str, RecordDict | None]]:
+        """Yield the replies as they come, None for each that failed or was too late."""
+        arrays = pack({**send, **self.common})
         self.traffic.down += num_bytes(send) * len(self.nodes)
         messages = [
-            self.grid.create_message(content, kind, self.nodes[site].id, str(self.number))
-            for site in order
+            self.grid.create_message(
+                self._content(arrays, action, settings), _kind(action), node, str(self.number)
+            )
+            for node, settings in asked.values()
         ]
-        waiting = dict(zip(self.grid.push_messages(messages), order, strict=True))
+        waiting = dict(zip(self.grid.push_messages(messages), asked, strict=True))
         ends = time.monotonic() + self.deadline
         while waiting:
             pulled = list(self.grid.pull_messages(list(waiting)))
             for message in pulled:
-                site = waiting.pop(message.metadata.reply_to_message_id)
-                yield site, self._reply(site, message, failed)
+                key = waiting.pop(message.metadata.reply_to_message_id)
+                yield key, self._received(key, message, failed)
             if waiting and time.monotonic() > ends:
-                late = {site: f"no answer within {self.deadline:g} s" for site in waiting.values()}
-                failed.update(late)
-                yield from ((site, None) for site in sorted(late))
+                for key in sorted(waiting.values()):
+                    self._fail(key, f"no answer within {self.deadline:g} s", failed)
+                    yield key, None
                 return
-            if not pulled:
+            if waiting and not pulled:
                 time.sleep(_POLL_S)
 
-    def _reply(self, site: str, message: Message, failed: dict[str, str]) -> Reply | None:
-        if message.has_error():
-            reason = message.error.reason or "unknown error"
+    def _content(self, arrays: RecordDict, action: str, settings: dict[str, str]) -> RecordDict:
+        """Return a message's content; all messages of an exchange share the same arrays."""
+        content = RecordDict(dict(arrays))
+        content["config"] = ConfigRecord(
+            {**self.config, **settings, "action": action, "server-round": self.number}
+        )
+        return content
+
+    def _received(self, key: str, message: Message, failed: dict[str, str]) -> RecordDict | None:
+        if not message.has_error():
+            return message.content
+        self._fail(key, message.error.reason or "unknown error", failed)
+        self._check(failed)
+        return None
+
+    def _fail(self, key: str, reason: str, failed: dict[str, str]) -> None:
+        failed.update(dict.fromkeys(key.split(","), reason))
+
+    def _check(self, failed: Mapping[str, str]) -> None:
+        """A site whose loss is no number stops the arm; others may be done without."""
+        for reason in failed.values():
             if reason.startswith(TrainingDiverged.__name__):
                 raise TrainingDiverged(reason.partition(": ")[2])
-            failed[site] = reason
-            return None
-        reply = Reply(bundle_of(message.content), numbers_of(message.content))
-        self.traffic.up += num_bytes(reply.arrays)
-        return reply
-
-    def _settings(self, action: str) -> dict[str, str | int]:
-        return {**self.config, "action": action, "server-round": self.number}
 
 
 def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:

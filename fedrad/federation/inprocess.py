@@ -83,7 +83,7 @@ class InProcessGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Work off the first waiting message of those asked for, and return its reply."""
         number = next((n for n in message_ids if n in self._waiting), None)
-        return [] if number is None else [self._answer(self._waiting.pop(number))]
+        return [] if number is None else [self.answer(self._waiting.pop(number))]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -95,7 +95,8 @@ class InProcessGrid(Grid):
         for number in ids:
             yield from self.pull_messages([number])
 
-    def _answer(self, message: Message) -> Message:
+    def answer(self, message: Message) -> Message:
+        """Call the node that a message is for, and return its reply."""
         context = self._contexts[message.metadata.dst_node_id]
         try:
             return self._app(message, context)

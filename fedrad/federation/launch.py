@@ -8,9 +8,11 @@ from flwr.app import Context, RecordDict
 
 from fedrad.assemble import Federation, algorithm_of
 from fedrad.config import POOLED, Experiment
+from fedrad.errors import MissingError
 from fedrad.federation.client import client_app
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
+from fedrad.federation.workers import WorkersGrid, can_fork, worker_count
 
 __all__ = ["Known", "run_local"]
 
@@ -28,20 +30,42 @@ class Known:
         return self.known
 
 
-def run_local(play: Play, federation: Federation, device: torch.device) -> None:
-    """Play a run in this process: Flower's apps and messages, arrays by reference.
+def run_local(
+    play: Play, federation: Federation, device: torch.device, *, workers: int | None = 1
+) -> None:
+    """Play a run on this machine: Flower's apps and messages, arrays by reference or shared.
 
     Args:
         play: what is played, and where it is recorded.
         federation: the sites' data.
         device: where models live.
+        workers: forked processes of one thread each, None for one a core; 1 is this process alone.
+            The bits of the results do not depend on it.
 
     Raises:
         RunError: the folder belongs to another experiment, or the disk is full.
+        MissingError: workers were asked for where a process cannot be forked.
     """
+    # One thread wherever a site trains: the number of threads changes the order of float sums.
+    torch.set_num_threads(1)
     sites = {name: play.folder.site(name) for name in federation.sites}
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
-    grid = InProcessGrid(client_app(Known(federation), device), sites)
+    app = client_app(Known(federation), device)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-    server_app(play)(grid, context)
+    count = _workers(workers, device, len(federation.training), play)
+    if count == 1:
+        server_app(play)(InProcessGrid(app, sites), context)
+        return
+    with WorkersGrid(app, sites, count) as grid:
+        server_app(play)(grid, context)
+
+
+def _workers(asked: int | None, device: torch.device, sites: int, play: Play) -> int:
+    if device.type != "cpu" or (asked is None and not can_fork()):
+        if asked is not None and asked > 1:
+            raise MissingError(f"--workers {asked}: forked workers are for the CPU, not {device}")
+        if device.type == "cpu":
+            play.progress.note("Processes cannot be forked here: sites are played one by one.")
+        return 1
+    return worker_count(asked, sites)

@@ -5,7 +5,7 @@ BatchNorm mixes the patients of a batch, which DP-SGD cannot account for, and it
 differ from site to site. Any number of channels. Nothing in place, which Opacus' hooks on gradients
 do not bear. Every network is a chain of named children and can be cut between any two.
 
-Written here, and tested to give torchvision's numbers: `import torchvision` imports `torch._dynamo`,
+Written here, tested to give torchvision's numbers: `import torchvision` imports `torch._dynamo`,
 two seconds and more in every worker, and its networks would have to be taken apart.
 """
 

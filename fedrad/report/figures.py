@@ -90,7 +90,7 @@ def interval_row(
     sides: tuple[str, str] | None = None,
     main: bool = False,
 ) -> Markup:
-    """Return one row of a forest plot: a point and its 95 % interval.
+    """Return one row of a forest plot: a point and its 95% interval.
 
     Args:
         estimate: value, low, high; without an interval the point is hollow, without a value absent.

@@ -1,7 +1,7 @@
 """How far a run is: a bar in a terminal, plain lines in a log.
 
-Both displays take the calls of the run's driver: `start`, then for every arm and seed `arm_started`,
-`round_done` ..., and `arm_done` or `arm_stopped`; or `skipped`. Arms and seeds may interleave.
+Both displays take the calls of the run's driver: `start`, then for every arm and seed either
+`skipped`, or `arm_started`, `round_done` ..., and `arm_done` or `arm_stopped`; arms may interleave.
 """
 
 from collections.abc import Sequence

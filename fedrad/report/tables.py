@@ -49,7 +49,7 @@ def _headline(results: Results) -> Text:
 def _arms(results: Results) -> Table:
     metric, against = main_metric(results), primary_of(results).get("against")
     letters = _arm_marks(results)
-    table = _table(f"{plain(metric['title'])}, each site on its own test patients, 95 % intervals")
+    table = _table(f"{plain(metric['title'])}, each site on its own test patients, 95% intervals")
     table.add_column("arm", overflow="fold", max_width=16)
     for title in ("mean over sites", "worst site"):
         table.add_column(title, justify="right", overflow="fold")

@@ -56,11 +56,11 @@ def percent(value: float | None, *, signed: bool = False) -> str:
     """Return a share as percent with one digit.
 
     >>> percent(0.0634, signed=True)
-    '+6.3 %'
+    '+6.3%'
     """
     if value is None:
         return BLANK
-    return number(100 * value, digits=1, signed=signed) + " %"
+    return number(100 * value, digits=1, signed=signed) + "%"
 
 
 def interval(estimate: Estimate, *, signed: bool = False, as_percent: bool = False) -> str:
@@ -72,8 +72,9 @@ def interval(estimate: Estimate, *, signed: bool = False, as_percent: bool = Fal
     low, high = estimate.get("low"), estimate.get("high")
     if low is None or high is None:
         return ""
-    write = percent if as_percent else number
-    return f"{write(low, signed=signed)} to {write(high, signed=signed)}"
+    if as_percent:
+        return f"{number(100 * low, digits=1, signed=signed)} to {percent(high, signed=signed)}"
+    return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
 
 
 def excludes_zero(estimate: Estimate) -> bool:
@@ -209,7 +210,7 @@ def plain(text: object) -> str:
 def _tooltip(estimate: Estimate, span: str, reason: str) -> str:
     spread = estimate.get("seed_sd")
     parts = [
-        f"95 % interval {span}" if span else "",
+        f"95% interval {span}" if span else "",
         f"SD over seeds {number(spread)}" if spread is not None else "",
         reason,
     ]

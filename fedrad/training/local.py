@@ -1,8 +1,10 @@
 """What one site does with its own images: train for a round, evaluate, count labels."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from math import isfinite
 from typing import Any
 
 import torch
@@ -12,14 +14,14 @@ from fedrad.config import Task
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, all_finite, clone
 from fedrad.data.base import SiteData
-from fedrad.errors import TrainingDiverged
+from fedrad.errors import ConfigError, TrainingDiverged
 from fedrad.metrics.base import Statistic
-from fedrad.registry import build
+from fedrad.registry import check_options, nearest, split
 from fedrad.training.batches import Augment, Reader, model_input, orders, reader
 from fedrad.training.evaluate import evaluate
 from fedrad.training.fit import Penalty, fit, load
 from fedrad.training.objective import Objective, label_counts, objective
-from fedrad.training.optimizers import OPTIMIZERS
+from fedrad.training.optimizers import OPTIMIZERS, Step
 
 __all__ = ["Fitted", "LocalTask"]
 
@@ -136,21 +138,19 @@ class LocalTask:
         self._load(start)
         named = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
         params = list(named.values())
-        with torch.random.fork_rng(self._random_devices):
-            # The global generator is only what a model with dropout draws from.
-            torch.manual_seed(seed(self.seed, self.site, round, "model"))
+        with _drawing(seed(self.seed, self.site, round, "model"), self.device):
             taken, loss = fit(
                 self.model,
                 params,
                 self._batches(round, steps),
                 self._objective,
-                build(OPTIMIZERS, self.optimizer, params, where="local.optimizer"),
+                self._optimizer(params),
                 penalty=penalty,
                 correction=None if correction is None else self._placed(correction, named),
                 clip=self.clip,
             )
         state = clone(self.model.state_dict())
-        if not (loss - loss == 0 and all_finite({"model": state})):
+        if not (isfinite(loss) and all_finite({"model": state})):
             raise TrainingDiverged(
                 f"{self.site}: round {round}: the loss or a weight is no finite number after "
                 f"{taken} steps; lower the learning rate or set clip"
@@ -189,8 +189,7 @@ class LocalTask:
                 yield model_input(x, self.augment, draws), y
 
     def _load(self, state: State) -> None:
-        self.model.to(self.device)
-        load(self.model, state)
+        load(self._placed_model, state)
 
     def _placed(self, correction: State, named: Mapping[str, Tensor]) -> list[Tensor]:
         return [correction[name].to(self.device) for name in named]
@@ -204,6 +203,29 @@ class LocalTask:
         weights = None if self.weights is None else self.weights.to(self.device)
         return objective(self.task, weights)
 
-    @property
-    def _random_devices(self) -> list[torch.device]:
-        return [self.device] if self.device.type == "cuda" else []
+    @cached_property
+    def _placed_model(self) -> nn.Module:
+        return self.model.to(self.device)
+
+    @cached_property
+    def _optimizer(self) -> Callable[[Sequence[Tensor]], Step]:
+        # Checked once: pydantic takes a millisecond, which is many steps of a small model.
+        where = "local.optimizer"
+        name, options = split(self.optimizer, where=where)
+        builder = OPTIMIZERS.get(name)
+        if builder is None:
+            known = ", ".join(OPTIMIZERS)
+            raise ConfigError(f"{where}: '{name}' is not one of {known}{nearest(name, OPTIMIZERS)}")
+        return partial(builder, **check_options(builder, options, where=where, name=name))
+
+
+@contextmanager
+def _drawing(number: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator, which dropout draws from, and put it back afterwards."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if cuda else []):
+        # Not torch.manual_seed: it formats a stack trace for each kind of device it has not met.
+        torch.default_generator.manual_seed(number)
+        if cuda:
+            torch.cuda.manual_seed(number)
+        yield

@@ -83,6 +83,7 @@ def play(
     what: Experiment | None = None,
     sites: Federation | None = None,
     arms: list[str] | None = None,
+    workers: int = 1,
 ) -> Told:
     """Play an experiment in process and return what was told."""
     what, sites, told = what or experiment(), sites or federation(), Told()
@@ -91,5 +92,6 @@ def play(
         Play(what, names, what.seeds, sites.held_out, RunFolder(folder), told),
         sites,
         torch.device("cpu"),
+        workers=workers,
     )
     return told

@@ -19,7 +19,7 @@ def console(*, terminal: bool) -> Console:
 
 
 def text_of(progress: Any, shown: Console) -> str:
-    """Play two arms, two seeds: one whole, one resumed, one stopped, one skipped; return the text."""
+    """Play one arm whole, one resumed, one stopped, one skipped; return what is shown."""
     with progress:
         progress.start(["local", "fedavg"], [0, 1], ROUNDS)
         progress.arm_started("local", 0, 1)
@@ -73,8 +73,24 @@ def test_the_bar_counts_only_rounds_that_are_to_be_played() -> None:
     shown = console(terminal=True)
     text = text_of(make_progress(shown), shown)
     assert "51/51" in text
-    for words in ("no answer from west", "stopped: round 2", "finished before", "loss 0.025"):
+    for words in (
+        "no answer from west",
+        "stopped: round 2",
+        "finished before",
+        "fedavg seed 0  round 1/40",
+    ):
         assert words in text
+
+
+def test_the_bar_says_where_the_run_is_and_how_it_learns() -> None:
+    """What one looks for in passing: arm, round, loss; the last frame stays on the screen."""
+    shown = console(terminal=True)
+    with RichProgress(shown) as progress:
+        progress.start(["fedavg"], [3], ROUNDS)
+        progress.arm_started("fedavg", 3, 1)
+        play(progress, "fedavg", 3, 2)
+    assert isinstance(shown.file, io.StringIO)
+    assert "fedavg seed 3  round 2/40  loss 0.500  validation 0.500" in shown.file.getvalue()
 
 
 def test_a_note_cannot_steer_the_terminal() -> None:

@@ -1,0 +1,79 @@
+"""Sums over blocks of sites: where a block is added up does not change the bits.
+
+A Grid whose workers add up whole blocks says so by `folds = True`; a block's message then names its
+sites, and its reply carries one weighted sum instead of one model a site.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from flwr.app import RecordDict
+
+from fedrad.algorithms.base import Numbers, Reply
+from fedrad.core.state import Mean, num_bytes
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+
+__all__ = ["BLOCK", "WEIGHT", "Part", "fold", "pack_part", "part_of"]
+
+BLOCK = "block"
+"""Setting of a message to a block: its sites' names, in order, with commas."""
+WEIGHT = "weight"
+"""Setting of a message to a block: the number that weighs a reply."""
+_TOTAL = "total-weight"
+
+
+@dataclass
+class Part:
+    """What a block of sites adds up to.
+
+    Args:
+        mean: of their arrays.
+        numbers: their sums.
+        failed: site -> reason.
+        bytes_up: of the sites' own arrays, each counted, as they would cross a network.
+    """
+
+    mean: Mean = field(default_factory=Mean)
+    numbers: Numbers = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    bytes_up: int = 0
+
+
+def fold(part: Part, reply: Reply, weight: str) -> None:
+    """Add a site's reply to its block."""
+    part.bytes_up += num_bytes(reply.arrays)
+    if reply.numbers.get(weight, 0.0) > 0:
+        part.mean.add(reply.arrays, reply.numbers[weight])
+    for key, value in reply.numbers.items():
+        part.numbers[key] = part.numbers.get(key, 0.0) + value
+
+
+def pack_part(part: Part) -> RecordDict:
+    """Return a block's sums as the content of a reply."""
+    kinds = {
+        name: {key: str(kind).removeprefix("torch.") for key, kind in kinds.items()}
+        for name, kinds in part.mean.kinds.items()
+    }
+    config: Mapping[str, Any] = {
+        "kinds": json.dumps(kinds),
+        "failed": json.dumps(part.failed),
+        "bytes-up": part.bytes_up,
+    }
+    return pack(part.mean.sums, part.numbers | {_TOTAL: part.mean.total}, config)
+
+
+def part_of(content: RecordDict) -> Part:
+    """Return the sums that a block's reply carries."""
+    numbers, config = numbers_of(content), config_of(content)
+    mean = Mean()
+    mean.total = numbers.pop(_TOTAL)
+    mean.sums = bundle_of(content)
+    mean.kinds = {
+        name: {key: getattr(torch, kind) for key, kind in kinds.items()}
+        for name, kinds in json.loads(str(config["kinds"])).items()
+    }
+    failed = json.loads(str(config["failed"]))
+    return Part(mean, numbers, failed, int(config["bytes-up"]))

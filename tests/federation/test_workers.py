@@ -1,0 +1,133 @@
+"""Forked workers: the same bits as one process, whatever the number of workers and their fate."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from made import experiment, federation, play, site
+
+from fedrad.assemble import Federation
+from fedrad.core.state import same
+from fedrad.errors import MissingError
+from fedrad.federation import workers as module
+from fedrad.federation.shared import SharedArea
+from fedrad.training.local import LocalTask
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Every state, memory and evaluation of a run's folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for pattern in ("*.safetensors", "evaluation.json")
+        for path in sorted(folder.rglob(pattern))
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    play(folder, workers=1)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_workers_gives_the_same_files(alone: Path, tmp_path: Path, workers: int) -> None:
+    """All arms, also those with memory at the sites and with pooled data."""
+    play(tmp_path, workers=workers)
+    assert results(tmp_path) == results(alone)
+
+
+def test_with_more_sites_than_blocks_the_bits_are_the_same(tmp_path: Path) -> None:
+    """70 sites are 32 blocks of up to 3, added up in the workers or in the parent."""
+    sites = Federation({f"s{k:02d}": site(f"s{k:02d}", 4 + k % 5) for k in range(70)}, ())
+    what = experiment(rounds=2)
+    for workers in (1, 2):
+        play(tmp_path / str(workers), what, sites, arms=["fedavg", "tuned"], workers=workers)
+    assert results(tmp_path / "1") == results(tmp_path / "2")
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 of the worker that trains ost in round 2, once; its block is played again."""
+    parent, plain, mark = os.getpid(), LocalTask.fit, tmp_path / "killed"
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
+        if task.site == "ost" and kwargs["round"] == 2 and os.getpid() != parent and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(task, *args, **kwargs)
+
+    monkeypatch.setattr(LocalTask, "fit", fit)
+    play(tmp_path / "run", arms=["tuned"], workers=2)
+    assert mark.exists()
+    expected = {k: v for k, v in results(alone).items() if "tuned" in k}
+    assert results(tmp_path / "run") == expected
+
+
+def test_a_site_that_kills_every_worker_is_given_up_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, plain = os.getpid(), LocalTask.fit
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
+        if task.site == "ost" and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(task, *args, **kwargs)
+
+    monkeypatch.setattr(LocalTask, "fit", fit)
+    told = play(tmp_path, arms=["fedavg"], workers=2)
+    assert "2 of 3 sites answered" in told.stopped["fedavg"]
+    assert "ost: SiteFailed: 3 workers died" in told.stopped["fedavg"]
+
+
+def test_with_a_quorum_the_round_goes_on_and_names_who_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LocalTask.fit
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
+        if task.site == "ost" and kwargs["round"] == 2:
+            raise RuntimeError("/home/patients/Doe, John.png")
+        return plain(task, *args, **kwargs)
+
+    monkeypatch.setattr(LocalTask, "fit", fit)
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        play(folder, experiment(quorum=2), arms=["fedavg"], workers=workers)
+        lines = (folder / "fedavg" / "seed-0" / "rounds.jsonl").read_text()
+        assert '"missing":{"ost":"RuntimeError"}' in lines and "Doe" not in lines
+    assert results(tmp_path / "1") == results(tmp_path / "2")
+
+
+def test_a_shared_area_grows_and_keeps_every_kind_of_array() -> None:
+    area = SharedArea("test")
+    small = {"a": {"w": torch.ones(3)}}
+    assert same(area.read(area.write(small)), small)
+    large = {"a": {"w": torch.randn(1000), "n": torch.tensor(5)}, "b": {"e": torch.zeros(0, 2)}}
+    assert same(area.read(area.write(large)), large)
+
+
+def test_workers_after_cuda_has_started_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(MissingError, match="workers need fork"):
+        play(tmp_path, workers=2)
+
+
+def test_one_worker_a_core_and_never_more_than_sites(caplog: pytest.LogCaptureFixture) -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert module.worker_count(None, sites=1000) == cores
+    assert module.worker_count(None, sites=1) == 1
+    assert not caplog.records
+    assert module.worker_count(cores + 1, sites=1000) == cores + 1
+    assert "will wait for one another" in caplog.text
+
+
+def test_no_worker_outlives_its_run(tmp_path: Path) -> None:
+    import multiprocessing
+
+    play(tmp_path, arms=["fedavg"], workers=2)
+    assert multiprocessing.active_children() == []
+    assert federation().training == ("nord", "ost", "sued")
