@@ -32,6 +32,7 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 Spec = str | dict[str, Any]
 SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
 POOLED = "pooled"
 """The name under which all training sites together appear; no site may bear it."""
 
@@ -159,7 +160,7 @@ class Experiment(Frozen):
     local: Local
     algorithm: Spec | None = None
     wrap: tuple[Spec, ...] = ()
-    arms: dict[SiteName, dict[str, Any]] = Field(default_factory=dict)
+    arms: dict[ArmName, dict[str, Any]] = Field(default_factory=dict)
     rounds: int = Field(gt=0)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     sites_per_round: Annotated[int, Field(gt=0)] | None = None

@@ -41,7 +41,8 @@ def npz(
         root: the folder that the file is under.
         file: the .npz file.
         duplicates: what happens to images that are exact repeats. error refuses them; drop keeps
-            one of each, from test before val before train, so the official test part stays.
+            one of each, from test before val before train: the test part loses only repeats within
+            itself.
         fit: how images of another shape come to the task's (see `images`).
 
     Raises:
@@ -53,14 +54,15 @@ def npz(
         raise ConfigError(
             f"task.input: images are [1 or 3, height, width]; found {list(task.input)}"
         )
-    arrays = _arrays(root / file)
-    raw = _joined(arrays, "images", file)
-    y = _labels(_joined(arrays, "labels", file), task, file)
+    path = root / file
+    arrays = _arrays(path)
+    raw = _joined(arrays, "images", path.name)
+    y = _labels(_joined(arrays, "labels", path.name), task, path.name)
     if len(raw) != len(y):
-        raise DataError(f"{file}: {len(raw)} images and {len(y)} labels")
+        raise DataError(f"{path.name}: {len(raw)} images and {len(y)} labels")
     if raw.dtype != np.uint8 or raw.ndim not in (3, 4) or raw.shape[3:] not in ((), (3,)):
         raise DataError(
-            f"{file}: images are {raw.dtype} {list(raw.shape)}; fits uint8 [n, h, w] or "
+            f"{path.name}: images are {raw.dtype} {list(raw.shape)}; fits uint8 [n, h, w] or "
             "[n, h, w, 3]"
         )
     lengths = [len(arrays[f"{split}_labels"]) for split in SPLITS]
@@ -74,7 +76,7 @@ def npz(
         # The file counts its rows in each part.
         row=np.concatenate([np.arange(1, length + 1) for length in lengths]),
     )
-    return _without_repeats(records, file, drop=duplicates == "drop")
+    return _without_repeats(records, path.name, drop=duplicates == "drop")
 
 
 def _arrays(path: Path) -> Mapping[str, np.ndarray]:

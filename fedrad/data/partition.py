@@ -36,7 +36,7 @@ def iid(records: Records, task: Task, *, sites: int, seed: int = 0) -> Records:
     >>> task = Task(name="binary", labels=("lesion",), input=(1,))
     >>> one = Records(np.zeros((6, 1)), np.zeros((6, 1)), hashes("aabbcd"), None, None, None)
     >>> iid(one, task, sites=2, seed=1).site.tolist()
-    ['site-2', 'site-2', 'site-1', 'site-1', 'site-1', 'site-2']
+    ['site-1', 'site-1', 'site-1', 'site-1', 'site-2', 'site-2']
     """
     patients, rng = _start(records, sites, seed, "iid")
     place = rng.permutation(len(patients)) % sites

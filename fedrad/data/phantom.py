@@ -67,8 +67,8 @@ def phantom(
     """Return generated chest films with sites and splits.
 
     Args:
-        task: binary, or multilabel with up to three findings (nodule-like, broad and hazy, at the
-            base of the lung, in this order); input [1, h, w].
+        task: binary, or multilabel with up to three findings (a mass, a haze, a shadow at the base
+            of the lung, in this order); input [1, h, w].
         root: not used; there is nothing to read.
         hospitals: the first so many of nord, sued, ost, west, then hospital-5 and on with drawn
             characters; or name -> `Hospital`. A hospital's films depend on its name, its character
