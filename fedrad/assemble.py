@@ -4,7 +4,7 @@ Nothing here trains. `fedrad check` is exactly this module; a site builds its ha
 experiment's text and its own data, and from nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -143,22 +143,27 @@ def _with_splits(records: Records, experiment: Experiment) -> Records:
 
 
 def _columns(sources: list[Records]) -> Records:
-    """Return the columns that the leak gate reads, of all sources together, without their images."""
+    """Return the columns that the leak gate reads, of all sources, without their images."""
     first = sources[0]
     if len(sources) == 1:
         return first
-    hashes = [records.pixels for records in sources]
-    known = [h for h in hashes if h is not None]
     return replace(
         first,
         x=np.empty((sum(len(r.y) for r in sources), 0), np.uint8),
         y=np.concatenate([r.y for r in sources]),
         patient=np.concatenate([r.patient for r in sources]),
-        site=np.concatenate([r.site for r in sources if r.site is not None]),
-        split=np.concatenate([r.split for r in sources if r.split is not None]),
-        pixels=np.concatenate(known) if len(known) == len(hashes) else None,
+        site=_joined([r.site for r in sources]),
+        split=_joined([r.split for r in sources]),
+        pixels=None
+        if any(r.pixels is None for r in sources)
+        else _joined([r.pixels for r in sources]),
         attributes={},
+        row=None if any(r.row is None for r in sources) else _joined([r.row for r in sources]),
     )
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray:
+    return np.concatenate([part for part in parts if part is not None])
 
 
 def _check_sites(federation: Federation) -> None:
@@ -246,6 +251,7 @@ def local_task(
         data: the site's.
         model: is loaded with other weights at every call, so it may be shared between sites.
         seed: of the run.
+        device: where to compute.
         steps: gradient steps of one round, instead of the arm's epochs or steps.
     """
     local = arm.local

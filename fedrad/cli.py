@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Federated and split learning for radiology: one YAML, three runtimes, honest comparisons.",
+    help="Federated and split learning for radiology: one YAML, honest comparisons.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -50,7 +50,9 @@ Out = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1),
+    typer.Option(
+        help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1
+    ),
 ]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")

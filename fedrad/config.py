@@ -47,7 +47,7 @@ class Task(Frozen):
     """What a model is to learn, and the shape of what it sees.
 
     Args:
-        name: binary (one finding), multiclass (one of several), multilabel (each finding by itself).
+        name: binary (one finding), multiclass (one of several), multilabel (each by itself).
         labels: names of the findings, or of the classes in order.
         input: (c, h, w) of an image, or (f,) of a table's row.
 
@@ -252,7 +252,7 @@ class Experiment(Frozen):
         return _checked(Experiment, _merge(base, change), where=f"arms.{name}")
 
     def text(self) -> str:
-        """Return the canonical text: equal experiments have equal texts, and `from_text` reads it."""
+        """Return the canonical text: equal for equal experiments, and `from_text` reads it."""
         return yaml.safe_dump(
             self.model_dump(mode="json", exclude_none=True), sort_keys=True, width=100
         )
@@ -311,7 +311,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which a key may not stand twice in one mapping (PyYAML keeps the last)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(
@@ -332,7 +332,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         # A SafeLoader: only plain values come out.
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506
+        raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}:{mark.line + 1}" if mark else where
@@ -357,8 +357,10 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     for key, value in change.items():
         old = merged.get(key)
         # A mapping with a name is a whole thing: its options do not mix with another's.
-        inside = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
-        merged[key] = _merge(old, value) if inside else value  # type: ignore[arg-type]
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value:
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 

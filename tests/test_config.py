@@ -88,7 +88,11 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
         ("name: tiny\n", "name: ../tiny\n", r"name: string should match pattern"),
         ("model: cnn", "model: [", r"tiny\.yaml:\d+: "),
         ("rounds: 2\n", "", r"rounds: is missing"),
-        ("rounds: 2\n", "rounds: 2\nmetrics: [auroc, auroc]\n", r"metrics: metric auroc stands twice"),
+        (
+            "rounds: 2\n",
+            "rounds: 2\nmetrics: [auroc, auroc]\n",
+            r"metrics: metric auroc stands twice",
+        ),
         ("primary: {arm: fedavg}", "", r"primary: declare one comparison before the results"),
     ],
 )

@@ -1,4 +1,6 @@
-"""What the in-process runtime costs on top of a bare PyTorch loop: python experiments/benchmarks/overhead.py
+"""What the in-process runtime costs on top of a bare PyTorch loop.
+
+    python experiments/benchmarks/overhead.py
 
 Both do the same steps on the same data in the same process: FedAvg, one local epoch of SGD a
 round, batches in the same order. The bare loop is what one would write by hand with `torch.optim`.

@@ -1,4 +1,4 @@
-"""All data in one place: the reference that federating approaches, and that only a simulation has."""
+"""All data in one place: the reference for federating, which only a simulation has."""
 
 from dataclasses import replace
 

@@ -7,7 +7,7 @@ __all__ = ["local"]
 
 
 def local() -> Algorithm:
-    """Return training without any exchange: every site starts from the same weights and keeps its own.
+    """Return training without exchange: every site starts from the same weights and keeps its own.
 
     Nothing but counts and sums of losses leaves a site, and nothing is sent to it.
 

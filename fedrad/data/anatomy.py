@@ -70,7 +70,7 @@ def _anatomy(patients: int, findings: int, rng: np.random.Generator) -> Anatomy:
         "spine": around(0.0, 0.012),
         "diaphragm": around(0.0, 0.04),
         "rib": around(0.0, 0.5),
-        "lucency": around(0.40, 0.025),
+        "lucency": around(0.40, 0.04),
         "side": np.where(rng.random((patients, findings)) < 0.5, -1.0, 1.0),
         "radius": np.sqrt(rng.random((patients, findings))),
         "angle": rng.uniform(0, 2 * np.pi, (patients, findings)),
@@ -87,10 +87,10 @@ def _pose(n: int, rng: np.random.Generator) -> Anatomy:
         return drawn
 
     return {
-        "right": around(0.0, 0.03),
-        "down": around(0.0, 0.03),
-        "tilt": around(0.0, 0.03),
-        "exposure": around(1.0, 0.03),
+        "right": around(0.0, 0.05),
+        "down": around(0.0, 0.05),
+        "tilt": around(0.0, 0.05),
+        "exposure": around(1.0, 0.05),
     }
 
 

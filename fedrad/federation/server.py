@@ -20,8 +20,8 @@ from fedrad.core import seeds
 from fedrad.core.state import Bundle, all_finite
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.client import COUNTS
-from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
 from fedrad.federation.evaluate import evaluate_arm, validate
+from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
 from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, RunFolder
 

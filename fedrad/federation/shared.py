@@ -1,4 +1,4 @@
-"""Bundles in memory that forked processes share: written once, read without a copy, never pickled."""
+"""Bundles in memory that forked processes share: written once, read in place, never pickled."""
 
 import mmap
 import os

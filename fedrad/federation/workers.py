@@ -291,7 +291,7 @@ class WorkersGrid(Grid):
 
 def can_fork() -> bool:
     """Return whether a process may be forked here: on Linux, before CUDA has started."""
-    return hasattr(os, "memfd_create") and not torch.cuda.is_initialized()
+    return hasattr(os, "memfd_create") and not bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def worker_count(asked: int | None, sites: int) -> int:

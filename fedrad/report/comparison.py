@@ -5,9 +5,9 @@ winning one, and what could not be computed says why.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from fedrad.config import Primary
 from fedrad.metrics.base import Metric
 from fedrad.metrics.intervals import bootstrap_p, holm
 from fedrad.report.columns import collapse, columns, external, matrix
@@ -17,15 +17,6 @@ from fedrad.report.sentences import headline, notes, sentence
 from fedrad.report.triple import beats_own_model, triple
 
 __all__ = ["ArmRun", "Cell", "Models", "Primary", "compare"]
-
-
-@dataclass(frozen=True)
-class Primary:
-    """The one comparison declared before the results were seen."""
-
-    arm: str
-    against: str
-    metric: str
 
 
 def compare(
@@ -73,7 +64,7 @@ def compare(
     ...     arms={"local": "personal", "fedavg": "global"},
     ...     sites=["nord"],
     ...     metrics=[auroc(task)],
-    ...     primary=Primary("fedavg", "local", "auroc"),
+    ...     primary=Primary(arm="fedavg", against="local", metric="auroc"),
     ... )
     >>> found["headline"][0].partition(",")[0]
     'fedavg is better than local: AUROC +0.125 (95% interval +0.125 to +0.125)'

@@ -26,7 +26,7 @@ _NOT_PLAYED = "not played yet"
 def write_results(
     folder: RunFolder, experiment: Experiment, federation: Federation, *, command: str, device: str
 ) -> dict[str, Any]:
-    """Write `results.json` and `report.html` of what has been played so far, and return the results."""
+    """Write `results.json` and `report.html` of what was played, and return the results."""
     results = results_of(folder, experiment, federation, command=command, device=device)
     folder.write("results.json", json.dumps(results, indent=1, allow_nan=False))
     folder.write("report.html", render(results))
@@ -45,8 +45,11 @@ def results_of(
     metrics = metrics_of(experiment)
     compared = _compared(experiment, federation, plan, folders)
     primary = _primary(experiment)
+    pooling = _arms_with(experiment, pooled=True)
     arms = [
-        planned | measured | _record(folders[planned["name"]], primary.metric)
+        planned
+        | measured
+        | _record(folders[planned["name"]], primary.metric, pools=planned["name"] in pooling)
         for planned, measured in zip(plan["arms"], compared["arms"], strict=True)
     ]
     return {
@@ -85,8 +88,8 @@ def _compared(
         metrics=metrics_of(experiment),
         primary=_primary(experiment),
         held_out=federation.held_out,
-        local=_arm_with(experiment, personal=True, shared=False),
-        pooled=_arm_with(experiment, pooled=True),
+        local=next(iter(_arms_with(experiment, personal=True, shared=False)), None),
+        pooled=next(iter(_arms_with(experiment, pooled=True)), None),
         unfinished={arm: _unfinished(seeds) for arm, seeds in folders.items()
                     if not any(one.finished for one in seeds.values())},
     )  # fmt: skip
@@ -96,7 +99,10 @@ def _compared(
     left = sorted(set(experiment.seeds) - common)
     if left and common:
         told = ", ".join(map(str, left))
-        compared["notes"] = [*compared["notes"], f"Seeds {told} are not finished in every arm and are left out."]
+        compared["notes"] = [
+            *compared["notes"],
+            f"Seeds {told} are not finished in every arm and are left out.",
+        ]
     return compared
 
 
@@ -107,12 +113,13 @@ def _primary(experiment: Experiment) -> Primary:
     )
 
 
-def _arm_with(experiment: Experiment, **wanted: bool) -> str | None:
-    for name in experiment.arm_names:
-        algorithm = algorithm_of(experiment.arm(name))
-        if all(getattr(algorithm, key) is value for key, value in wanted.items()):
-            return name
-    return None
+def _arms_with(experiment: Experiment, **wanted: bool) -> list[str]:
+    algorithms = {name: algorithm_of(experiment.arm(name)) for name in experiment.arm_names}
+    return [
+        name
+        for name, algorithm in algorithms.items()
+        if all(getattr(algorithm, key) is value for key, value in wanted.items())
+    ]
 
 
 def _arm_run(arm: str, seed: int, folder: ArmFolder) -> ArmRun:
@@ -133,7 +140,7 @@ def _unfinished(folders: Folders) -> str:
     return reasons[0] if reasons else _NOT_PLAYED
 
 
-def _record(folders: Folders, metric: str) -> dict[str, Any]:
+def _record(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
     rounds = [one.rounds() for one in folders.values() if one.finished]
     done = [line for lines in rounds for line in lines]
     reasons = [reason for one in folders.values() if (reason := one.stopped())]
@@ -141,14 +148,20 @@ def _record(folders: Folders, metric: str) -> dict[str, Any]:
     return {
         "status": status,
         "reason": None if status == "finished" else _unfinished(folders),
-        "bytes": {way: _per_seed(done, f"bytes_{way}", rounds) for way in ("down", "up")},
+        # Pooling moves the images themselves, which no count of model bytes stands for.
+        "bytes": {
+            way: None if pools else _per_seed(done, f"bytes_{way}", rounds)
+            for way in ("down", "up")
+        },
         "seconds": _per_seed(done, "seconds", rounds),
         "missing_sites": _missing(done),
         "curves": _curves(rounds, metric),
     }
 
 
-def _per_seed(lines: Sequence[Mapping[str, Any]], key: str, rounds: Sequence[object]) -> float | None:
+def _per_seed(
+    lines: Sequence[Mapping[str, Any]], key: str, rounds: Sequence[object]
+) -> float | None:
     return sum(line[key] for line in lines) / len(rounds) if rounds else None
 
 

@@ -56,8 +56,8 @@ class LocalTask:
             process may share it.
         initial: returns the run's initial weights.
         statistics: what `evaluate` sums.
-        optimizer: name and options from `OPTIMIZERS`; made anew for each fit, so momentum does not
-            outlive a round.
+        optimizer: name, or name and options, from `OPTIMIZERS`; made anew for each fit, so momentum
+            does not outlive a round.
         batch: images in a batch; the last of an epoch may be smaller.
         epochs: passes over the training images in a round, or
         steps: gradient steps in a round; exactly one of the two is set.
@@ -74,7 +74,7 @@ class LocalTask:
     model: nn.Module
     initial: Callable[[], State]
     statistics: tuple[Statistic, ...]
-    optimizer: Mapping[str, Any]
+    optimizer: str | Mapping[str, Any]
     batch: int
     epochs: int | None = None
     steps: int | None = None

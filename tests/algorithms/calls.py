@@ -23,7 +23,13 @@ def site_data(name: str, images: int, *, seed: int = 0, shift: float = 0.0) -> S
     x = (rng.normal(size=(n, 5)) + shift).astype(np.float32)
     y = (x.sum(1, keepdims=True) + rng.normal(size=(n, 1)) > 0).astype(np.float32)
     rows = np.arange(n).reshape(3, images)
-    return SiteData(name, x, y, np.arange(n, dtype=np.uint64), dict(zip(("train", "val", "test"), rows, strict=True)))
+    return SiteData(
+        name,
+        x,
+        y,
+        np.arange(n, dtype=np.uint64),
+        dict(zip(("train", "val", "test"), rows, strict=True)),
+    )
 
 
 def net() -> nn.Module:
@@ -86,5 +92,3 @@ def run_rounds(
         calls.number = number
         state = algorithm.round(state, number, calls)
     return state, calls.memories
-
-

@@ -83,7 +83,9 @@ def test_finetuning_leaves_the_common_model_as_the_last_federated_round_made_it(
     tuned, memories = run_rounds(finetune(fedavg(), rounds=2), tasks(), rounds=5)
     plain, _ = run_rounds(fedavg(), tasks(), rounds=3)
     assert same(tuned, plain)
-    assert set(memories) == {"nord", "ost", "sued"} and all(PERSONAL in m for m in memories.values())
+    assert set(memories) == {"nord", "ost", "sued"} and all(
+        PERSONAL in m for m in memories.values()
+    )
 
 
 def test_finetuning_is_training_on_from_the_common_model() -> None:
@@ -124,4 +126,3 @@ def test_state_is_passed_from_round_to_round_and_nowhere_else() -> None:
         calls.number = number
         half = fedavg().round(half, number, calls)
     assert same(half, whole)
-

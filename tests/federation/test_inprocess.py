@@ -56,14 +56,18 @@ def test_one_site_federated_equals_that_site_pooled(tmp_path: Path) -> None:
     """One site = centralised: with one hospital there is nothing to average."""
     alone = Federation({"nord": site("nord", 40)}, ())
     play(tmp_path, sites=alone, arms=["fedavg", "centralized"])
-    one, other = (load(tmp_path / a / "seed-0" / "state.safetensors") for a in ("fedavg", "centralized"))
+    one, other = (
+        load(tmp_path / a / "seed-0" / "state.safetensors") for a in ("fedavg", "centralized")
+    )
     for name, value in one["model"].items():
         torch.testing.assert_close(value, other["model"][name], atol=1e-6, rtol=0)
 
 
 def test_a_run_of_another_experiment_is_refused_and_left_alone(finished: Path) -> None:
     before = final(finished, "fedavg")
-    with pytest.raises(RunError, match=r"another experiment: 'rounds: 4' became 'rounds: 5'.*--out"):
+    with pytest.raises(
+        RunError, match=r"another experiment: 'rounds: 4' became 'rounds: 5'.*--out"
+    ):
         play(finished, experiment(rounds=5))
     assert final(finished, "fedavg") == before
 
@@ -111,7 +115,8 @@ def test_arms_are_tested_on_the_same_resamples(finished: Path) -> None:
     """Paired intervals need them: with equal models the replicates would be equal too."""
     folder = RunFolder(finished)
     shares = [
-        folder.arm(arm, 0).evaluation().cells["global", "nord"]["brier"] for arm in ("fedavg", "fedprox")
+        folder.arm(arm, 0).evaluation().cells["global", "nord"]["brier"]
+        for arm in ("fedavg", "fedprox")
     ]
     assert np.corrcoef(shares[0][1:], shares[1][1:])[0, 1] > 0.8
 
@@ -153,7 +158,9 @@ def test_global_class_weights_are_those_of_all_sites(tmp_path: Path) -> None:
     finals = []
     for kind in ("none", "site", "global"):
         what = experiment(local=base | {"class_weights": kind})
-        sites = Federation(dict(federation().sites) | {"eins": site("eins", 20, one_class=True)}, ())
+        sites = Federation(
+            dict(federation().sites) | {"eins": site("eins", 20, one_class=True)}, ()
+        )
         play(tmp_path / kind, what, sites, arms=["fedavg"])
         finals.append(final(tmp_path / kind, "fedavg"))
     assert len(set(finals)) == 3
@@ -203,7 +210,7 @@ def killed_at(folder: Path, write: int) -> int:
     return subprocess.run(code, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize("write", [2, 9, 16, 23])
+@pytest.mark.parametrize("write", [2, 9, 16, 20])
 def test_killed_at_any_write_and_started_again_the_bits_are_those_of_an_unbroken_run(
     finished: Path, tmp_path: Path, write: int
 ) -> None:
@@ -233,7 +240,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(finished: Path, tmp_p
 
 
 def test_the_server_holds_no_more_models_the_more_sites_there_are(tmp_path: Path) -> None:
-    """Replies are folded one by one: the peak with 12 sites is that with 3, within a model."""
+    """Replies are folded one by one: the peak with 24 sites is that with 6, within a model."""
     what = experiment(
         model={"name": "mlp", "hidden": [2000, 500]}, replicates=0, validate_every=0, rounds=1
     )
@@ -246,7 +253,7 @@ def test_the_server_holds_no_more_models_the_more_sites_there_are(tmp_path: Path
             play(tmp_path / str(count), what, sites, arms=["fedavg"])
         return tracer.peak
 
-    assert peak(12) - peak(3) < model
+    assert peak(24) - peak(6) < model
 
 
 class PeakOfTensors:
@@ -275,5 +282,3 @@ class PeakOfTensors:
 
     def __exit__(self, *_: object) -> None:
         self._kind.fit = self._plain
-
-

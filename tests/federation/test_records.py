@@ -12,10 +12,14 @@ BUNDLE = {"model": {"w": torch.randn(3, 2), "n": torch.tensor(7)}, "c": {"w": to
 def test_in_process_the_very_tensors_arrive() -> None:
     content = pack(BUNDLE, {"num-examples": 3.0}, {"server-round": 1})
     assert bundle_of(content)["model"]["w"] is BUNDLE["model"]["w"]
-    assert numbers_of(content) == {"num-examples": 3.0} and config_of(content) == {"server-round": 1}
+    assert numbers_of(content) == {"num-examples": 3.0} and config_of(content) == {
+        "server-round": 1
+    }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool]
+)
 def test_over_a_wire_every_bit_arrives(dtype: torch.dtype) -> None:
     """Deflate and inflate, as Flower does between processes, gives an ordinary Array back."""
     tensor = torch.arange(12).view(3, 4).to(dtype)
@@ -35,5 +39,5 @@ def test_the_model_travels_under_the_key_that_stock_strategies_know() -> None:
 
 
 def test_an_array_on_the_wire_is_named_as_flowers_own() -> None:
-    """Flower writes the class's name into each object's header and looks it up on the other side."""
+    """Flower writes the class's name into each object's header and looks it up by it."""
     assert TensorArray(torch.ones(1)).deflate().split(b"\x00")[0].split(b" ")[0] == b"Array"

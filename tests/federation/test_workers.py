@@ -33,7 +33,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_any_number_of_workers_gives_the_same_files(alone: Path, tmp_path: Path, workers: int) -> None:
+def test_any_number_of_workers_gives_the_same_files(
+    alone: Path, tmp_path: Path, workers: int
+) -> None:
     """All arms, also those with memory at the sites and with pooled data."""
     play(tmp_path, workers=workers)
     assert results(tmp_path) == results(alone)
@@ -55,7 +57,12 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
     parent, plain, mark = os.getpid(), LocalTask.fit, tmp_path / "killed"
 
     def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
-        if task.site == "ost" and kwargs["round"] == 2 and os.getpid() != parent and not mark.exists():
+        if (
+            task.site == "ost"
+            and kwargs["round"] == 2
+            and os.getpid() != parent
+            and not mark.exists()
+        ):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(task, *args, **kwargs)
@@ -110,7 +117,9 @@ def test_a_shared_area_grows_and_keeps_every_kind_of_array() -> None:
     assert same(area.read(area.write(large)), large)
 
 
-def test_workers_after_cuda_has_started_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_workers_after_cuda_has_started_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(MissingError, match="workers need fork"):
         play(tmp_path, workers=2)

@@ -63,7 +63,11 @@ RUNS = [run("local", LOCAL), run("fedavg", FEDAVG), run("pooled", POOLED)]
 
 def told(runs=RUNS, arms=ARMS, **options):
     """Return the comparison of the three arms, fedavg against local by AUROC."""
-    given = {"sites": SITES, "metrics": [AUROC], "primary": Primary("fedavg", "local", "auroc")}
+    given = {
+        "sites": SITES,
+        "metrics": [AUROC],
+        "primary": Primary(arm="fedavg", against="local", metric="auroc"),
+    }
     return compare(runs, arms=arms, **{**given, **options})
 
 
@@ -177,7 +181,7 @@ def test_when_lower_is_better_a_smaller_number_wins():
         run(name, table, metric="brier")
         for name, table in (("local", LOCAL), ("fedavg", FEDAVG), ("pooled", POOLED))
     ]
-    primary = Primary("fedavg", "local", "brier")
+    primary = Primary(arm="fedavg", against="local", metric="brier")
     found = told(runs, metrics=[BRIER], primary=primary)
     fedavg = arm(found, "fedavg")
     verdicts = [each["verdict"] for each in fedavg["beats_own_model"]]
@@ -433,7 +437,7 @@ def test_a_difference_that_is_not_there_is_shown_in_about_one_of_twenty_experime
             arms={"a": "global", "b": "global"},
             sites=SITES[:2],
             metrics=[accuracy],
-            primary=Primary("a", "b", "accuracy"),
+            primary=Primary(arm="a", against="b", metric="accuracy"),
         )
         claims += found["comparisons"][0]["supported"]
     assert 0.025 <= claims / 300 <= 0.085

@@ -121,6 +121,17 @@ def test_only_the_given_parameters_change_and_no_gradient_is_left_behind() -> No
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_training_is_in_training_mode_also_after_an_evaluation() -> None:
+    """BatchNorm's statistics move: 4 batches from 0, each a tenth of the way to the mean."""
+    model = nn.Sequential(nn.BatchNorm1d(3, affine=False), nn.Linear(3, 1)).eval()
+    params = list(model.parameters())
+    fit(model, params, batches(), OBJECTIVE, sgd(params, lr=0.5))
+    expected = torch.zeros(3)
+    for x, _ in batches():
+        expected = 0.9 * expected + 0.1 * x.mean(0)
+    torch.testing.assert_close(model[0].running_mean, expected)
+
+
 def test_a_state_that_does_not_fit_is_refused() -> None:
     """A shape that would only broadcast is refused too."""
     model = nn.Linear(2, 3)
