@@ -33,10 +33,12 @@ from fedrad.metrics.ranking import histogram
 from fedrad.models import MODELS
 from fedrad.registry import build, nearest
 from fedrad.training.local import LocalTask
+from fedrad.training.optimizers import OPTIMIZERS
 
 __all__ = [
     "Federation",
     "algorithm_of",
+    "check_arms",
     "device_of",
     "federation_of",
     "handlers_of",
@@ -192,6 +194,22 @@ def algorithm_of(arm: Experiment, *, where: str = "algorithm") -> Algorithm:
             )
         algorithm = build(WRAPPERS, spec, algorithm, where=f"wrap.{position}")
     return algorithm
+
+
+def check_arms(experiment: Experiment) -> None:
+    """Build all that the arms name, so that a mistake is told before anything is read or trained.
+
+    Raises:
+        ConfigError: a name or an option of an arm does not fit.
+    """
+    for name in experiment.arm_names:
+        arm = experiment.arm(name)
+        algorithm_of(arm, where=f"arms.{name}.algorithm")
+        model_of(arm)
+        _augmentation(arm.local, arm)
+        weight = torch.zeros(1, requires_grad=True)
+        build(OPTIMIZERS, arm.local.optimizer, [weight], where="local.optimizer")
+    metrics_of(experiment)
 
 
 def handlers_of(arm: Experiment) -> Mapping[str, Handler]:

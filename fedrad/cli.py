@@ -80,7 +80,7 @@ def run(
     from rich.console import Console
 
     console = Console()
-    experiment, federation, root = _assembled(file, set_ or [], data_root)
+    experiment, federation = _assembled(file, set_ or [], data_root)
 
     from fedrad.assemble import device_of
     from fedrad.federation.launch import run_local
@@ -100,7 +100,6 @@ def run(
     for renderable in results_tables(results):
         console.print(renderable)
     console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
-    _ = root
     if any(one["status"] != "finished" for one in results["arms"] if one["name"] in arms):
         raise typer.Exit(1)
 
@@ -113,7 +112,7 @@ def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
     from rich.console import Console
 
     console = Console()
-    experiment, federation, _ = _assembled(file, set_ or [], data_root)
+    experiment, federation = _assembled(file, set_ or [], data_root)
 
     from fedrad.report.check import plan_tables
     from fedrad.report.plan import plan_of
@@ -138,15 +137,15 @@ def list_(
 
 def _assembled(
     file: Path, sets: list[str], data_root: Path | None
-) -> "tuple[Experiment, Federation, Path]":
+) -> "tuple[Experiment, Federation]":
     from fedrad.config import load_experiment
 
     # The text is checked before torch is imported: a typing error is told at once.
     experiment = load_experiment(file, sets)
-    from fedrad.assemble import federation_of
+    from fedrad.assemble import check_arms, federation_of
 
-    root = data_root or Path()
-    return experiment, federation_of(experiment, root), root
+    check_arms(experiment)
+    return experiment, federation_of(experiment, data_root or Path())
 
 
 def _selected(

@@ -110,7 +110,9 @@ def read_columns(path: Path, *, header: Sequence[str] | None = None) -> Columns:
     except UnicodeDecodeError:
         raise DataError(f"{path.name}: is no UTF-8 text") from None
     except OSError as error:
-        raise DataError(f"{path.name}: cannot be read ({error.strerror})") from None
+        raise DataError(
+            f"{path.name}: cannot be read ({error.strerror}); paths are relative to --data-root"
+        ) from None
     first = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     try:

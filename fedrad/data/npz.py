@@ -86,7 +86,9 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except OSError as error:
         reason = error.strerror or "is no .npz file"
-        raise DataError(f"{path.name}: cannot be read ({reason})") from None
+        raise DataError(
+            f"{path.name}: cannot be read ({reason}); paths are relative to --data-root"
+        ) from None
     except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
         raise DataError(f"{path.name}: is no whole .npz file of plain arrays") from None
 

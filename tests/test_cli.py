@@ -1,0 +1,143 @@
+"""The command line as a user meets it: in a process of its own, by what it prints and returns."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedrad.cli import main
+
+SMALL = """
+task: {name: binary, labels: [lesion], input: [1, 32, 32]}
+data: {name: phantom, hospitals: {nord: {patients: 40}, ost: {patients: 30}}}
+model: {name: cnn, width: 4}
+local: {steps: 2, batch: 8}
+rounds: 2
+replicates: 50
+metrics: [auroc, brier]
+arms:
+  local: {algorithm: local}
+  fedavg: {algorithm: fedavg}
+primary: {arm: fedavg, against: local}
+"""
+
+
+def fedrad(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, without any setting of ours but those given."""
+    code = "import sys; from fedrad.cli import main; sys.argv[0] = 'fedrad'; main()"
+    known = {k: v for k, v in os.environ.items() if k not in ("FEDRAD_DATA", "COLUMNS")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=cwd, env=known | {"COLUMNS": "100"} | environment,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_run_ends_with_the_table_and_the_path_of_the_page(small: Path) -> None:
+    ran = fedrad("run", "small.yaml", cwd=small)
+    assert ran.returncode == 0, ran.stderr
+    assert "fedavg" in ran.stdout and "local" in ran.stdout
+    assert ran.stdout.strip().endswith("Report: runs/small/report.html")
+    assert "\x1b" not in ran.stdout
+    results = json.loads((small / "runs" / "small" / "results.json").read_text())
+    assert [arm["status"] for arm in results["arms"]] == ["finished", "finished"]
+    assert "<html" in (small / "runs" / "small" / "report.html").read_text()
+
+    again = fedrad("run", "small.yaml", cwd=small)
+    assert again.returncode == 0
+    assert again.stdout.count("finished before") == 2
+
+
+def test_one_arm_and_one_changed_key(small: Path) -> None:
+    ran = fedrad(
+        "run", "small.yaml", "--arm", "fedavg", "--set", "rounds=1", "--out", "here", cwd=small
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (small / "here" / "fedavg" / "seed-0" / "state.safetensors").is_file()
+    results = json.loads((small / "here" / "results.json").read_text())
+    status = {arm["name"]: (arm["status"], arm["reason"]) for arm in results["arms"]}
+    assert status == {"local": ("missing", "not played yet"), "fedavg": ("finished", None)}
+    assert results["experiment"]["rounds"] == 1
+
+
+def test_check_runs_nothing_and_tells_what_would_run(small: Path) -> None:
+    ran = fedrad("check", "small.yaml", cwd=small)
+    assert ran.returncode == 0, ran.stderr
+    for told in ("2 arms x 1 seeds x 2 rounds", "parameters", "nord", "±0.", "Jensen-Shannon"):
+        assert told in ran.stdout
+    assert not (small / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "none.yaml"], "none.yaml: cannot be read"),
+        (["run", "small.yaml", "--set", "ronds=3"], "did you mean 'rounds'?"),
+        (["run", "small.yaml", "--arm", "fedagv"], "did you mean 'fedavg'?"),
+        (["run", "small.yaml", "--seed", "7"], "--seed 7 is not one of the experiment's seeds 0"),
+        (["run", "small.yaml", "--set", "model=cmn"], "did you mean 'cnn'?"),
+        (["run", "small.yaml", "--set", "local.optimizer={name: sgd, lr: fast}"], "found 'fast'"),
+        (["check", "small.yaml", "--set", "held_out_sites=[nrod]"], "did you mean 'nord'?"),
+        (
+            ["check", "small.yaml", "--set", "data={name: images, csv: none.csv, label: x}"],
+            "--data-root",
+        ),
+        (["list", "modles"], "did you mean 'models'?"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_no_traceback(
+    small: Path,
+    words: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(small)
+    monkeypatch.delenv("FEDRAD_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["fedrad", *words])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    error = capsys.readouterr().err
+    assert told in error and len(error.strip().splitlines()) == 1
+    assert not (small / "runs").exists()
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu(small: Path) -> None:
+    ran = fedrad("run", "small.yaml", "--device", "cuda", cwd=small, CUDA_VISIBLE_DEVICES="")
+    assert ran.returncode == 2 and "no CUDA device is available" in ran.stderr
+    assert not (small / "runs").exists()
+
+
+def test_names_are_listed_with_their_options(small: Path) -> None:
+    ran = fedrad("list", "algorithms", cwd=small)
+    assert ran.returncode == 0 and "fedprox" in ran.stdout and "mu=0.01" in ran.stdout
+
+
+def test_help_needs_no_heavy_import(small: Path) -> None:
+    """Half a second is the promise; what makes it true is that none of these is imported."""
+    code = (
+        "import sys, fedrad.cli; print([m for m in ('torch', 'ray', 'flwr', 'numpy', 'pydantic')"
+        " if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+    assert "Example" in fedrad("run", "--help", cwd=small).stdout
+
+
+def test_a_run_that_diverges_says_so_and_returns_an_error(small: Path) -> None:
+    wild = "arms.wild={algorithm: fedavg, local: {optimizer: {name: sgd, lr: 1.0e+30}}}"
+    ran = fedrad("run", "small.yaml", "--set", wild, cwd=small)
+    assert ran.returncode == 1
+    results = json.loads((small / "runs" / "small" / "results.json").read_text())
+    wild_arm = next(arm for arm in results["arms"] if arm["name"] == "wild")
+    assert wild_arm["status"] == "stopped" and "round 1" in wild_arm["reason"]
+    assert next(a for a in results["arms"] if a["name"] == "fedavg")["status"] == "finished"
