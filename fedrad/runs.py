@@ -9,6 +9,7 @@ runs/<experiment>/
         state.safetensors                the server's state after the last round
         evaluation.json, .safetensors    written last: this arm and seed are finished
     sites/<site>/<arm>/seed-<n>/         what each simulated hospital keeps on its own disk
+    partition.csv                        which rows each site holds in each split
     results.json  report.html
 ```
 """

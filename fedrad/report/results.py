@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +29,7 @@ def write_results(
 ) -> dict[str, Any]:
     """Write `results.json` and `report.html` of what was played, and return the results."""
     results = results_of(folder, experiment, federation, command=command, device=device)
+    folder.write("partition.csv", _partition(federation))
     folder.write("results.json", json.dumps(results, indent=1, allow_nan=False))
     folder.write("report.html", render(results))
     return results
@@ -57,6 +59,7 @@ def results_of(
         "experiment": _experiment(experiment, plan, command),
         "environment": _environment(device),
         **{key: plan[key] for key in ("model", "sites", "heterogeneity", "precision")},
+        "partition": {"sha256": sha256(_partition(federation).encode()).hexdigest()},
         "metrics": [
             {"name": m.name, "title": m.title, "higher_is_better": m.higher_is_better}
             for m in metrics
@@ -96,6 +99,7 @@ def _compared(
     if len(experiment.arm_names) == 1:
         alone = f"Only one arm, {experiment.arm_names[0]}, was asked for: nothing is compared."
         compared |= {"comparisons": [], "headline": [alone]}
+    compared["notes"] = [*compared["notes"], *_weighting(experiment)]
     left = sorted(set(experiment.seeds) - common)
     if left and common:
         told = ", ".join(map(str, left))
@@ -190,6 +194,33 @@ def _curves(rounds: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> dict[
 def _average(values: Sequence[Mapping[str, Any]], key: str) -> float | None:
     known = [one[key] for one in values if one.get(key) is not None]
     return float(np.mean(known)) if known else None
+
+
+def _partition(federation: Federation) -> str:
+    """Return which rows of its source each site holds in each split; rows count from 1."""
+    lines = [
+        f"{name},{part},{row + 1}"
+        for name, data in federation.sites.items()
+        for part, rows in data.rows.items()
+        for row in rows
+    ]
+    return "\n".join(["site,split,row", *lines]) + "\n"
+
+
+def _weighting(experiment: Experiment) -> list[str]:
+    """Return a sentence on class weights, if any arm uses them."""
+    told = {
+        "site": "each site's own label counts",
+        "global": "the label counts of all training sites",
+    }
+    weighted: dict[str, list[str]] = {}
+    for name in experiment.arm_names:
+        weighted.setdefault(experiment.arm(name).local.class_weights, []).append(name)
+    return [
+        f"The losses of {', '.join(weighted[kind])} are weighted by {what}."
+        for kind, what in told.items()
+        if kind in weighted
+    ]
 
 
 def _experiment(experiment: Experiment, plan: Mapping[str, Any], command: str) -> dict[str, Any]:
