@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,15 +27,47 @@ primary: {arm: fedavg, against: local}
 """
 
 
-def fedrad(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a folder, without any setting of ours but those given."""
+def fedrad(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder and a process of its own, as a user does."""
     code = "import sys; from fedrad.cli import main; sys.argv[0] = 'fedrad'; main()"
     known = {k: v for k, v in os.environ.items() if k not in ("FEDRAD_DATA", "COLUMNS")}
     return subprocess.run(
         [sys.executable, "-c", code, *words],
-        cwd=cwd, env=known | {"COLUMNS": "100"} | environment,
+        cwd=cwd, env=known | {"COLUMNS": "100"},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
+
+
+@dataclass
+class Ran:
+    """What a command returned and printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Call = Callable[..., Ran]
+
+
+@pytest.fixture
+def call(small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """The command in this process: the same, without importing torch anew."""
+    monkeypatch.chdir(small)
+    monkeypatch.delenv("FEDRAD_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["fedrad", *words])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        told = capsys.readouterr()
+        return Ran(code, told.out, told.err)
+
+    return run
 
 
 @pytest.fixture
@@ -57,10 +91,8 @@ def test_a_run_ends_with_the_table_and_the_path_of_the_page(small: Path) -> None
     assert again.stdout.count("finished before") == 2
 
 
-def test_one_arm_and_one_changed_key(small: Path) -> None:
-    ran = fedrad(
-        "run", "small.yaml", "--arm", "fedavg", "--set", "rounds=1", "--out", "here", cwd=small
-    )
+def test_one_arm_and_one_changed_key(call: Call, small: Path) -> None:
+    ran = call("run", "small.yaml", "--arm", "fedavg", "--set", "rounds=1", "--out", "here")
     assert ran.returncode == 0, ran.stderr
     assert (small / "here" / "fedavg" / "seed-0" / "state.safetensors").is_file()
     results = json.loads((small / "here" / "results.json").read_text())
@@ -69,8 +101,8 @@ def test_one_arm_and_one_changed_key(small: Path) -> None:
     assert results["experiment"]["rounds"] == 1
 
 
-def test_check_runs_nothing_and_tells_what_would_run(small: Path) -> None:
-    ran = fedrad("check", "small.yaml", cwd=small)
+def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) -> None:
+    ran = call("check", "small.yaml")
     assert ran.returncode == 0, ran.stderr
     for told in ("2 arms x 1 seeds x 2 rounds", "parameters", "nord", "±0.", "Jensen-Shannon"):
         assert told in ran.stdout
@@ -95,34 +127,29 @@ def test_check_runs_nothing_and_tells_what_would_run(small: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence_and_no_traceback(
-    small: Path,
-    words: list[str],
-    told: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    call: Call, small: Path, words: list[str], told: str
 ) -> None:
-    monkeypatch.chdir(small)
-    monkeypatch.delenv("FEDRAD_DATA", raising=False)
-    monkeypatch.setattr(sys, "argv", ["fedrad", *words])
-    with pytest.raises(SystemExit, match="2"):
-        main()
-    error = capsys.readouterr().err
-    assert told in error and len(error.strip().splitlines()) == 1
+    ran = call(*words)
+    assert ran.returncode == 2 and told in ran.stderr
+    assert len(ran.stderr.strip().splitlines()) == 1
     assert not (small / "runs").exists()
 
 
-def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu(small: Path) -> None:
-    ran = fedrad("run", "small.yaml", "--device", "cuda", cwd=small, CUDA_VISIBLE_DEVICES="")
+def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu(
+    call: Call, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    ran = call("run", "small.yaml", "--device", "cuda")
     assert ran.returncode == 2 and "no CUDA device is available" in ran.stderr
     assert not (small / "runs").exists()
 
 
-def test_names_are_listed_with_their_options(small: Path) -> None:
-    ran = fedrad("list", "algorithms", cwd=small)
+def test_names_are_listed_with_their_options(call: Call) -> None:
+    ran = call("list", "algorithms")
     assert ran.returncode == 0 and "fedprox" in ran.stdout and "mu=0.01" in ran.stdout
 
 
-def test_help_needs_no_heavy_import(small: Path) -> None:
+def test_help_needs_no_heavy_import(call: Call) -> None:
     """Half a second is the promise; what makes it true is that none of these is imported."""
     code = (
         "import sys, fedrad.cli; print([m for m in ('torch', 'ray', 'flwr', 'numpy', 'pydantic')"
@@ -130,12 +157,12 @@ def test_help_needs_no_heavy_import(small: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
-    assert "Example" in fedrad("run", "--help", cwd=small).stdout
+    assert "Example" in call("run", "--help").stdout
 
 
-def test_a_run_that_diverges_says_so_and_returns_an_error(small: Path) -> None:
+def test_a_run_that_diverges_says_so_and_returns_an_error(call: Call, small: Path) -> None:
     wild = "arms.wild={algorithm: fedavg, local: {optimizer: {name: sgd, lr: 1.0e+30}}}"
-    ran = fedrad("run", "small.yaml", "--set", wild, cwd=small)
+    ran = call("run", "small.yaml", "--set", wild)
     assert ran.returncode == 1
     results = json.loads((small / "runs" / "small" / "results.json").read_text())
     wild_arm = next(arm for arm in results["arms"] if arm["name"] == "wild")

@@ -240,7 +240,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(finished: Path, tmp_p
 
 
 def test_the_server_holds_no_more_models_the_more_sites_there_are(tmp_path: Path) -> None:
-    """Replies are folded one by one: the peak with 24 sites is that with 6, within a model."""
+    """Replies are folded one by one: the peak with 14 sites is that with 4, within a model."""
     what = experiment(
         model={"name": "mlp", "hidden": [2000, 500]}, replicates=0, validate_every=0, rounds=1
     )
@@ -253,7 +253,7 @@ def test_the_server_holds_no_more_models_the_more_sites_there_are(tmp_path: Path
             play(tmp_path / str(count), what, sites, arms=["fedavg"])
         return tracer.peak
 
-    assert peak(24) - peak(6) < model
+    assert peak(14) - peak(4) < model
 
 
 class PeakOfTensors:
