@@ -4,43 +4,37 @@ Nothing here trains. `fedrad check` is exactly this module; a site builds its ha
 experiment's text and its own data, and from nothing else.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from math import ceil
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from fedrad.algorithms import ALGORITHMS, WRAPPERS
 from fedrad.algorithms.base import Algorithm, Handler
 from fedrad.algorithms.evaluation import evaluation
-from fedrad.config import POOLED, Experiment, Local, load_site
+from fedrad.config import Experiment, Local
 from fedrad.core import seeds
 from fedrad.core.state import State, clone
-from fedrad.data import ADAPTERS, PARTITIONERS, TRANSFORMS
-from fedrad.data.base import Records, SiteData, assign_splits, pooled, sites_of
-from fedrad.data.leaks import check
+from fedrad.data import TRANSFORMS
+from fedrad.data.base import SiteData
 from fedrad.data.transforms import compose
-from fedrad.errors import ConfigError, DataError, MissingError
+from fedrad.errors import ConfigError, MissingError
 from fedrad.metrics import METRICS
 from fedrad.metrics.base import Metric, Statistic
 from fedrad.metrics.calibration import loss
 from fedrad.metrics.classification import confusion
 from fedrad.metrics.ranking import histogram
 from fedrad.models import MODELS
-from fedrad.registry import build, nearest
+from fedrad.registry import build
 from fedrad.training.local import LocalTask
 from fedrad.training.optimizers import OPTIMIZERS
 
 __all__ = [
-    "Federation",
     "algorithm_of",
     "check_arms",
     "device_of",
-    "federation_of",
     "handlers_of",
     "initial_state",
     "local_task",
@@ -48,136 +42,6 @@ __all__ = [
     "model_of",
     "steps_per_round",
 ]
-
-
-@dataclass(frozen=True)
-class Federation:
-    """The sites of a simulation, all in one process.
-
-    Args:
-        sites: name -> data, sorted by name, held-out sites among them.
-        held_out: the sites that never train.
-    """
-
-    sites: Mapping[str, SiteData]
-    held_out: tuple[str, ...]
-
-    @property
-    def training(self) -> tuple[str, ...]:
-        """Return the names of the sites that train, sorted."""
-        return tuple(name for name in self.sites if name not in self.held_out)
-
-    def pool(self) -> SiteData:
-        """Return the data of all training sites as those of one; one site alone is its own pool."""
-        parts = [self.sites[name] for name in self.training]
-        return parts[0] if len(parts) == 1 else pooled(parts, POOLED)
-
-
-def federation_of(experiment: Experiment, root: Path) -> Federation:
-    """Return the experiment's sites, after all checks of their data.
-
-    Args:
-        experiment: its `data` or `sites`, partition, split and held-out sites.
-        root: the folder that relative paths of data are under.
-
-    Raises:
-        ConfigError: an option does not fit, or a held-out site is none of the sites.
-        DataError: the data do not hold what the experiment says, or leak between splits or sites.
-    """
-    sources = _site_files(experiment, root) if experiment.sites else [_source(experiment, root)]
-    sources = [_with_splits(records, experiment) for records in sources]
-    check(_columns(sources), shared_patients=experiment.shared_patients)
-    found = [sites_of(records) for records in sources]
-    sites = {
-        name: one[name]
-        for name in sorted({n for o in found for n in o})
-        for one in found
-        if name in one
-    }
-    federation = Federation(sites, tuple(sorted(experiment.held_out_sites)))
-    _check_sites(federation)
-    return federation
-
-
-def _source(experiment: Experiment, root: Path) -> Records:
-    records = _adapt(experiment, experiment.data or "", root, where="data")
-    if experiment.partition:
-        records = build(
-            PARTITIONERS, experiment.partition, records, experiment.task, where="partition"
-        )
-    if records.site is None:
-        known = ", ".join(sorted(PARTITIONERS))
-        raise ConfigError(f"partition: the data name no sites; choose one of {known}")
-    return records
-
-
-def _site_files(experiment: Experiment, root: Path) -> list[Records]:
-    sources: dict[str, Records] = {}
-    for path in experiment.sites:
-        site = load_site(Path(path))
-        if site.name in sources:
-            raise ConfigError(f"sites: two site files are named '{site.name}'")
-        place = Path(site.data_root) if site.data_root else root
-        records = _adapt(experiment, site.data, place, where=f"{Path(path).name}: data")
-        sources[site.name] = replace(records, site=np.full(len(records.y), site.name))
-    return list(sources.values())
-
-
-def _adapt(experiment: Experiment, spec: Any, root: Path, *, where: str) -> Records:
-    records: Records = build(ADAPTERS, spec, experiment.task, root, where=where)
-    found = tuple(records.x.shape[1:])
-    if found != experiment.task.input:
-        raise DataError(
-            f"{where}: rows have the shape {found}, task.input is {experiment.task.input}"
-        )
-    return records
-
-
-def _with_splits(records: Records, experiment: Experiment) -> Records:
-    if experiment.split is None:
-        if records.split is None:
-            raise ConfigError(
-                "split: the data come without a split; say split: {val: 0.15, test: 0.25}"
-            )
-        return records
-    asked = experiment.split
-    return assign_splits(records, val=asked.val, test=asked.test, seed=asked.seed)
-
-
-def _columns(sources: list[Records]) -> Records:
-    """Return the columns that the leak gate reads, of all sources, without their images."""
-    first = sources[0]
-    if len(sources) == 1:
-        return first
-    return replace(
-        first,
-        x=np.empty((sum(len(r.y) for r in sources), 0), np.uint8),
-        y=np.concatenate([r.y for r in sources]),
-        patient=np.concatenate([r.patient for r in sources]),
-        site=_joined([r.site for r in sources]),
-        split=_joined([r.split for r in sources]),
-        pixels=None
-        if any(r.pixels is None for r in sources)
-        else _joined([r.pixels for r in sources]),
-        attributes={},
-        row=None if any(r.row is None for r in sources) else _joined([r.row for r in sources]),
-    )
-
-
-def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray:
-    return np.concatenate([part for part in parts if part is not None])
-
-
-def _check_sites(federation: Federation) -> None:
-    for name in federation.held_out:
-        if name not in federation.sites:
-            known = ", ".join(federation.sites)
-            hint = nearest(name, federation.sites)
-            raise ConfigError(f"held_out_sites: '{name}' is not one of {known}{hint}")
-    if not any(federation.sites[name].images("train") for name in federation.training):
-        raise DataError("no site has an image to train on")
-    if POOLED in federation.sites:
-        raise DataError(f"no site may be named '{POOLED}'; it means all sites together")
 
 
 def algorithm_of(arm: Experiment, *, where: str = "algorithm") -> Algorithm:

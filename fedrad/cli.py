@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fedrad.assemble import Federation
     from fedrad.config import Experiment
+    from fedrad.data.sites import Federation
 
 __all__ = ["app", "main"]
 
@@ -142,7 +142,8 @@ def _assembled(
 
     # The text is checked before torch is imported: a typing error is told at once.
     experiment = load_experiment(file, sets)
-    from fedrad.assemble import check_arms, federation_of
+    from fedrad.assemble import check_arms
+    from fedrad.data.sites import federation_of
 
     check_arms(experiment)
     return experiment, federation_of(experiment, data_root or Path())

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from fedrad.assemble import Federation, initial_state, model_of
+from fedrad.assemble import initial_state, model_of
 from fedrad.config import Experiment, from_text
 from fedrad.core import seeds
 from fedrad.core.state import State
 from fedrad.core.store import load
 from fedrad.data.base import SiteData
+from fedrad.data.sites import Federation
 from fedrad.federation.launch import run_local
 from fedrad.federation.server import Play
 from fedrad.federation.watch import LoggedProgress

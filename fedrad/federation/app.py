@@ -13,8 +13,9 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedrad.assemble import Federation, algorithm_of, federation_of
+from fedrad.assemble import algorithm_of
 from fedrad.config import Experiment, from_text, load_experiment
+from fedrad.data.sites import Federation, federation_of
 from fedrad.federation.client import client_app
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.watch import LoggedProgress

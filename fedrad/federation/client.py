@@ -15,11 +15,12 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedrad.algorithms.base import Handler, Request
-from fedrad.assemble import Federation, handlers_of, local_task, model_of, steps_per_round
+from fedrad.assemble import handlers_of, local_task, model_of, steps_per_round
 from fedrad.config import POOLED, Experiment, from_text
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions
 from fedrad.data.base import SiteData
+from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, FedradError
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.training.local import LocalTask

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from flwr.app import Context, RecordDict
 
-from fedrad.assemble import Federation, algorithm_of
+from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED, Experiment
+from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.client import client_app
 from fedrad.federation.inprocess import InProcessGrid

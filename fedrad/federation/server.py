@@ -7,7 +7,7 @@ is on the disk, and a repeated round starts every site from what it knew before.
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flwr.app import Context
@@ -120,8 +120,9 @@ class _Arm:
             state,
             self.metrics,
             self.arm.task,
-            training=self.sites(after, self.training),
-            testing=self.sites(after, self.testing),
+            # The last word needs every site: a missing one would be missing from the comparison.
+            training=replace(self.sites(after, self.training), quorum=None),
+            testing=replace(self.sites(after, self.testing), quorum=None),
         )
         self.folder.finish(state, evaluation)
 

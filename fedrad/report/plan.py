@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fedrad.assemble import Federation, algorithm_of, initial_state, steps_per_round
+from fedrad.assemble import algorithm_of, initial_state, steps_per_round
 from fedrad.config import Experiment, Task
 from fedrad.core.state import num_bytes
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.data.heterogeneity import heterogeneity
+from fedrad.data.sites import Federation
 from fedrad.metrics.intervals import half_widths
 from fedrad.registry import split
 

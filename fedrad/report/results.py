@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedrad.assemble import Federation, algorithm_of, metrics_of
+from fedrad.assemble import algorithm_of, metrics_of
 from fedrad.config import Experiment, Primary
+from fedrad.data.sites import Federation
 from fedrad.report.comparison import ArmRun, compare
 from fedrad.report.page import render
 from fedrad.report.plan import plan_of

@@ -70,4 +70,5 @@ def test_one_site_with_nearly_everything_counts_as_one() -> None:
 def test_the_json_form_has_no_nan() -> None:
     """results.json must be readable by parsers that know no NaN."""
     found = of(BINARY, a=[0], empty=np.zeros((0, 1)))
-    json.dumps(found.as_json(), allow_nan=False)
+    text = json.dumps(found.as_json(), allow_nan=False)
+    assert json.loads(text)["label_share"]["empty"] == {"lesion": None}

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedrad.assemble import Federation
 from fedrad.config import Experiment, from_text
 from fedrad.data.base import SiteData
+from fedrad.data.sites import Federation
 from fedrad.federation.launch import run_local
 from fedrad.federation.server import Play
 from fedrad.federation.watch import LoggedProgress

@@ -12,8 +12,8 @@ import pytest
 import torch
 from made import experiment, federation, play, site
 
-from fedrad.assemble import Federation
 from fedrad.core.store import load
+from fedrad.data.sites import Federation
 from fedrad.errors import RunError
 from fedrad.runs import RunFolder
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from made import experiment, federation, play, site
 
-from fedrad.assemble import Federation
 from fedrad.core.state import same
+from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation import workers as module
 from fedrad.federation.shared import SharedArea

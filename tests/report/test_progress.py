@@ -116,3 +116,4 @@ def test_rounds_beyond_the_plan_do_no_harm(kind: Any) -> None:
         play(progress, "fedavg", 0, 2)
         progress.arm_done("fedavg", 0, 1.0)
         progress.skipped("unknown", 7)
+    assert "unknown seed 7" in shown.file.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made import experiment, federation, play, site
 
-from fedrad.assemble import Federation
+from fedrad.data.sites import Federation
 from fedrad.report.page import render
 from fedrad.report.results import results_of, write_results
 from fedrad.report.tables import results_tables

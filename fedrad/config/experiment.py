@@ -1,35 +1,17 @@
-"""YAML in, frozen and checked values out; the only module that reads YAML.
+"""What a researcher and a hospital write: frozen and checked."""
 
-An `Experiment` is what a researcher writes and what travels, as its canonical text, to every site;
-a `Site` is what one hospital writes about itself and never sends. Names in them point into tables
-(`registry.py`), never to import paths.
-"""
-
-from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fedrad.config.checking import checked, merge
 from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
-__all__ = [
-    "POOLED",
-    "Experiment",
-    "Local",
-    "Primary",
-    "Site",
-    "Split",
-    "Task",
-    "from_text",
-    "load_experiment",
-    "load_site",
-]
+__all__ = ["POOLED", "Experiment", "Local", "Primary", "Site", "Split", "Task"]
 
-M = TypeVar("M", bound=BaseModel)
 Spec = str | dict[str, Any]
 SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
@@ -133,6 +115,7 @@ ARM_KEYS = ("algorithm", "local", "model", "wrap")
 class Experiment(Frozen):
     """One question: data, model, budget, and the arms that are compared under it.
 
+    >>> from fedrad.config import from_text
     >>> experiment = from_text('''
     ... name: tiny
     ... task: {name: binary, labels: [lesion], input: [1, 32, 32]}
@@ -249,7 +232,7 @@ class Experiment(Frozen):
         change = self.arms.get(name, {})
         if {"steps", "epochs"} & (change.get("local") or {}).keys():
             base["local"] |= {"steps": None, "epochs": None}
-        return _checked(Experiment, _merge(base, change), where=f"arms.{name}")
+        return checked(Experiment, merge(base, change), where=f"arms.{name}")
 
     def text(self) -> str:
         """Return the canonical text: equal for equal experiments, and `from_text` reads it."""
@@ -270,134 +253,5 @@ class Site(Frozen):
     data_root: str | None = None
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read an experiment's YAML.
-
-    Args:
-        path: the file; `name` defaults to its stem, and `sites` are relative to its folder.
-        overrides: `key.path=value` texts, the value in YAML, that replace what the file says.
-
-    Raises:
-        ConfigError: the file is missing, is no YAML, or does not fit the schema.
-    """
-    raw = {"name": path.stem} | _read(path)
-    for override in overrides:
-        raw = _set(raw, override)
-    if isinstance(raw.get("sites"), list):
-        raw["sites"] = [str(path.parent / str(site)) for site in raw["sites"]]
-    return _checked(Experiment, raw, where=path.name)
-
-
-def load_site(path: Path) -> Site:
-    """Read a hospital's own YAML.
-
-    Raises:
-        ConfigError: the file is missing, is no YAML, or does not fit the schema.
-    """
-    site = _checked(Site, _read(path), where=path.name)
-    if site.name == POOLED:
-        raise ConfigError(
-            f"{path.name}: no site may be named '{POOLED}'; it means all sites together"
-        )
-    return site
-
-
-def from_text(text: str) -> Experiment:
-    """Read an experiment from its text, as a site does."""
-    return _checked(Experiment, _parse(text, "experiment"), where="experiment")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key may not stand twice in one mapping (PyYAML keeps the last)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"'{twice}' stands twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read ({reason})") from None
-    return _parse(text, str(path))
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        # A SafeLoader: only plain values come out.
-        raw = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}" if mark else where
-        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or 'no YAML'}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: needs a mapping of keys to values, found {type(raw).__name__}")
-    return raw
-
-
-def _set(raw: dict[str, Any], override: str) -> dict[str, Any]:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override}: needs key=value, such as rounds=5 or local.batch=16")
-    change: Any = yaml.safe_load(value)
-    for part in reversed(key.split(".")):
-        change = {part: change}
-    return _merge(raw, change)
-
-
-def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        # A mapping with a name is a whole thing: its options do not mix with another's.
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value:
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def _name(spec: Spec) -> str:
     return spec if isinstance(spec, str) else str(spec.get("name", ""))
-
-
-def _checked(kind: type[M], raw: Mapping[str, Any], *, where: str) -> M:
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(_first(error, kind, where)) from None
-
-
-def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
-    # A key that is unknown says more than the key that is missing in its place.
-    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = ".".join(str(part) for part in problem["loc"])
-    prefix = f"{where}: {place}: " if place else f"{where}: "
-    if problem["type"] == "extra_forbidden":
-        fields = _fields(kind, problem["loc"][:-1])
-        key = str(problem["loc"][-1])
-        return f"{prefix}unknown key; known are {', '.join(fields)}{nearest(key, fields)}"
-    if problem["type"] == "missing":
-        return f"{prefix}is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    found = "" if problem["type"] == "value_error" else f", found {problem['input']!r}"
-    return f"{prefix}{message[0].lower()}{message[1:]}{found}"
-
-
-def _fields(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    for part in loc:
-        field = kind.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            inner = next((m for m in (Split, Primary) if m.__name__.lower() == str(part)), None)
-        if inner is None:
-            break
-        kind = inner
-    return list(kind.model_fields)

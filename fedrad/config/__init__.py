@@ -1,0 +1,22 @@
+"""YAML in, frozen and checked values out; the only part of the house that reads YAML.
+
+An `Experiment` is what a researcher writes and what travels, as its canonical text, to every site;
+a `Site` is what one hospital writes about itself and never sends. Names in them point into tables
+(`registry.py`), never to import paths.
+"""
+
+from fedrad.config.experiment import POOLED, Experiment, Local, Primary, Site, Split, Task
+from fedrad.config.reading import from_text, load_experiment, load_site
+
+__all__ = [
+    "POOLED",
+    "Experiment",
+    "Local",
+    "Primary",
+    "Site",
+    "Split",
+    "Task",
+    "from_text",
+    "load_experiment",
+    "load_site",
+]

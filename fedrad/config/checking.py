@@ -1,0 +1,75 @@
+"""Raw values in, checked values out, with errors that say where, what was found and what fits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from fedrad.errors import ConfigError
+from fedrad.registry import nearest
+
+__all__ = ["checked", "merge"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with a change laid over it; inner mappings are merged, unless named.
+
+    A mapping with a name is a whole thing: its options do not mix with another's.
+
+    >>> merge({"local": {"batch": 8, "epochs": 1}}, {"local": {"batch": 16}})
+    {'local': {'batch': 16, 'epochs': 1}}
+    >>> merge({"model": {"name": "cnn", "width": 8}}, {"model": {"name": "mlp"}})
+    {'model': {'name': 'mlp'}}
+    """
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value:
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def checked(kind: type[M], raw: Mapping[str, Any], *, where: str) -> M:
+    """Return raw values as a checked, frozen whole.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value does not fit; with its place.
+    """
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_first(error, kind, where)) from None
+
+
+def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+    # A key that is unknown says more than the key that is missing in its place.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    place = ".".join(str(part) for part in problem["loc"])
+    prefix = f"{where}: {place}: " if place else f"{where}: "
+    if problem["type"] == "extra_forbidden":
+        fields = _fields(kind, problem["loc"][:-1])
+        key = str(problem["loc"][-1])
+        return f"{prefix}unknown key; known are {', '.join(fields)}{nearest(key, fields)}"
+    if problem["type"] == "missing":
+        return f"{prefix}is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if problem["type"] == "value_error" else f", found {problem['input']!r}"
+    return f"{prefix}{message[0].lower()}{message[1:]}{found}"
+
+
+def _fields(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Return the keys that are known at a place."""
+    for part in loc:
+        field = kind.model_fields.get(str(part))
+        if field is None:
+            break
+        notes = (field.annotation, *get_args(field.annotation))
+        inner = next((n for n in notes if isinstance(n, type) and issubclass(n, BaseModel)), None)
+        if inner is None:
+            break
+        kind = inner
+    return list(kind.model_fields)
