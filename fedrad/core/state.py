@@ -39,9 +39,12 @@ def all_finite(bundle: Bundle) -> bool:
     >>> all_finite({"model": {"w": torch.tensor([1.0, float("nan")])}})
     False
     """
-    # One sum a tensor: it is finite unless an element is not (or the sum overflows: look closer).
     tensors = [t for state in bundle.values() for t in state.values() if t.is_floating_point()]
-    return all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in tensors)
+    if not tensors:
+        return True
+    # One sum a tensor: it is finite unless an element is not (or the sum overflows: look closer).
+    sums = torch.stack([t.sum(dtype=torch.float32) for t in tensors])
+    return bool(sums.isfinite().all()) or all(bool(t.isfinite().all()) for t in tensors)
 
 
 def same(one: Bundle, other: Bundle) -> bool:
@@ -84,13 +87,15 @@ class Mean:
         for name, state in bundle.items():
             kinds = self.kinds.setdefault(name, {})
             sums = self.sums.setdefault(name, {})
+            if sums:
+                torch._foreach_add_(
+                    [sums[key] for key in state], list(state.values()), alpha=weight
+                )
+                continue
             for key, value in state.items():
                 kinds[key] = value.dtype
-                if key in sums:
-                    sums[key].add_(value, alpha=weight)
-                else:
-                    wide = value if value.is_floating_point() else value.double()
-                    sums[key] = wide * weight
+                wide = value if value.is_floating_point() else value.double()
+                sums[key] = wide * weight
 
     def merge(self, part: "Mean") -> None:
         """Add what another mean has added up; it must not be used afterwards."""

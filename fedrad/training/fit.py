@@ -42,7 +42,9 @@ def fit(
     Returns:
         The number of steps, and the mean of their losses (0 without a step).
     """
-    model.train()
+    # Walking through all modules costs as much as a layer's step.
+    if not model.training:
+        model.train()
     start = [p.detach().clone() for p in params] if penalty else []
     total: Tensor | None = None
     steps = 0
@@ -75,18 +77,21 @@ def clipped(grads: Sequence[Tensor], norm: float) -> Sequence[Tensor]:
     return torch._foreach_mul(list(grads), scale)
 
 
-def load(model: nn.Module, state: State) -> None:
+def load(own: State, state: State) -> None:
     """Copy a state into a model, every array of it.
+
+    Args:
+        own: the model's `state_dict()`, whose arrays are the model's own.
+        state: what they become; is not changed.
 
     Raises:
         ConfigError: the names or shapes are not the model's.
 
     >>> model = nn.Linear(2, 1)
-    >>> load(model, {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
+    >>> load(model.state_dict(), {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
     >>> model(torch.ones(1, 2)).item()
     2.0
     """
-    own = model.state_dict()
     if own.keys() != state.keys():
         odd = sorted(own.keys() ^ state.keys())
         raise ConfigError(
@@ -96,4 +101,4 @@ def load(model: nn.Module, state: State) -> None:
         if value.shape != state[name].shape:
             shapes = f"{tuple(state[name].shape)}, the model's {tuple(value.shape)}"
             raise ConfigError(f"a state does not fit the model: {name} is {shapes}")
-        value.copy_(state[name])
+    torch._foreach_copy_(list(own.values()), [state[name] for name in own])

@@ -149,7 +149,7 @@ class LocalTask:
                 correction=None if correction is None else self._placed(correction, named),
                 clip=self.clip,
             )
-        state = clone(self.model.state_dict())
+        state = clone(self._own)
         if not (isfinite(loss) and all_finite({"model": state})):
             raise TrainingDiverged(
                 f"{self.site}: round {round}: the loss or a weight is no finite number after "
@@ -189,7 +189,7 @@ class LocalTask:
                 yield model_input(x, self.augment, draws), y
 
     def _load(self, state: State) -> None:
-        load(self._placed_model, state)
+        load(self._own, state)
 
     def _placed(self, correction: State, named: Mapping[str, Tensor]) -> list[Tensor]:
         return [correction[name].to(self.device) for name in named]
@@ -206,6 +206,11 @@ class LocalTask:
     @cached_property
     def _placed_model(self) -> nn.Module:
         return self.model.to(self.device)
+
+    @cached_property
+    def _own(self) -> State:
+        # The arrays stay the model's: a state is copied into them, never put in their place.
+        return self._placed_model.state_dict()
 
     @cached_property
     def _optimizer(self) -> Callable[[Sequence[Tensor]], Step]:

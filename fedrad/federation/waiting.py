@@ -1,0 +1,91 @@
+"""Messages that wait for a worker, and what is known of those that killed one."""
+
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+
+from flwr.app import Message
+
+from fedrad.federation.blocks import BLOCK
+from fedrad.federation.records import config_of
+
+__all__ = ["DEATHS", "Waiting", "arrays_of"]
+
+_BATCH = 16
+"""So many messages to single sites go to a worker at once, at most. Blocks go one by one."""
+DEATHS = 3
+"""A message that so many workers died of is given up: the next one would die of it too."""
+
+
+class Waiting:
+    """A queue of messages by their numbers, from which those go together that may."""
+
+    def __init__(self) -> None:
+        self._queue: deque[str] = deque()
+        self._messages: dict[str, Message] = {}
+        self._deaths: dict[str, int] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __getitem__(self, number: str) -> Message:
+        return self._messages[number]
+
+    def push(self, messages: Iterable[Message]) -> list[str]:
+        """Number messages, and let them wait in their order."""
+        ids = []
+        for message in messages:
+            self._count += 1
+            message.metadata.__dict__["_message_id"] = number = str(self._count)
+            self._messages[number] = message
+            ids.append(number)
+        self._queue.extend(ids)
+        return ids
+
+    def drop_old(self, wanted: Container[str]) -> None:
+        """Forget messages at the head of the queue whose answers nobody waits for any more."""
+        while self._queue and self._queue[0] not in wanted:
+            self._messages.pop(self._queue.popleft())
+
+    def next(self, workers: int) -> tuple[str, ...]:
+        """Take the next message from the queue, and while many wait those that may go with it."""
+        numbers = [self._queue.popleft()]
+        most = min(_BATCH, len(self._queue) // (4 * workers))
+        while len(numbers) < most and self._go_together(numbers[0], self._queue[0]):
+            numbers.append(self._queue.popleft())
+        return tuple(numbers)
+
+    def pop(self, number: str) -> Message:
+        """Return a message that was answered, and forget it."""
+        return self._messages.pop(number)
+
+    def died(self, batches: Sequence[tuple[str, ...]]) -> list[str]:
+        """Let messages of a dead worker wait again, first of all, but for those to be given up.
+
+        Args:
+            batches: that it had; it died of the first, the others were waiting behind that.
+
+        Returns:
+            The numbers of messages that are given up.
+        """
+        for number in batches[0]:
+            self._deaths[number] = self._deaths.get(number, 0) + 1
+        numbers = [number for batch in batches for number in batch]
+        given_up = [number for number in numbers if self._deaths.get(number, 0) >= DEATHS]
+        self._queue.extendleft(number for number in reversed(numbers) if number not in given_up)
+        return given_up
+
+    def _go_together(self, one: str, other: str) -> bool:
+        """Return whether both are to single sites, with the same arrays.
+
+        One of a batch that a worker died of goes alone, to find out which it was.
+        """
+        return arrays_of(self[one]) == arrays_of(self[other]) and not any(
+            number in self._deaths or BLOCK in config_of(self[number].content)
+            for number in (one, other)
+        )
+
+
+def arrays_of(message: Message) -> tuple[int, ...]:
+    """Return what tells a message's arrays from others; those of one exchange are the same."""
+    return tuple(id(record) for record in message.content.array_records.values())
