@@ -3,7 +3,8 @@
 ```
 runs/<experiment>/
     <arm>/seed-<n>/
-        arm.yaml                         what this arm was run with; another text is refused
+        arm.yaml                         what this arm was run with, and on which data and kind of
+                                         machine; anything else is refused
         rounds.jsonl                     one line a round
         server/round-000007.safetensors  the server's state, the last two rounds
         state.safetensors                the server's state after the last round
@@ -16,22 +17,46 @@ runs/<experiment>/
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions, load, save_bundle, write_atomic
 from fedrad.errors import RunError
 
-__all__ = ["ArmFolder", "Evaluation", "RunFolder"]
+__all__ = ["ArmFolder", "Claim", "Counts", "Evaluation", "RunFolder"]
 
 Cell = dict[str, np.ndarray]
+Counts = Mapping[str, Any]
 _BETWEEN = "|"
+
+
+@dataclass(frozen=True)
+class Claim:
+    r"""What an arm's numbers rest on: change any of it, and they are other numbers.
+
+    Args:
+        text: the arm's experiment, canonical.
+        grounds: what else the bits depend on: digest of the data, kind of device, torch.
+
+    >>> print(Claim("rounds: 3\n", {"data": "3fe2"}).mark(), end="")
+    rounds: 3
+    # data: 3fe2
+    """
+
+    text: str
+    grounds: Mapping[str, str]
+
+    def mark(self) -> str:
+        """Return the content of `arm.yaml`."""
+        return self.text + "".join(f"# {key}: {value}\n" for key, value in self.grounds.items())
 
 
 @dataclass(frozen=True)
@@ -41,13 +66,14 @@ class Evaluation:
     Args:
         cells: (model, site) -> metric -> [1 + b] float64: observed, then bootstrap replicates.
         reasons: (model, site) -> metric -> why it is undefined there.
-        counts: site -> images, patients, positives, negatives of its test set.
+        counts: site -> "images" and "patients" of its test set, and for each output of the model
+            the images with the label, "positives", and without it, "negatives".
         facts: plain values for the record (collapse, seconds, bytes, ...).
     """
 
     cells: Mapping[tuple[str, str], Cell]
     reasons: Mapping[tuple[str, str], Mapping[str, str]]
-    counts: Mapping[str, Mapping[str, int]]
+    counts: Mapping[str, Counts]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -63,31 +89,50 @@ class ArmFolder:
         """Return whether the arm's evaluation is complete."""
         return (self.path / "evaluation.json").is_file()
 
-    def claim(self, text: str) -> None:
+    @property
+    def mark(self) -> str | None:
+        """Return what the folder was claimed for, None if it is new."""
+        path = self.path / "arm.yaml"
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    def grounds(self, text: str) -> str | None:
+        """Return the lines of data and machine of an arm that began with this text, else None."""
+        mark = self.mark
+        return mark[len(text) :] if mark is not None and mark.startswith(text) else None
+
+    def check(self, claim: Claim) -> None:
+        """Refuse a folder that was begun with something else.
+
+        Raises:
+            RunError: names the first line that differs.
+        """
+        before = self.mark
+        if before is not None and before != claim.mark():
+            raise RunError(
+                f"{self.path.parent.name}/{self.path.name} was begun with another experiment or "
+                f"other data: {_difference(before, claim.mark())}; choose another folder with "
+                "--out, or remove this one"
+            )
+
+    def claim(self, claim: Claim) -> None:
         """Mark the folder as this arm's, or check that it already is.
 
         Raises:
-            RunError: the folder was begun with another text; names the first line that differs.
+            RunError: as `check`.
         """
-        mark = self.path / "arm.yaml"
-        if not mark.is_file():
-            write_atomic(mark, text.encode())
-            return
-        before = mark.read_text(encoding="utf-8")
-        if before != text:
-            raise RunError(
-                f"{self.path.parent.name}/{self.path.name} was begun with another experiment: "
-                f"{_difference(before, text)}; choose another folder with --out, or remove this one"
-            )
+        self.check(claim)
+        if self.mark is None:
+            write_atomic(self.path / "arm.yaml", claim.mark().encode())
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return the recorded rounds, oldest first."""
+        """Return the recorded rounds, oldest first; of a round played twice, the last."""
         path = self.path / "rounds.jsonl"
         if not path.is_file():
             return []
         # A line cut off by a crash has no newline; its round is run again.
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines if line]
+        found = {told["round"]: told for line in lines if line for told in [json.loads(line)]}
+        return [found[number] for number in sorted(found)]
 
     def resume(self) -> tuple[int, Bundle]:
         """Return the last kept round and its state, or (0, {}); later lines are dropped."""
@@ -169,6 +214,39 @@ class RunFolder:
     def arm(self, arm: str, seed: int) -> ArmFolder:
         """Return the folder of one arm and seed."""
         return ArmFolder(self.path / arm / f"seed-{seed}")
+
+    def check(self, claims: Mapping[str, Claim], seeds: Iterable[int]) -> None:
+        """Refuse a folder that holds an arm of this experiment, begun with something else.
+
+        Raises:
+            RunError: names the arm and the first line that differs.
+        """
+        for number in seeds:
+            for arm, claim in claims.items():
+                self.arm(arm, number).check(claim)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from playing in this folder; the system lets go of it at a crash.
+
+        Raises:
+            RunError: another process plays here.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", blocking=False)
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"another process plays in {self.path.name}: wait for it, or choose another "
+                "folder with --out"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self.path.name} cannot be written ({error.strerror})") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def site(self, site: str) -> Path:
         """Return where a simulated site keeps its memory."""

@@ -18,7 +18,7 @@ data: {name: phantom, hospitals: {nord: {patients: 40}, ost: {patients: 30}}}
 model: {name: cnn, width: 4}
 local: {steps: 2, batch: 8}
 rounds: 2
-replicates: 50
+replicates: 100
 metrics: [auroc, brier]
 arms:
   local: {algorithm: local}

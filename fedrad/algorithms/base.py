@@ -21,6 +21,7 @@ __all__ = [
     "Request",
     "Sites",
     "fitted_numbers",
+    "own_model",
 ]
 
 Numbers = dict[str, float]
@@ -97,6 +98,17 @@ class Algorithm:
     shared: bool = True
     personal: bool = False
     pooled: bool = False
+
+
+def own_model(fitted: Fitted) -> Bundle:
+    """Return what a site keeps of its own training; a site that took no step has no model.
+
+    >>> sorted(own_model(Fitted(state={}, examples=10, steps=4, loss=0.5)))
+    ['personal']
+    >>> own_model(Fitted(state={}, examples=0, steps=0, loss=0.0))
+    {}
+    """
+    return {PERSONAL: fitted.state} if fitted.steps else {}
 
 
 def fitted_numbers(fitted: Fitted) -> Numbers:

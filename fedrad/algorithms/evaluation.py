@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from fedrad.algorithms.base import PERSONAL, Handler, Reply, Request
 from fedrad.core.state import Bundle, State
-from fedrad.errors import DataError
 
 __all__ = ["evaluation"]
 
@@ -20,7 +19,8 @@ def evaluation(replicates: int) -> Mapping[str, Handler]:
 
     `test` and `tune` (on validation images) take the model that is sent, or, when none is, the
     site's own; `validate`, for curves, takes the model in use: the site's own as soon as it has
-    one. `share` is what a site x site matrix of personal models needs; a hospital may forbid it.
+    one. A site that never trained has no model of its own, and answers without sums. `share` is
+    what a site x site matrix of personal models needs; a hospital may forbid it.
 
     >>> sorted(evaluation(100))
     ['count', 'share', 'test', 'tune', 'validate']
@@ -47,22 +47,22 @@ def _validate(request: Request) -> tuple[Reply, Bundle]:
     return _evaluate(request, model, "val", 0), request.memory
 
 
-def _evaluate(request: Request, model: State, split: str, replicates: int) -> Reply:
+def _evaluate(request: Request, model: State | None, split: str, replicates: int) -> Reply:
+    if model is None:
+        return Reply(numbers={"num-examples": 0.0, "patients": 0.0})
     sums = request.local.evaluate(model, split=split, replicates=replicates)
     patients = float(request.local.data.patients(split))
     images = float(request.local.data.images(split))
     return Reply({"sums": sums}, {"num-examples": images, "patients": patients})
 
 
-def _model(request: Request) -> State:
-    model = request.arrays.get("model") or request.memory.get(PERSONAL)
-    if model is None:
-        raise DataError(f"{request.site}: has no model of its own to evaluate yet")
-    return model
+def _model(request: Request) -> State | None:
+    return request.arrays.get("model") or request.memory.get(PERSONAL)
 
 
 def _share(request: Request) -> tuple[Reply, Bundle]:
-    return Reply({"model": _model(request)}), request.memory
+    model = _model(request)
+    return Reply({} if model is None else {"model": model}), request.memory
 
 
 def _count(request: Request) -> tuple[Reply, Bundle]:

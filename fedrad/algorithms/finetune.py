@@ -6,7 +6,15 @@ https://arxiv.org/abs/2002.04758 (fine-tuning); a strong baseline in Collins et 
 
 from dataclasses import replace
 
-from fedrad.algorithms.base import PERSONAL, Algorithm, Reply, Request, Sites, fitted_numbers
+from fedrad.algorithms.base import (
+    PERSONAL,
+    Algorithm,
+    Reply,
+    Request,
+    Sites,
+    fitted_numbers,
+    own_model,
+)
 from fedrad.core.state import Bundle
 
 __all__ = ["finetune"]
@@ -44,4 +52,4 @@ def finetune(federated: Algorithm, *, rounds: int = 1) -> Algorithm:
 def _finetune(request: Request) -> tuple[Reply, Bundle]:
     start = request.memory.get(PERSONAL) or request.arrays["model"]
     fitted = request.local.fit(start, round=request.round)
-    return Reply(numbers=fitted_numbers(fitted)), request.memory | {PERSONAL: fitted.state}
+    return Reply(numbers=fitted_numbers(fitted)), request.memory | own_model(fitted)

@@ -1,6 +1,14 @@
 """Each hospital alone: the arm that federating has to beat."""
 
-from fedrad.algorithms.base import PERSONAL, Algorithm, Reply, Request, Sites, fitted_numbers
+from fedrad.algorithms.base import (
+    PERSONAL,
+    Algorithm,
+    Reply,
+    Request,
+    Sites,
+    fitted_numbers,
+    own_model,
+)
 from fedrad.core.state import Bundle, State
 
 __all__ = ["local"]
@@ -29,4 +37,4 @@ def _round(state: Bundle, number: int, sites: Sites) -> Bundle:
 def _fit(request: Request) -> tuple[Reply, Bundle]:
     start = request.memory.get(PERSONAL) or request.local.initial()
     fitted = request.local.fit(start, round=request.round)
-    return Reply(numbers=fitted_numbers(fitted)), {PERSONAL: fitted.state}
+    return Reply(numbers=fitted_numbers(fitted)), own_model(fitted)

@@ -154,6 +154,13 @@ class Experiment(Frozen):
     quorum: Annotated[int, Field(gt=0)] | None = None
     deadline: float = Field(default=3600.0, gt=0, description="seconds for one round")
 
+    @field_validator("replicates")
+    @classmethod
+    def _replicates_suffice(cls, replicates: int) -> int:
+        if 0 < replicates < 100:
+            raise ValueError("0 for no intervals, else at least 100: fewer cannot bound 95 %")
+        return replicates
+
     @field_validator("metrics")
     @classmethod
     def _metrics_differ(cls, metrics: tuple[Spec, ...]) -> tuple[Spec, ...]:

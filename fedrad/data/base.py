@@ -5,8 +5,8 @@ Axis letters: n images (or table lines), c channels, h, w, f features.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from hashlib import blake2b
+from functools import cached_property, reduce
+from hashlib import blake2b, sha256
 
 import numpy as np
 
@@ -70,8 +70,10 @@ class SiteData:
     Attributes:
         site: the site's name.
         x, y, patient: of the whole source, as in `Records`; never copied for a site.
-        rows: "train" | "val" | "test" -> sorted int64 rows of x, y and patient.
+        rows: "train" | "val" | "test" -> sorted int64 rows of x, y and patient, each with a label.
         attributes: of the whole source, as in `Records`.
+        pixels: of the whole source, as in `Records`.
+        unlabelled: rows of this site that were left out, because none of their labels was read.
     """
 
     site: str
@@ -80,6 +82,20 @@ class SiteData:
     patient: np.ndarray
     rows: Mapping[str, np.ndarray]
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pixels: np.ndarray | None = None
+    unlabelled: int = 0
+
+    @cached_property
+    def digest(self) -> str:
+        """Return 64 hex digits that change with any image, label, patient or split of the site."""
+        found = sha256()
+        images = self.x if self.pixels is None else self.pixels
+        for split in SPLITS:
+            rows = self.rows[split]
+            found.update(f"{split} {len(rows)}\n".encode())
+            for column in (images, self.y, self.patient):
+                found.update(np.ascontiguousarray(column[rows]).tobytes())
+        return found.hexdigest()
 
     def images(self, split: str) -> int:
         """Return the number of images (or table lines) of a split."""
@@ -224,20 +240,23 @@ def sites_of(records: Records) -> dict[str, SiteData]:
         raise DataError("the data name no sites: give a site column, or a partition to draw them")
     if records.split is None:
         raise DataError("the data name no splits: give a split column, or shares to draw them")
-    return {
-        str(name): SiteData(
-            site=str(name),
-            x=records.x,
-            y=records.y,
-            patient=records.patient,
-            rows={
-                split: np.flatnonzero((records.site == name) & (records.split == split))
-                for split in SPLITS
-            },
-            attributes=records.attributes,
-        )
-        for name in np.unique(records.site)
-    }
+    read = ~np.isnan(records.y).all(axis=1)
+    return {str(name): _site_of(records, str(name), read) for name in np.unique(records.site)}
+
+
+def _site_of(records: Records, name: str, read: np.ndarray) -> SiteData:
+    """Return what one site holds; a row without any label can neither teach nor test."""
+    here = records.site == name
+    return SiteData(
+        site=name,
+        x=records.x,
+        y=records.y,
+        patient=records.patient,
+        rows={split: np.flatnonzero(here & read & (records.split == split)) for split in SPLITS},
+        attributes=records.attributes,
+        pixels=records.pixels,
+        unlabelled=int((here & ~read).sum()),
+    )
 
 
 def pooled(sites: Sequence[SiteData], name: str) -> SiteData:
@@ -250,7 +269,8 @@ def pooled(sites: Sequence[SiteData], name: str) -> SiteData:
     """
     first = sites[0]
     if all(site.x is first.x and site.y is first.y for site in sites):
-        return replace(first, site=name, rows=_joined([site.rows for site in sites]))
+        rows = _joined([site.rows for site in sites])
+        return replace(first, site=name, rows=rows, unlabelled=0)
     shapes = {(site.x.shape[1:], site.y.shape[1:]) for site in sites}
     if len(shapes) > 1:
         found = ", ".join(f"{site.site} {list(site.x.shape[1:])}" for site in sites)

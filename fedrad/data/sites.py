@@ -142,6 +142,6 @@ def _check_sites(federation: Federation) -> None:
             hint = nearest(name, federation.sites)
             raise ConfigError(f"held_out_sites: '{name}' is not one of {known}{hint}")
     if not any(federation.sites[name].images("train") for name in federation.training):
-        raise DataError("no site has an image to train on")
+        raise DataError("no site has an image with a label to train on")
     if POOLED in federation.sites:
         raise DataError(f"no site may be named '{POOLED}'; it means all sites together")

@@ -6,11 +6,12 @@ The same app runs in process, on Ray, and at a hospital; only where its data com
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
@@ -71,10 +72,15 @@ class _Sites:
             return names[int(context.node_config["partition-id"])]
         raise ConfigError("the node's configuration names no site")
 
-    def images(self, text: str, site: str) -> int:
-        """Return how many training images a site has."""
+    def data(self, text: str, site: str) -> SiteData:
+        """Return a site's data."""
         federation = self._source.federation(self.experiment(text))
-        return (federation.pool() if site == POOLED else federation.sites[site]).images("train")
+        return federation.pool() if site == POOLED else federation.sites[site]
+
+    @property
+    def machine(self) -> str:
+        """Return on what the bits of a result depend, beside the data."""
+        return f"{self._device.type}, torch {version('torch')}"
 
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
@@ -157,8 +163,7 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     site = sites.name(context, text)
     action = str(config.get("action") or _DEFAULT_ACTIONS[message.metadata.message_type])
     if action == "describe":
-        images = float(sites.images(text, site))
-        return Message(pack({}, {"num-examples": images}, {"site": site}), reply_to=message)
+        return Message(_description(sites, text, site), reply_to=message)
     arm, seed, number = str(config["arm"]), int(config["seed"]), int(config["server-round"])
     arrays = bundle_of(message.content)
     key = (text, arm, seed, site)
@@ -171,6 +176,17 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     if after is not before and after:
         memory.write(number, after)
     return Message(pack(reply.arrays, reply.numbers, {"site": site}), reply_to=message)
+
+
+def _description(sites: _Sites, text: str, site: str) -> RecordDict:
+    data = sites.data(text, site)
+    told = {
+        "site": site,
+        # The pool is made of the sites, which tell of themselves.
+        "data": "" if site == POOLED else data.digest,
+        "machine": sites.machine,
+    }
+    return pack({}, {"num-examples": float(data.images("train"))}, told)
 
 
 def _memory_folder(context: Context, arm: str, seed: int) -> Path:

@@ -16,11 +16,12 @@ from fedrad.metrics.base import Metric
 from fedrad.metrics.calibration import loss
 from fedrad.metrics.classification import confusion, one_class
 from fedrad.metrics.ranking import histogram, share_in_fullest_bin
-from fedrad.runs import Evaluation
+from fedrad.runs import Counts, Evaluation
 
 __all__ = ["evaluate_arm", "validate"]
 
 Sums = dict[str, np.ndarray]
+NO_MODEL = "the site trained nothing, so it has no model of its own"
 MATRIX_LIMIT = 16
 """With more training sites than this, personal models are tested at home only."""
 
@@ -36,6 +37,7 @@ def validate(
     return {
         site: {name: _plain(_compute(metric, sums, sums)[0]) for name, metric in wanted.items()}
         for site, sums, _ in _gather(sites, "validate", send)
+        if sums
     }
 
 
@@ -76,13 +78,18 @@ def _test_personal(table: "_Table", training: FlowerSites, testing: FlowerSites)
     total: Sums = {}
     for site, sums, patients in _gather(training, "test", {}):
         table.add(f"personal:{site}", site, sums, tuning[site])
-        table.count(site, sums, patients)
         total = _added([total, sums])
+        if sums:
+            table.count(site, sums, patients)
     table.add(f"personal:{POOLED}", POOLED, total, _added(list(tuning.values())))
     table.look(total)
     if len(training.nodes) > MATRIX_LIMIT:
         return
     for owner in training.names:
+        if not tuning[owner]:
+            for site in testing.names:
+                table.add(f"personal:{owner}", site, {}, {})
+            continue
         send = dict(next(iter(training.only(owner).gather("share", {})))[1].arrays)
         others = testing.only(*(name for name in testing.names if name != owner))
         for site, sums, patients in _gather(others, "test", send):
@@ -96,12 +103,13 @@ def _gather(sites: FlowerSites, action: str, send: Bundle) -> Iterator[tuple[str
 
 
 def _sums(reply: Reply) -> Sums:
-    return {name: tensor.cpu().numpy() for name, tensor in reply.arrays["sums"].items()}
+    return {name: tensor.cpu().numpy() for name, tensor in reply.arrays.get("sums", {}).items()}
 
 
 def _added(parts: list[Sums]) -> Sums:
     known = [part for part in parts if part]
-    return {name: np.sum([part[name] for part in known], axis=0) for name in known[0]}
+    names = known[0] if known else ()
+    return {name: np.sum([part[name] for part in known], axis=0) for name in names}
 
 
 def _compute(metric: Metric, sums: Sums, tuning: Sums) -> np.ndarray:
@@ -123,11 +131,15 @@ class _Table:
     metrics: tuple[Metric, ...]
     cells: dict[tuple[str, str], dict[str, np.ndarray]] = field(default_factory=dict)
     reasons: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
-    counts: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: dict[str, Counts] = field(default_factory=dict)
     facts: dict[str, float | bool] = field(default_factory=dict)
 
     def add(self, model: str, site: str, sums: Sums, tuning: Sums) -> None:
-        """Add the cell of one model on one test set."""
+        """Add the cell of one model on one test set; without sums there was no model."""
+        if not sums:
+            self.cells[model, site] = {}
+            self.reasons[model, site] = {m.name: NO_MODEL for m in self.metrics}
+            return
         self.cells[model, site] = {m.name: _compute(m, sums, tuning) for m in self.metrics}
         found = {
             m.name: m.undefined(sums[m.statistic.name][0], tuning[m.statistic.name][0])
@@ -136,15 +148,15 @@ class _Table:
         self.reasons[model, site] = {name: why for name, why in found.items() if why}
 
     def count(self, site: str, sums: Sums, patients: int) -> None:
-        """Note how many images a test set has, and how many of its rarest label."""
+        """Note how many images a test set has, and how many with and without each label."""
         by_class = sums[histogram(self.task).name][0].reshape(self.task.outputs, 2, -1).sum(-1)
         tables = sums[confusion(self.task).name][0]
-        counts = {"images": int(tables.sum() / self.task.columns), "patients": patients}
-        if self.task.name != "multiclass":
-            # Of several findings, the one with the fewest: it is the least certain.
-            counts["positives"] = int(by_class[:, 1].min())
-            counts["negatives"] = int(by_class[:, 0].min())
-        self.counts[site] = counts
+        self.counts[site] = {
+            "images": int(tables.sum() / self.task.columns),
+            "patients": patients,
+            "positives": [int(n) for n in by_class[:, 1]],
+            "negatives": [int(n) for n in by_class[:, 0]],
+        }
 
     def look(self, total: Sums) -> None:
         """Note the signs of a collapsed model, over all training sites' test images."""

@@ -33,18 +33,28 @@ _EVALUATIONS = frozenset({"test", "tune", "validate"})
 
 @dataclass
 class Traffic:
-    """Bytes of arrays that crossed between server and sites, without framing."""
+    """What a round took: bytes of arrays that crossed, without framing, and gradient steps."""
 
     down: int = 0
     up: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True)
 class Node:
-    """Where a site is reached, and how many training images it says it has."""
+    """Where a site is reached, and what it says of itself.
+
+    Args:
+        id: of Flower's node.
+        images: that it trains on.
+        data: digest of all its data.
+        machine: kind of device and version of torch, on which the bits of its results depend.
+    """
 
     id: int
     images: int
+    data: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ class FlowerSites:
             self.traffic.up += part.bytes_up
             for key, value in part.numbers.items():
                 numbers[key] = numbers.get(key, 0.0) + value
+        self.traffic.steps += int(numbers.get("steps", 0))
         self._settle(action, failed)
         if not mean.total > 0:
             raise SiteFailed(f"round {self.number}, {action}: no site has any {weight}")
@@ -117,6 +128,7 @@ class FlowerSites:
         for site, content in self._in_order(action, send, asked, failed):
             reply = Reply(bundle_of(content), numbers_of(content))
             self.traffic.up += num_bytes(reply.arrays)
+            self.traffic.steps += int(reply.numbers.get("steps", 0))
             yield site, reply
         self._settle(action, failed)
 
@@ -254,11 +266,14 @@ def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
     for reply in grid.send_and_receive(asked):
         if reply.has_error():
             raise SiteFailed(f"a site did not say its name: {reply.error.reason}")
-        site = str(config_of(reply.content)["site"])
+        told = config_of(reply.content)
+        site = str(told["site"])
         if site in nodes:
             raise SiteFailed(f"two nodes say that they are {site}")
         images = int(numbers_of(reply.content)["num-examples"])
-        nodes[site] = Node(reply.metadata.src_node_id, images)
+        nodes[site] = Node(
+            reply.metadata.src_node_id, images, str(told["data"]), str(told["machine"])
+        )
     return nodes
 
 

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from flwr.app import Context
@@ -23,7 +24,7 @@ from fedrad.federation.client import COUNTS
 from fedrad.federation.evaluate import evaluate_arm, validate
 from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
 from fedrad.federation.watch import Progress
-from fedrad.runs import ArmFolder, RunFolder
+from fedrad.runs import ArmFolder, Claim, RunFolder
 
 __all__ = ["Play", "server_app"]
 
@@ -57,14 +58,27 @@ def server_app(play: Play) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        text = play.experiment.text()
-        nodes = nodes_of(grid, {"experiment": text})
-        play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
-        for arm in play.arms:
-            for seed in play.seeds:
-                _Arm(play, arm, seed, grid, nodes, text).play()
+        with play.folder.locked():
+            nodes = nodes_of(grid, {"experiment": play.experiment.text()})
+            claims = _claims(play.experiment, nodes)
+            # Before anything is trained: numbers of other data must not get into one comparison.
+            play.folder.check(claims, play.experiment.seeds)
+            play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
+            for arm in play.arms:
+                for seed in play.seeds:
+                    _Arm(play, arm, seed, grid, nodes, claims[arm]).play()
 
     return app
+
+
+def _claims(experiment: Experiment, nodes: Mapping[str, Node]) -> dict[str, Claim]:
+    """Return what each arm's numbers rest on, as the sites tell it."""
+    data = "".join(f"{site} {nodes[site].data}\n" for site in sorted(nodes) if site != POOLED)
+    grounds = {
+        "data": sha256(data.encode()).hexdigest()[:16],
+        "computed on": "; ".join(sorted({node.machine for node in nodes.values()})),
+    }
+    return {arm: Claim(experiment.arm(arm).text(), grounds) for arm in experiment.arm_names}
 
 
 class _Arm:
@@ -77,7 +91,7 @@ class _Arm:
         seed: int,
         grid: Grid,
         nodes: Mapping[str, Node],
-        text: str,
+        claim: Claim,
     ) -> None:
         self.name, self.seed, self.run = name, seed, play
         self.arm = play.experiment.arm(name)
@@ -86,14 +100,15 @@ class _Arm:
         self.metrics = metrics_of(self.arm)
         self._nodes = nodes
         self._grid = grid
+        self._claim = claim
+        text = play.experiment.text()
         self._config: dict[str, str | int] = {"experiment": text, "arm": name, "seed": seed}
         self._common: Bundle = {}
 
     def play(self) -> None:
         """Play what is left of the arm, and record it; an arm that cannot go on says why."""
         progress = self.run.progress
-        # A folder of another experiment stops the whole run: its results must not be mixed in.
-        self.folder.claim(self.arm.text())
+        self.folder.claim(self._claim)
         if self.folder.finished:
             progress.skipped(self.name, self.seed)
             return
@@ -136,6 +151,7 @@ class _Arm:
             "seconds": round(time.monotonic() - start, 4),
             "bytes_down": sites.traffic.down,
             "bytes_up": sites.traffic.up,
+            "steps": sites.traffic.steps,
             "missing": sites.missing,
             "validation": self._validation(after, number),
         }

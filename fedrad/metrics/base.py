@@ -181,14 +181,23 @@ def ratio(part: Array, whole: Array) -> Array:
     return np.asarray(np.divide(part, np.where(whole == 0, np.nan, whole)))
 
 
-def macro(values: Array) -> Array:
-    """Return the mean over the last axis of the values that are defined, nan if none is.
+def macro(values: Array, *, axes: int = 1) -> Array:
+    """Return the mean over the findings or classes that are defined in what was observed.
 
-    >>> macro(np.array([[0.5, 1.0], [0.5, np.nan]])).tolist()
-    [0.75, 0.5]
+    Args:
+        values: [..., k], [...] being nothing or [1 + b]: observed, then replicates. A replicate
+            that lacks an observed finding is nan: over fewer it is the mean of something else.
+        axes: how many of the last axes belong to one sample, if there are several such means.
+
+    Returns:
+        [...]; nan if no finding is defined.
+
+    >>> macro(np.array([[0.5, np.nan], [0.25, 1.0], [np.nan, 1.0]])).tolist()
+    [0.5, 0.25, nan]
     """
-    known = ~np.isnan(values)
-    return ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1, dtype=np.float64))
+    observed = ~np.isnan(values.reshape(-1, *values.shape[-axes:])[0])
+    total = np.where(observed, values, 0).sum(axis=-1)
+    return ratio(total, observed.sum(axis=-1, dtype=np.float64))
 
 
 def _sums(statistic: Statistic, scores: Array, y: Array, weights: Weights) -> Array:

@@ -78,7 +78,7 @@ def balanced_accuracy(task: Task) -> Metric:
     def per_table(tables: Array) -> Array:
         images = tables.sum(axis=-1)
         recalls = ratio(np.diagonal(tables, axis1=-2, axis2=-1), images)
-        return np.where((images > 0).sum(axis=-1) > 1, macro(recalls), np.nan)
+        return np.where((images > 0).sum(axis=-1) > 1, macro(recalls, axes=2), np.nan)
 
     return _metric(task, "balanced_accuracy", "Balanced accuracy", per_table)
 

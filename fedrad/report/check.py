@@ -77,7 +77,11 @@ def _heading(experiment: Experiment, plan: Mapping[str, Any]) -> Text:
 
 
 def _sites(plan: Mapping[str, Any]) -> Table:
-    table = Table(title="Sites", caption=_LEGEND, box=SIMPLE_HEAD, title_justify="left")
+    left_out = sum(site["unlabelled"] for site in plan["sites"])
+    caption = _LEGEND + (
+        f" {left_out:,} images without any label are left out." if left_out else ""
+    )
+    table = Table(title="Sites", caption=caption, box=SIMPLE_HEAD, title_justify="left")
     for column in ("site", "patients", "train", "val", "test", "labels in train", "in test"):
         table.add_column(column)
     table.add_column("AUROC", justify="right")

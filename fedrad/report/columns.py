@@ -1,6 +1,6 @@
 """The figures of one arm: its columns, its held-out sites, its collapse; and the matrix of all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,53 +39,65 @@ def over_sites(total: int, used: Sequence[str]) -> str | None:
 
 
 def columns(evidence: Evidence, arm: str, view: View) -> dict[str, dict[str, Any]]:
-    """Return metric -> mean over the sites' own test sets, pooled test sets, and worst site.
+    """Return metric -> how an arm does over the sites' own test sets.
+
+    "mean" counts each site once, "weighted" each by its test images, "pooled" adds the sites' sums;
+    then the "worst" and the "best" site, and "site_sd", the standard deviation between sites.
 
     Args:
         evidence: of all arms.
         arm: its name.
         view: its global model, or each site's own model on its own test set.
 
-    Sites where the metric is undefined are left out of the mean, and the estimate says so. The
-    worst site is the one observed as such; its interval does not know that it was picked.
+    Sites where the metric is undefined are left out of the means, and the estimate says so. Worst
+    and best site are those observed as such; their intervals do not know that they were picked.
     """
+    return {metric.name: _column_of(evidence, arm, view, metric) for metric in evidence.metrics}
+
+
+def _column_of(evidence: Evidence, arm: str, view: View, metric: Metric) -> dict[str, Any]:
+    alike = dict.fromkeys(evidence.sites, 1.0)
+    images = {site: float(evidence.counts.get(site, {}).get("images", 0)) for site in alike}
+    ranked = _ranked(evidence, arm, view, metric)
+    levels = [found["value"] for found in ranked if found["value"] is not None]
     return {
-        metric.name: {
-            "mean": _mean(evidence, arm, view, metric.name),
-            "pooled": evidence.of_cell(arm, model_of(view, POOLED), POOLED, metric.name),
-            "worst": _worst(evidence, arm, view, metric),
-        }
-        for metric in evidence.metrics
+        "mean": _mean(evidence, arm, view, metric.name, alike),
+        "weighted": _mean(evidence, arm, view, metric.name, images),
+        "pooled": evidence.of_cell(arm, model_of(view, POOLED), POOLED, metric.name),
+        "worst": ranked[0],
+        "best": ranked[-1],
+        "site_sd": float(np.std(levels, ddof=1)) if len(levels) > 1 else None,
     }
 
 
-def _mean(evidence: Evidence, arm: str, view: View, metric: str) -> Estimate:
+def _mean(
+    evidence: Evidence, arm: str, view: View, metric: str, weights: Mapping[str, float]
+) -> Estimate:
     seeds = evidence.seeds(arm)
     each = {s: evidence.cell(arm, model_of(view, s), s, metric, seeds) for s in evidence.sites}
-    used = [site for site, values in each.items() if defined(values)]
+    used = [site for site, values in each.items() if defined(values) and weights[site] > 0]
     if not used:
         first = evidence.sites[0]
         return missing(evidence.reason(arm, model_of(view, first), first, metric))
+    values = np.stack([each[site] for site in used])
     return estimate(
-        mean_over([each[site] for site in used]),
+        np.average(values, axis=0, weights=[weights[site] for site in used]),
         level=evidence.level,
         refusal=evidence.refusal(used),
         remark=over_sites(len(each), used),
     )
 
 
-def _worst(evidence: Evidence, arm: str, view: View, metric: Metric) -> dict[str, Any]:
-    each = [
-        (found["value"], site, found)
+def _ranked(evidence: Evidence, arm: str, view: View, metric: Metric) -> list[dict[str, Any]]:
+    """Return the sites' estimates from worst to best; one without a site if none is known."""
+    each: list[dict[str, Any]] = [
+        {**evidence.of_cell(arm, model_of(view, site), site, metric.name), "site": site}
         for site in evidence.sites
-        for found in [evidence.of_cell(arm, model_of(view, site), site, metric.name)]
     ]
-    known = [(value, site, found) for value, site, found in each if value is not None]
-    if not known:
-        return {**each[0][2], "site": None}
+    known = [found for found in each if found["value"] is not None]
     sign = 1 if metric.higher_is_better else -1
-    _, site, found = min(known, key=lambda entry: (sign * entry[0], entry[1]))
-    return {**found, "site": site}
+    known.sort(key=lambda found: (sign * found["value"], found["site"]))
+    return known or [{**each[0], "site": None}]
 
 
 def external(evidence: Evidence, arm: str) -> dict[str, dict[str, Estimate]]:
@@ -122,7 +134,7 @@ def collapse(evidence: Evidence, arm: str) -> str | None:
     if full:
         parts.append(f"up to {fullest:.0%} of the scores are all but equal ({_of(full, runs)})")
     if same:
-        parts.append(f"every image is given the same class at 0.5 ({_of(same, runs)})")
+        parts.append(f"every image is given the same class ({_of(same, runs)})")
     return "; ".join(parts) or None
 
 
@@ -166,5 +178,5 @@ def _column(evidence: Evidence, site: str) -> dict[str, Any]:
         "site": site,
         "held_out": site in evidence.held_out,
         "images": counts.get("images"),
-        "positives": counts.get("positives"),
+        "positives": min(counts["positives"]) if "positives" in counts else None,
     }

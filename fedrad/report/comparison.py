@@ -133,8 +133,8 @@ def _comparison(
 ) -> dict[str, Any]:
     way = verdict(found, metric.higher_is_better)
     first = arm == primary.arm
-    # The interval is not adjusted, so beside the primary comparison Holm has the last word.
-    supported = way != "not shown" and (first or adjusted < 1 - evidence.level)
+    # Interval and p value must agree; beside the primary comparison Holm has the last word.
+    supported = way != "not shown" and adjusted < 1 - evidence.level
     told = {
         "arm": arm,
         "against": primary.against,

@@ -15,6 +15,7 @@ import numpy as np
 from fedrad.core.seeds import seed
 from fedrad.metrics.base import Array, Metric
 from fedrad.metrics.intervals import percentile
+from fedrad.runs import Counts
 
 __all__ = [
     "POOLED",
@@ -37,6 +38,7 @@ View = Literal["global", "personal"]
 
 POOLED = "pooled"  # the "site" whose sums are those of all training sites' test sets
 LEAST_IMAGES = 10  # of either class, for an interval
+LEAST_REPLICATES = 100  # with fewer, the ends of a 95 % interval are one or two chance resamples
 
 
 class Estimate(TypedDict):
@@ -61,7 +63,7 @@ class ArmRun:
         reasons: (model, site) -> metric -> why it is nan.
         share_in_fullest_bin: largest share of the test images' scores in one bin.
         one_class: every test image was given the same class.
-        counts: test site -> "images", "patients", and for binary tasks "positives", "negatives".
+        counts: test site -> "images", "patients", and by output "positives" and "negatives".
     """
 
     arm: str
@@ -70,7 +72,7 @@ class ArmRun:
     reasons: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     share_in_fullest_bin: float = 0.0
     one_class: bool = False
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,7 @@ class Evidence:
         return {arm: {run.seed: run for run in ordered if run.arm == arm} for arm in self.arms}
 
     @cached_property
-    def counts(self) -> Mapping[str, Mapping[str, int]]:
+    def counts(self) -> Mapping[str, Counts]:
         """Return test site -> counts; they are those of every run."""
         return {site: counts for run in self.runs for site, counts in run.counts.items()}
 
@@ -139,19 +141,23 @@ class Evidence:
         if not self.by_arm[arm]:
             return self.unfinished.get(arm, "this arm did not finish")
         for run in self.by_arm[arm].values():
-            if (model, site) not in run.cells:
-                return "not evaluated"
             if metric in run.reasons.get((model, site), {}):
                 return run.reasons[model, site][metric]
+            if (model, site) not in run.cells:
+                return "not evaluated"
         return "undefined"
 
     def refusal(self, sites: Iterable[str]) -> str | None:
-        """Return why the test sets of these sites, together, are too small for an interval."""
+        """Return why the test sets of these sites, together, are too small for an interval.
+
+        Of several findings or classes, the one with the fewest images counts: it is the least sure.
+        """
         counts = [self.counts.get(site, {}) for site in sites]
         for key, word in (("positives", "positive"), ("negatives", "negative")):
             known = [count[key] for count in counts if key in count]
-            if known and sum(known) < LEAST_IMAGES:
-                found = f"{sum(known)} {word} test images"
+            least = min(map(sum, zip(*known, strict=True)), default=LEAST_IMAGES)
+            if least < LEAST_IMAGES:
+                found = f"{least} {word} test images"
                 return f"no interval: {found}; needs {LEAST_IMAGES} of each class"
         return None
 
@@ -219,8 +225,9 @@ def estimate(
         refusal: the reason if there must be no interval.
         remark: what else to say of the value.
 
-    >>> estimate(np.array([[0.5, 0.25, 0.75]]), level=0.5, remark="over 2 of 3 sites")
-    {'value': 0.5, 'low': 0.375, 'high': 0.625, 'seed_sd': None, 'reason': 'over 2 of 3 sites'}
+    >>> values = np.concatenate([[50.0], np.arange(101.0)])[None]
+    >>> estimate(values, level=0.5, remark="over 2 of 3 sites")
+    {'value': 50.0, 'low': 25.0, 'high': 75.0, 'seed_sd': None, 'reason': 'over 2 of 3 sites'}
     """
     if not len(values) or np.isnan(values[:, 0]).any():
         return missing(undefined)
@@ -244,6 +251,8 @@ def summary(
     why = refusal
     if why is None and len(mean) == 1:
         why = "no interval: no bootstrap replicates were asked for"
+    elif why is None and len(mean) <= LEAST_REPLICATES:
+        why = f"no interval: {len(mean) - 1} replicates; needs {LEAST_REPLICATES}"
     elif why is None and np.isnan(low):
         why = f"no interval: undefined in {np.isnan(mean[1:]).mean():.0%} of the resamples"
     return Estimate(

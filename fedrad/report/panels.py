@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedrad.report.figures import axis, interval_row, scale_of
-from fedrad.report.wording import cell, marks, number
+from fedrad.report.wording import Cell, cell, marks, number
 
 __all__ = [
     "arms_forest",
@@ -51,7 +51,7 @@ def main_metric(results: Results) -> Mapping[str, Any]:
 
 
 def estimate_of(arm: Results, metric: str, column: str, *, of: str = "columns") -> Any:
-    """Return an arm's estimate in a column ("mean", "pooled", "worst"), or None."""
+    """Return an arm's estimate in a column ("mean", "weighted", "worst", ...), or None."""
     return ((arm.get(of) or {}).get(metric) or {}).get(column)
 
 
@@ -122,8 +122,9 @@ def arms_in_numbers(results: Results) -> Part:
             | {
                 "levels": [
                     cell(estimate_of(arm, metric, column, of=row["of"]), letters)
-                    for column in ("mean", "pooled", "worst")
+                    for column in ("mean", "weighted", "pooled", "worst", "best")
                 ]
+                + [Cell(number(estimate_of(arm, metric, "site_sd", of=row["of"])))]
                 + [cell(other.get(site), letters) for site in outside],
                 "triple": [
                     cell(

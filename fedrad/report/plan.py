@@ -18,16 +18,18 @@ from fedrad.data.sites import Federation
 from fedrad.metrics.intervals import half_widths
 from fedrad.registry import split
 
-__all__ = ["plan_of"]
+__all__ = ["budget_of", "plan_of"]
 
-BUDGET_EQUAL = (
-    "Every arm takes the same number of gradient steps in total, with the same optimizer, batch "
-    "size, initial weights and splits (compute-matched; no arm was trained to convergence)."
+_EQUAL = (
+    "Every arm takes the same number of gradient steps in total, {settings}, with the same splits "
+    "(compute-matched; no arm was trained to convergence)."
 )
-BUDGET_UNEQUAL = (
+_UNEQUAL = (
     "The arms do NOT take the same number of gradient steps: {steps}. Differences between them "
     "mix the method with its budget."
 )
+_SAME = "from the same initial weights with the same optimizer and batch size"
+_OTHER = "but not with the same model and local training, which {arms} set on their own"
 
 
 def plan_of(experiment: Experiment, federation: Federation) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def plan_of(experiment: Experiment, federation: Federation) -> dict[str, Any]:
         ).as_json(),
         "model": _model(experiment),
         "arms": arms,
-        "budget": _budget(arms),
+        "budget": budget_of(arms, experiment),
         "precision": {
             name: _precision(data, experiment.task) for name, data in federation.sites.items()
         },
@@ -59,6 +61,7 @@ def _site(data: SiteData, task: Task, *, held_out: bool) -> dict[str, Any]:
         "held_out": held_out,
         "patients": {name: data.patients(name) for name in SPLITS},
         "images": {name: data.images(name) for name in SPLITS},
+        "unlabelled": data.unlabelled,
         "labels": {name: _labels(data.y[data.rows[name]], task) for name in SPLITS},
     }
 
@@ -133,12 +136,33 @@ def _seen(images: int, batch: int, steps: int) -> int:
     return epochs * images + min(rest * batch, images)
 
 
-def _budget(arms: Sequence[Mapping[str, Any]]) -> str:
-    totals = {arm["name"]: arm["gradient_steps"]["total"] for arm in arms}
-    if len(set(totals.values())) == 1:
-        return BUDGET_EQUAL
-    steps = ", ".join(f"{name} {total:,}" for name, total in totals.items())
-    return BUDGET_UNEQUAL.format(steps=steps)
+def budget_of(arms: Sequence[Mapping[str, Any]], experiment: Experiment) -> str:
+    """Return in words whether the arms spend the same.
+
+    Args:
+        arms: entries of "arms"; the steps that were taken count, where they are known, else those
+            that are planned.
+        experiment: says which arms change the model or the local training.
+    """
+    totals = {arm["name"]: _steps(arm) for arm in arms}
+    if len(set(totals.values())) > 1:
+        steps = ", ".join(f"{name} {total:,.0f}" for name, total in totals.items())
+        return _UNEQUAL.format(steps=steps)
+    base = experiment.arm(experiment.arm_names[0])
+    others = [
+        name
+        for name in experiment.arm_names
+        for arm in [experiment.arm(name)]
+        if (arm.local, arm.model) != (base.local, base.model)
+    ]
+    settings = _OTHER.format(arms=", ".join(others)) if others else _SAME
+    return _EQUAL.format(settings=settings)
+
+
+def _steps(arm: Mapping[str, Any]) -> float:
+    taken = arm.get("steps_taken")
+    planned: float = arm["gradient_steps"]["total"]
+    return planned if taken is None else float(taken)
 
 
 def _precision(data: SiteData, task: Task) -> dict[str, float | None]:

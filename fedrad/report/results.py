@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -14,15 +14,17 @@ import torch
 from fedrad.assemble import algorithm_of, metrics_of
 from fedrad.config import Experiment, Primary
 from fedrad.data.sites import Federation
+from fedrad.errors import RunError
 from fedrad.report.comparison import ArmRun, compare
 from fedrad.report.page import render
-from fedrad.report.plan import plan_of
+from fedrad.report.plan import budget_of, plan_of
 from fedrad.runs import ArmFolder, RunFolder
 
 __all__ = ["results_of", "write_results"]
 
 Folders = Mapping[int, ArmFolder]
 _NOT_PLAYED = "not played yet"
+_PACKAGES = ("fedrad", "flwr", "numpy", "opacus", "pillow", "torch", "torchvision")
 
 
 def write_results(
@@ -44,6 +46,7 @@ def results_of(
         arm: {seed: folder.arm(arm, seed) for seed in experiment.seeds}
         for arm in experiment.arm_names
     }
+    grounds = _grounds(experiment, folders)
     plan = plan_of(experiment, federation)
     metrics = metrics_of(experiment)
     compared = _compared(experiment, federation, plan, folders)
@@ -57,8 +60,8 @@ def results_of(
     ]
     return {
         "schema": 1,
-        "experiment": _experiment(experiment, plan, command),
-        "environment": _environment(device),
+        "experiment": _experiment(experiment, budget_of(arms, experiment), command),
+        "environment": {**_environment(device), **grounds},
         **{key: plan[key] for key in ("model", "sites", "heterogeneity", "precision")},
         "partition": {"sha256": sha256(_partition(federation).encode()).hexdigest()},
         "metrics": [
@@ -70,18 +73,40 @@ def results_of(
     }
 
 
+def _grounds(experiment: Experiment, folders: Mapping[str, Folders]) -> dict[str, str]:
+    """Return on which data and machine all the arms were begun.
+
+    Raises:
+        RunError: a folder holds an arm of another experiment, or arms rest on different data.
+    """
+    found: dict[str, str] = {}
+    for arm, number, one in _each(folders):
+        if one.mark is None:
+            continue
+        lines = one.grounds(experiment.arm(arm).text())
+        if lines is None:
+            raise RunError(f"{arm}/seed-{number} is of another experiment; see its arm.yaml")
+        found[f"{arm}/seed-{number}"] = lines
+    if len(set(found.values())) > 1:
+        first = next(iter(found))
+        other = next(name for name in found if found[name] != found[first])
+        raise RunError(f"{first} and {other} were begun on different data or machines")
+    rest = next(iter(found.values()), "").splitlines()
+    pairs = (line.removeprefix("# ").partition(": ") for line in rest)
+    return {key: value for key, _, value in pairs}
+
+
+def _each(folders: Mapping[str, Folders]) -> Iterator[tuple[str, int, ArmFolder]]:
+    return ((arm, seed, one) for arm, seeds in folders.items() for seed, one in seeds.items())
+
+
 def _compared(
     experiment: Experiment,
     federation: Federation,
     plan: Mapping[str, Any],
     folders: Mapping[str, Folders],
 ) -> dict[str, Any]:
-    finished = [
-        _arm_run(arm, seed, one)
-        for arm, seeds in folders.items()
-        for seed, one in seeds.items()
-        if one.finished
-    ]
+    finished = [_arm_run(arm, seed, one) for arm, seed, one in _each(folders) if one.finished]
     seeds = [set(run.seed for run in finished if run.arm == arm) for arm in folders]
     # Arms are compared over the seeds that all of them have, so none has an easier set.
     common = set.intersection(*(s for s in seeds if s)) if any(seeds) else set()
@@ -92,7 +117,7 @@ def _compared(
         metrics=metrics_of(experiment),
         primary=_primary(experiment),
         held_out=federation.held_out,
-        local=next(iter(_arms_with(experiment, personal=True, shared=False)), None),
+        local=_alone(experiment),
         pooled=next(iter(_arms_with(experiment, pooled=True)), None),
         unfinished={arm: _unfinished(seeds) for arm, seeds in folders.items()
                     if not any(one.finished for one in seeds.values())},
@@ -100,7 +125,7 @@ def _compared(
     if len(experiment.arm_names) == 1:
         alone = f"Only one arm, {experiment.arm_names[0]}, was asked for: nothing is compared."
         compared |= {"comparisons": [], "headline": [alone]}
-    compared["notes"] = [*compared["notes"], *_weighting(experiment)]
+    compared["notes"] = [*compared["notes"], *_weighting(experiment), *_unlabelled(plan)]
     left = sorted(set(experiment.seeds) - common)
     if left and common:
         told = ", ".join(map(str, left))
@@ -125,6 +150,13 @@ def _arms_with(experiment: Experiment, **wanted: bool) -> list[str]:
         for name, algorithm in algorithms.items()
         if all(getattr(algorithm, key) is value for key, value in wanted.items())
     ]
+
+
+def _alone(experiment: Experiment) -> str | None:
+    """Return the arm of sites that train alone: the declared opponent if it is one, else any."""
+    alone = _arms_with(experiment, personal=True, shared=False)
+    against = _primary(experiment).against
+    return against if against in alone else next(iter(alone), None)
 
 
 def _arm_run(arm: str, seed: int, folder: ArmFolder) -> ArmRun:
@@ -159,6 +191,7 @@ def _record(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
             for way in ("down", "up")
         },
         "seconds": _per_seed(done, "seconds", rounds),
+        "steps_taken": _per_seed(done, "steps", rounds),
         "missing_sites": _missing(done),
         "curves": _curves(rounds, metric),
     }
@@ -224,7 +257,15 @@ def _weighting(experiment: Experiment) -> list[str]:
     ]
 
 
-def _experiment(experiment: Experiment, plan: Mapping[str, Any], command: str) -> dict[str, Any]:
+def _unlabelled(plan: Mapping[str, Any]) -> list[str]:
+    left_out = {site["name"]: site["unlabelled"] for site in plan["sites"] if site["unlabelled"]}
+    if not left_out:
+        return []
+    told = ", ".join(f"{n:,} at {site}" for site, n in left_out.items())
+    return [f"Images of which no label was read are left out of all splits: {told}."]
+
+
+def _experiment(experiment: Experiment, budget: str, command: str) -> dict[str, Any]:
     return {
         "name": experiment.name,
         "text": experiment.text(),
@@ -234,14 +275,14 @@ def _experiment(experiment: Experiment, plan: Mapping[str, Any], command: str) -
         "rounds": experiment.rounds,
         "seeds": list(experiment.seeds),
         "primary": _primary(experiment).model_dump(),
-        "budget": plan["budget"],
+        "budget": budget,
     }
 
 
 def _environment(device: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return {
-        **{package: version(package) for package in ("fedrad", "flwr", "numpy", "torch")},
+        **{package: version(package) for package in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": name,

@@ -173,7 +173,14 @@ def _on_arms(evidence: Evidence) -> list[str]:
     if both:
         lines.append(
             f"{', '.join(both)}: compared by each site's own model; at held-out sites by the "
-            "global one."
+            "global one, as it was before the sites went on alone."
+        )
+    if any(metric.name.startswith("sensitivity") for metric in evidence.metrics) and (
+        both or personal
+    ):
+        lines.append(
+            f"{', '.join(both + personal)}: on all test images pooled, the models of all sites "
+            "share one threshold, chosen on all validation images; site by site each has its own."
         )
     if personal and evidence.held_out:
         lines.append(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -171,3 +173,48 @@ def test_selected_rows_keep_their_numbers_in_the_source() -> None:
 def test_a_hospitals_own_table_is_all_at_its_site() -> None:
     """A hospital's file names no site; its site file does."""
     assert set(at_site(records(), "ost").site) == {"ost"}
+
+
+def labelled(y: list[list[float]]) -> Records:
+    """Four rows of one site, two to train on and one in each other split."""
+    n = len(y)
+    return Records(
+        x=np.arange(n, dtype=np.float32)[:, None],
+        y=np.array(y, np.float32),
+        patient=np.arange(n, dtype=np.uint64),
+        site=np.full(n, "nord"),
+        split=np.array(["train", "train", "val", "test"][:n]),
+        pixels=None,
+    )
+
+
+def test_a_row_without_any_label_is_in_no_split_and_is_counted() -> None:
+    """It can neither teach nor test; a row with one of two findings read can do both."""
+    nan = np.nan
+    data = sites_of(labelled([[nan, nan], [nan, 1], [nan, nan], [0, 1]]))["nord"]
+    assert {split: list(rows) for split, rows in data.rows.items()} == {
+        "train": [1],
+        "val": [],
+        "test": [3],
+    }
+    assert data.unlabelled == 2
+
+
+@pytest.mark.parametrize("column", ["x", "y", "patient", "split"])
+def test_the_digest_of_a_site_changes_with_everything_that_its_results_rest_on(column: str) -> None:
+    records = labelled([[0.0], [1.0], [0.0], [1.0]])
+    before = sites_of(records)["nord"].digest
+    assert sites_of(labelled([[0.0], [1.0], [0.0], [1.0]]))["nord"].digest == before
+    values = getattr(records, column).copy()
+    values[0] = "val" if column == "split" else values[0] + 1
+    assert sites_of(replace(records, **{column: values}))["nord"].digest != before
+
+
+def test_where_pixels_have_fingerprints_they_stand_for_the_images() -> None:
+    """So a large archive is not read twice; a changed image has another fingerprint."""
+    records = labelled([[0.0], [1.0], [0.0], [1.0]])
+    prints = np.arange(4, dtype=np.uint64)
+    one, other = (
+        sites_of(replace(records, pixels=pixels))["nord"].digest for pixels in (prints, prints + 1)
+    )
+    assert one != other

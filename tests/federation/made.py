@@ -22,7 +22,7 @@ model: {name: mlp, hidden: [8]}
 local: {epochs: 1, batch: 8, optimizer: {name: sgd, lr: 0.1, momentum: 0.9}}
 rounds: 4
 seeds: [0]
-replicates: 20
+replicates: 100
 metrics: [auroc, brier]
 arms:
   local: {algorithm: local}

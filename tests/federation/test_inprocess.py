@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_one_site_federated_equals_that_site_pooled(tmp_path: Path) -> None:
 def test_a_run_of_another_experiment_is_refused_and_left_alone(finished: Path) -> None:
     before = final(finished, "fedavg")
     with pytest.raises(
-        RunError, match=r"another experiment: 'rounds: 4' became 'rounds: 5'.*--out"
+        RunError, match=r"another experiment or other data: 'rounds: 4' became 'rounds: 5'.*--out"
     ):
         play(finished, experiment(rounds=5))
     assert final(finished, "fedavg") == before
@@ -177,6 +178,7 @@ def test_sites_can_be_sampled_and_the_sample_is_the_same_again(tmp_path: Path) -
 
 KILLED = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import torch
@@ -282,3 +284,72 @@ class PeakOfTensors:
 
     def __exit__(self, *_: object) -> None:
         self._kind.fit = self._plain
+
+
+def without(name: str, split: str, sites: Federation) -> Federation:
+    """The sites, one of them without any rows of a split."""
+    rows = dict(sites.sites[name].rows) | {split: np.zeros(0, np.int64)}
+    return replace(sites, sites=dict(sites.sites) | {name: replace(sites.sites[name], rows=rows)})
+
+
+def test_other_data_under_the_same_experiment_are_refused_before_any_arm(tmp_path: Path) -> None:
+    """One label corrected at one site: the old arms' numbers are of other data."""
+    play(tmp_path, arms=["local"])
+    sites = federation()
+    ost = sites.sites["ost"]
+    y = ost.y.copy()
+    y[ost.rows["test"][0]] = 1 - y[ost.rows["test"][0]]
+    changed = replace(sites, sites=dict(sites.sites) | {"ost": replace(ost, y=y)})
+    with pytest.raises(RunError, match=r"local/seed-0 was begun with .*other data: '# data: "):
+        play(tmp_path, sites=changed, arms=["fedavg"])
+    assert not (tmp_path / "fedavg").exists()
+
+
+def test_two_processes_do_not_play_in_one_folder(tmp_path: Path) -> None:
+    """The lock is the system's: it is gone with the process that held it, however that ended."""
+    hold = (
+        "import sys, time; from pathlib import Path; from fedrad.runs import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout and holder.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match="another process plays in"):
+        play(tmp_path, arms=["fedavg"])
+    holder.kill()
+    holder.wait()
+    assert len(play(tmp_path, arms=["fedavg"]).rounds) == 4
+
+
+def test_a_site_that_trained_nothing_has_no_model_of_its_own(tmp_path: Path) -> None:
+    """An untrained net would be an easy opponent; its cells are nan, and say why."""
+    play(tmp_path, sites=without("ost", "train", federation()), arms=["local", "fedavg", "tuned"])
+    for arm in ("local", "tuned"):
+        found = RunFolder(tmp_path).arm(arm, 0).evaluation()
+        for site_name in ("nord", "ost", "sued"):
+            assert found.cells.get(("personal:ost", site_name), {}) == {}
+            assert "trained nothing" in found.reasons["personal:ost", site_name]["auroc"]
+        assert np.isfinite(found.cells["personal:nord", "ost"]["auroc"][0])
+    shared = RunFolder(tmp_path).arm("fedavg", 0).evaluation()
+    assert np.isfinite(shared.cells["global", "ost"]["auroc"][0])
+
+
+def test_of_several_classes_each_is_counted(tmp_path: Path) -> None:
+    """The rarest decides whether an interval is given, so every one must be known."""
+    task = {"name": "multiclass", "labels": ["a", "b", "c"], "input": [6]}
+    sites = {
+        name: replace(data, y=(np.arange(len(data.y)) % 8 % 3).astype(np.float32)[:, None])
+        for name, data in federation().sites.items()
+    }
+    what = experiment(
+        task=task,
+        metrics=("balanced_accuracy",),
+        rounds=1,
+        primary={"arm": "fedavg", "against": "local", "metric": "balanced_accuracy"},
+    )
+    play(tmp_path, what, Federation(sites, ()), arms=["fedavg"])
+    counts = RunFolder(tmp_path).arm("fedavg", 0).evaluation().counts["nord"]
+    y = sites["nord"].y[sites["nord"].rows["test"], 0]
+    assert counts["positives"] == [int((y == k).sum()) for k in range(3)]
+    assert counts["negatives"] == [int((y != k).sum()) for k in range(3)]

@@ -165,3 +165,13 @@ def test_a_ratio_over_nothing_is_nan_and_a_mean_skips_it():
         assert np.isnan(ratio(np.zeros(1), np.zeros(1))).all()
         assert macro(np.array([np.nan, 1.0])) == 1
         assert np.isnan(macro(np.array([np.nan])))
+
+
+def test_a_resample_without_an_observed_class_says_nothing_of_the_mean_over_classes():
+    """Balanced accuracy over two classes is no replicate of the one over three."""
+    task = Task(name="multiclass", labels=("a", "b", "c"), input=(1, 8, 8))
+    metric = METRICS["balanced_accuracy"](task)
+    observed = np.diag([4.0, 4.0, 1.0]).ravel()
+    without = np.diag([4.0, 4.0, 0.0]).ravel()
+    assert np.isnan(metric.compute(np.stack([observed, without]), None)).tolist() == [False, True]
+    assert metric.compute(without, None) == 1

@@ -62,8 +62,15 @@ def columns(levels: tuple[float, ...]) -> Json:
 
 
 def column(mean: float, half: float, worst: Json) -> Json:
-    """Return a metric's mean over sites, its value on all images, and the worst site's."""
-    return {"mean": estimate(mean, half), "pooled": estimate(mean, 0.8 * half), "worst": worst}
+    """Return a metric's means over sites, its value on all images, and the sites' spread."""
+    return {
+        "mean": estimate(mean, half),
+        "weighted": estimate(mean, 0.9 * half),
+        "pooled": estimate(mean, 0.8 * half),
+        "worst": worst,
+        "best": estimate(mean + 0.02, half) | {"site": SITES[0]},
+        "site_sd": 0.031,
+    }
 
 
 def external(level: float) -> Json:

@@ -16,7 +16,7 @@ from fedrad.report.evidence import over_seeds
 SITES = ("nord", "ost", "sued")
 TASK = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
 AUROC, BRIER = METRICS["auroc"](TASK), METRICS["brier"](TASK)
-COUNTS = {"images": 100, "patients": 80, "positives": 40, "negatives": 60}
+COUNTS = {"images": 100, "patients": 80, "positives": [40], "negatives": [60]}
 B = 400
 
 Table = Mapping[tuple[str, str], float]
@@ -223,7 +223,7 @@ def test_too_few_replicates_for_holm_are_noted():
 
 def test_no_interval_with_fewer_than_ten_images_of_a_class():
     """A site with 4 positives: its value stands without an interval, and no verdict is given."""
-    few = {**dict.fromkeys(SITES, COUNTS), "ost": {**COUNTS, "positives": 4}}
+    few = {**dict.fromkeys(SITES, COUNTS), "ost": {**COUNTS, "positives": [4]}}
     found = told([replace(each, counts=few) for each in RUNS])
     own = arm(found, "fedavg")["beats_own_model"][1]
     assert own["verdict"] == "not shown"
@@ -233,7 +233,7 @@ def test_no_interval_with_fewer_than_ten_images_of_a_class():
     )
     assert arm(found, "fedavg")["columns"]["auroc"]["mean"]["low"] is not None
     assert any("no interval there" in note and "ost" in note for note in found["notes"])
-    fewer = {site: {**COUNTS, "positives": 3} for site in SITES}
+    fewer = {site: {**COUNTS, "positives": [3]} for site in SITES}
     found = told([replace(each, counts=fewer) for each in RUNS])
     main = found["comparisons"][0]
     assert (main["p"], main["supported"], main["difference"]["low"]) == (None, False, None)
@@ -343,7 +343,7 @@ def test_a_collapsed_arm_is_told():
     found = told(runs)
     assert arm(found, "fedavg")["collapse"] == (
         "up to 97% of the scores are all but equal (1 of 1 seed); "
-        "every image is given the same class at 0.5 (1 of 1 seed)"
+        "every image is given the same class (1 of 1 seed)"
     )
     assert any(line.startswith("fedavg collapsed: up to 97%") for line in found["headline"])
     assert arm(found, "pooled")["collapse"] is None
@@ -441,3 +441,49 @@ def test_a_difference_that_is_not_there_is_shown_in_about_one_of_twenty_experime
         )
         claims += found["comparisons"][0]["supported"]
     assert 0.025 <= claims / 300 <= 0.085
+
+
+def test_an_interval_without_its_p_value_is_no_finding():
+    """Under one in twenty of the resamples are undefined or at zero, and the two disagree."""
+    runs = [run("local", LOCAL), run("fedavg", FEDAVG)]
+    for each in runs:
+        for (model, site), cell in each.cells.items():
+            if model in ("global", f"personal:{site}"):
+                cell["auroc"][1:] = 0.5 if each.arm == "local" else 0.6
+                # 11 of 400 replicates lie exactly at zero: p is 24 / 401 = 0.06.
+                cell["auroc"][1:12] = 0.5
+    main = told(runs, {"local": "personal", "fedavg": "global"})["comparisons"][0]
+    assert main["p"] == pytest.approx(24 / 401)
+    assert not main["supported"] and "no difference is shown" in main["sentence"]
+
+
+def test_fewer_than_a_hundred_replicates_bound_nothing():
+    cut = [
+        replace(each, cells={k: {"auroc": v["auroc"][:100]} for k, v in each.cells.items()})
+        for each in RUNS
+    ]
+    found = told(cut)["comparisons"][0]
+    assert found["difference"]["reason"] == "no interval: 99 replicates; needs 100"
+    assert not found["supported"]
+
+
+def test_of_several_classes_the_rarest_over_all_sites_counts():
+    """Each site lacks a class, but together they have twelve of each."""
+    counts = {
+        site: {"images": 100, "patients": 80, "positives": few, "negatives": [90, 90, 90]}
+        for site, few in zip(SITES, ([0, 6, 6], [6, 0, 6], [6, 6, 0]), strict=True)
+    }
+    found = told([replace(each, counts=counts) for each in RUNS])
+    assert found["comparisons"][0]["difference"]["low"] is not None
+    own = arm(found, "fedavg")["beats_own_model"][0]["difference"]
+    assert own["reason"] == "no interval: 0 positive test images; needs 10 of each class"
+
+
+def test_the_spread_over_sites_is_told_beside_the_mean():
+    """Own test sets 0.8, 0.7 and 0.9; sites of 100, 100 and 200 images: 0.825 when weighted."""
+    counts = {**dict.fromkeys(SITES, COUNTS), "sued": {**COUNTS, "images": 200}}
+    found = told([replace(each, counts=counts) for each in RUNS])
+    level = arm(found, "local")["columns"]["auroc"]
+    assert level["weighted"]["value"] == pytest.approx(0.825)
+    assert (level["worst"]["site"], level["best"]["site"]) == ("ost", "sued")
+    assert level["site_sd"] == pytest.approx(0.1)

@@ -2,13 +2,20 @@
 
 import csv
 import json
+import re
+import shutil
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made import experiment, federation, play, site
 
 from fedrad.data.sites import Federation
+from fedrad.errors import RunError
 from fedrad.report.page import render
+from fedrad.report.plan import plan_of
 from fedrad.report.results import results_of, write_results
 from fedrad.report.tables import results_tables
 from fedrad.runs import RunFolder
@@ -53,8 +60,6 @@ def test_all_arms_spend_the_same_number_of_gradient_steps(finished: Path) -> Non
 
 
 def test_unequal_budgets_are_told() -> None:
-    from fedrad.report.plan import plan_of
-
     arms = dict(experiment().arms) | {"long": {"algorithm": "fedavg", "local": {"epochs": 2}}}
     told = plan_of(experiment(arms=arms), federation())["budget"]
     assert "do NOT take the same number" in told and "long 96" in told
@@ -119,3 +124,79 @@ def test_class_weights_are_said_to_be_global_or_per_site(tmp_path: Path) -> None
     what = experiment(local=base | {"class_weights": "global"})
     play(tmp_path, what, arms=["fedavg"])
     assert any("label counts of all training sites" in n for n in results(tmp_path, what)["notes"])
+
+
+def test_an_arm_of_another_experiment_is_not_compared(finished: Path) -> None:
+    """A folder that was played with other rounds must not lend its numbers to these."""
+    with pytest.raises(RunError, match=r"local/seed-0 is of another experiment"):
+        results(finished, experiment(rounds=5))
+
+
+def test_arms_that_were_begun_on_different_data_are_not_compared(tmp_path: Path) -> None:
+    play(tmp_path, arms=["local", "fedavg"])
+    mark = tmp_path / "fedavg" / "seed-0" / "arm.yaml"
+    mark.write_text(re.sub("# data: .*", "# data: 0123", mark.read_text()))
+    with pytest.raises(RunError, match=r"begun on different data or machines"):
+        results(tmp_path)
+
+
+def test_what_the_numbers_rest_on_is_recorded(finished: Path) -> None:
+    found = results(finished)["environment"]
+    assert found["computed on"] == f"cpu, torch {version('torch')}"
+    assert re.fullmatch("[0-9a-f]{16}", found["data"])
+    assert {"torchvision", "opacus", "pillow"} <= set(found)
+
+
+def test_the_budget_is_told_from_the_steps_that_were_taken(finished: Path, tmp_path: Path) -> None:
+    """12 batches in each of 4 rounds; a round that the record lacks is a round not trained."""
+    assert {arm["steps_taken"] for arm in results(finished)["arms"]} == {48}
+    play(tmp_path, arms=["local", "fedavg"])
+    record = tmp_path / "fedavg" / "seed-0" / "rounds.jsonl"
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    lines[1] |= {"steps": 7, "missing": {"ost": "no answer within 9 s"}}
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = results(tmp_path)["experiment"]["budget"]
+    assert "do NOT take the same number" in told and "local 48" in told and "fedavg 43" in told
+
+
+def test_an_arm_with_a_training_of_its_own_is_named() -> None:
+    arms = dict(experiment().arms) | {
+        "slow": {"algorithm": "fedavg", "local": {"optimizer": "adam"}}
+    }
+    told = plan_of(experiment(arms=arms), federation())["budget"]
+    assert "same number of gradient steps" in told and "which slow set on their own" in told
+
+
+def test_a_round_that_was_written_twice_counts_once(finished: Path, tmp_path: Path) -> None:
+    """A crash between line and state repeats the round; bytes and steps must not double."""
+    shutil.copytree(finished, tmp_path / "run")
+    record = tmp_path / "run" / "fedavg" / "seed-0" / "rounds.jsonl"
+    record.write_text(record.read_text() + record.read_text().splitlines()[-1] + "\n")
+    assert results(tmp_path / "run")["arms"] == results(finished)["arms"]
+
+
+def test_a_site_without_training_images_is_left_out_of_the_comparison(tmp_path: Path) -> None:
+    sites = federation()
+    rows = dict(sites.sites["ost"].rows) | {"train": np.zeros(0, np.int64)}
+    ost = replace(sites.sites["ost"], rows=rows)
+    sites = replace(sites, sites=dict(sites.sites) | {"ost": ost})
+    play(tmp_path, sites=sites, arms=["local", "fedavg"])
+    found = results(tmp_path, sites=sites)
+    assert "over 2 of 3 sites: nord, sued" in found["comparisons"][0]["difference"]["reason"]
+    fedavg = next(arm for arm in found["arms"] if arm["name"] == "fedavg")
+    own = {row["site"]: row["difference"] for row in fedavg["beats_own_model"]}
+    assert own["ost"]["value"] is None and "trained nothing" in own["ost"]["reason"]
+
+
+def test_the_arm_that_was_declared_as_opponent_is_the_one_to_beat(tmp_path: Path) -> None:
+    """With two arms of sites alone, gains are over the declared one."""
+    arms = {
+        "short": {"algorithm": "local", "local": {"optimizer": {"name": "sgd", "lr": 1e-6}}},
+        **{name: dict(experiment().arms)[name] for name in ("local", "fedavg")},
+    }
+    what = experiment(arms=arms)
+    play(tmp_path, what)
+    found = results(tmp_path, what)
+    fedavg = next(arm for arm in found["arms"] if arm["name"] == "fedavg")
+    by_site = [row["difference"]["value"] for row in fedavg["beats_own_model"]]
+    assert np.mean(by_site) == pytest.approx(found["comparisons"][0]["difference"]["value"])
