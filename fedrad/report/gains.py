@@ -34,28 +34,12 @@ def glance(results: Results) -> Part | None:
     letters = marks([e for _, e, _ in rows])
     higher = metric["higher_is_better"]
     scale = scale_of([0.0, *(e.get(k) for _, e, _ in rows for k in ("value", "low", "high"))])
-    sides = ("worse-side", "better-side") if higher else ("better-side", "worse-side")
     return {
         "cards": list(_cards(results, arms, primary)),
         "arm": primary["arm"],
         "against": primary["against"],
         "rows": [
-            {
-                "name": name,
-                "main": i == 0,
-                "cell": (
-                    c := cell(e, letters, signed=True, higher_is_better=higher, supported=supported)
-                ),
-                "svg": interval_row(
-                    e,
-                    scale,
-                    tone=c.tone,
-                    reference=0.0,
-                    sides=sides,
-                    main=i == 0,
-                ),
-            }
-            for i, (name, e, supported) in enumerate(rows)
+            _glance_row(row, scale, letters, higher, main=i == 0) for i, row in enumerate(rows)
         ],
         "axis": axis(scale, signed=True),
         "zero": scale.at(0.0),
@@ -63,6 +47,21 @@ def glance(results: Results) -> Part | None:
         "per_site": bool(own),
         "letters": letters,
     }
+
+
+def _glance_row(
+    row: tuple[str, Any, bool],
+    scale: Scale,
+    letters: Mapping[str, str],
+    higher: bool,
+    *,
+    main: bool,
+) -> Part:
+    name, difference, supported = row
+    sides = ("worse-side", "better-side") if higher else ("better-side", "worse-side")
+    found = cell(difference, letters, signed=True, higher_is_better=higher, supported=supported)
+    svg = interval_row(difference, scale, tone=found.tone, reference=0.0, sides=sides, main=main)
+    return {"name": name, "main": main, "cell": found, "svg": svg}
 
 
 def own_models(results: Results) -> Part | None:

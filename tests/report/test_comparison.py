@@ -487,3 +487,12 @@ def test_the_spread_over_sites_is_told_beside_the_mean():
     assert level["weighted"]["value"] == pytest.approx(0.825)
     assert (level["worst"]["site"], level["best"]["site"]) == ("ost", "sued")
     assert level["site_sd"] == pytest.approx(0.1)
+
+
+def test_own_models_that_were_tested_at_home_only_are_told():
+    """With many sites the matrix would be as large as its square; its empty cells are explained."""
+    home = {place: value for place, value in LOCAL.items() if place[0].endswith(place[1])}
+    alone = told([run("local", home), *RUNS[1:]])
+    note = "local: with 3 sites, each site's own model was tested at home only"
+    assert any(each.startswith(note) for each in alone["notes"])
+    assert not any(each.startswith(note) for each in told()["notes"])
