@@ -12,7 +12,8 @@ import numpy as np
 
 from fedrad.config import Task
 from fedrad.core.seeds import seed as seed_of
-from fedrad.data.base import Records, patient_labels, select
+from fedrad.data.base import Records, select
+from fedrad.data.splits import patient_labels
 from fedrad.errors import ConfigError, DataError
 
 __all__ = ["dirichlet", "iid", "prevalence", "quantity"]

@@ -15,8 +15,9 @@ from pydantic import ConfigDict
 from fedrad.config import Task
 from fedrad.core.seeds import seed as seed_of
 from fedrad.data.anatomy import films
-from fedrad.data.base import Records, assign_splits, hashes
+from fedrad.data.base import Records, hashes
 from fedrad.data.fingerprint import fingerprints
+from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError
 
 __all__ = ["HOSPITALS", "Hospital", "phantom"]

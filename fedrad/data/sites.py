@@ -9,8 +9,9 @@ import numpy as np
 
 from fedrad.config import POOLED, Experiment, load_site
 from fedrad.data import ADAPTERS, PARTITIONERS
-from fedrad.data.base import Records, SiteData, assign_splits, pooled, sites_of
+from fedrad.data.base import Records, SiteData, pooled, sites_of
 from fedrad.data.leaks import check
+from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build, nearest
 

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from fedrad.config import Task
 from fedrad.data import PARTITIONERS
-from fedrad.data.base import Records, hashes, patient_labels
+from fedrad.data.base import Records, hashes
 from fedrad.data.leaks import check
 from fedrad.data.partition import dirichlet, iid, prevalence, quantity
+from fedrad.data.splits import patient_labels
 from fedrad.errors import ConfigError, DataError
 
 BINARY = Task(name="binary", labels=("lesion",), input=(1,))

@@ -5,8 +5,9 @@ import pytest
 
 from fedrad.config import Task
 from fedrad.data import ADAPTERS
-from fedrad.data.base import assign_splits, sites_of
+from fedrad.data.base import sites_of
 from fedrad.data.leaks import check
+from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build
 
