@@ -210,19 +210,17 @@ def patient_of(
         table: to read.
         patient: its column; None makes each row its own patient.
         site: str [n] or None.
-        per_site: equal ids at two sites are two patients.
+        per_site: equal ids at two sites are two patients; a table without sites is one site's.
 
     Raises:
-        DataError: a row's patient is empty, or ids are a site's own and there are no sites.
+        DataError: a row's patient is empty.
     """
     if patient is None:
         # The file's name: rows of two files are two patients.
         return hashes(f"{table.file}\x1f{row}" for row in table.row)
     ids = _filled(table, patient, "patient")
-    if not per_site:
+    if not per_site or site is None:
         return hashes(ids)
-    if site is None:
-        raise DataError("patient_per_site: the data name no sites")
     return hashes(f"{where}\x1f{one}" for where, one in zip(site, ids, strict=True))
 
 
