@@ -225,7 +225,7 @@ class _Arm:
         if self.algorithm.pooled:
             return (POOLED,)
         some = self.arm.sites_per_round
-        # What a site does for itself alone it does in every round: the draw is for the common model.
+        # What a site does for itself it does in every round: the draw is for the common model.
         home = not self.algorithm.shared or number > self.arm.rounds - self.algorithm.home_rounds
         if some is None or some >= len(self.training) or home:
             return self.training
