@@ -6,6 +6,7 @@ experiment's text and its own data, and from nothing else.
 
 from collections.abc import Mapping
 from math import ceil
+from re import fullmatch
 from typing import Any
 
 import torch
@@ -27,13 +28,14 @@ from fedrad.metrics.calibration import loss
 from fedrad.metrics.classification import confusion
 from fedrad.metrics.ranking import histogram
 from fedrad.models import MODELS
-from fedrad.registry import build
+from fedrad.registry import build, split
 from fedrad.training.local import LocalTask
 from fedrad.training.optimizers import OPTIMIZERS
 
 __all__ = [
     "algorithm_of",
     "check_arms",
+    "check_model",
     "device_of",
     "handlers_of",
     "initial_state",
@@ -42,6 +44,8 @@ __all__ = [
     "model_of",
     "steps_per_round",
 ]
+
+_MOST_PARAMETERS = 2_000_000_000
 
 
 def algorithm_of(arm: Experiment, *, where: str = "algorithm") -> Algorithm:
@@ -68,7 +72,13 @@ def check_arms(experiment: Experiment) -> None:
     """
     for name in experiment.arm_names:
         arm = experiment.arm(name)
-        algorithm_of(arm, where=f"arms.{name}.algorithm")
+        algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
+        if algorithm.home_rounds >= arm.rounds:
+            raise ConfigError(
+                f"arms.{name}: {algorithm.home_rounds} rounds at home of {arm.rounds} in all leave "
+                "none to federate"
+            )
+        check_model(arm)
         model_of(arm)
         _augmentation(arm.local, arm)
         weight = torch.zeros(1, requires_grad=True)
@@ -96,11 +106,19 @@ def device_of(name: str) -> torch.device:
         name: "cpu", "cuda", "cuda:1".
 
     Raises:
+        ConfigError: it is no name of such a device.
         MissingError: the device is not there.
     """
+    if not fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"--device {name}: say cpu, cuda, or cuda:1 for the second of several")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MissingError(f"--device {name}: no CUDA device is available; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "they count from 0"
+        )
     return device
 
 
@@ -108,6 +126,25 @@ def model_of(arm: Experiment) -> nn.Module:
     """Return an arm's model, with weights that `initial_state` or a message will replace."""
     model: nn.Module = build(MODELS, arm.model, arm.task, where="model")
     return model
+
+
+def check_model(arm: Experiment) -> None:
+    """Refuse a model too large to be made, by its shapes alone: nothing is allocated.
+
+    Raises:
+        ConfigError: the model's name or options do not fit, or no memory would hold it.
+    """
+    name, options = split(arm.model, where="model")
+    # A file of weights has memory of its own, and says by itself whether it fits.
+    shapes_only = {"name": name, **{k: v for k, v in options.items() if k != "weights"}}
+    try:
+        with torch.device("meta"):
+            model: nn.Module = build(MODELS, shapes_only, arm.task, where="model")
+    except (RuntimeError, OverflowError, TypeError):
+        raise ConfigError("model: its arrays are larger than any computer's memory") from None
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size > _MOST_PARAMETERS:
+        raise ConfigError(f"model: has {size:,} parameters; {_MOST_PARAMETERS:,} are the most")
 
 
 def initial_state(arm: Experiment, seed: int) -> State:

@@ -1,6 +1,7 @@
 """The command line. It imports nothing heavy until a command needs it."""
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -80,7 +81,11 @@ def run(
     from rich.console import Console
 
     console = Console()
-    experiment, federation = _assembled(file, set_ or [], data_root)
+    experiment, federation = _assembled(file, set_ or [], data_root, device)
+    if out is not None and out.exists() and not out.is_dir():
+        from fedrad.errors import ConfigError
+
+        raise ConfigError(f"--out {out}: is a file; results need a folder")
 
     from fedrad.assemble import device_of
     from fedrad.federation.launch import run_local
@@ -95,7 +100,7 @@ def run(
     with make_progress(console) as progress:
         play = Play(experiment, arms, seeds, federation.held_out, folder, progress)
         run_local(play, federation, device_of(device), workers=workers)
-    command = f"fedrad run {file}"
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     results = write_results(folder, experiment, federation, command=command, device=device)
     for renderable in results_tables(results):
         console.print(renderable)
@@ -136,15 +141,16 @@ def list_(
 
 
 def _assembled(
-    file: Path, sets: list[str], data_root: Path | None
+    file: Path, sets: list[str], data_root: Path | None, device: str = "cpu"
 ) -> "tuple[Experiment, Federation]":
     from fedrad.config import load_experiment
 
     # The text is checked before torch is imported: a typing error is told at once.
     experiment = load_experiment(file, sets)
-    from fedrad.assemble import check_arms
+    from fedrad.assemble import check_arms, device_of
     from fedrad.data.sites import federation_of
 
+    device_of(device)
     check_arms(experiment)
     return experiment, federation_of(experiment, data_root or Path())
 

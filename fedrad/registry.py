@@ -7,6 +7,7 @@ annotations; its positional parameters are what the caller gives.
 
 import difflib
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, get_origin
@@ -15,9 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from fedrad.errors import ConfigError
 
-__all__ = ["build", "check_options", "nearest", "options_of"]
+__all__ = ["build", "check_options", "listed", "nearest", "options_of", "shown"]
 
 Spec = str | Mapping[str, Any]
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 3
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -28,6 +33,26 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Return names with commas, of many the first and how many more there are.
+
+    >>> listed(["nord", "ost", "west"], most=2)
+    'nord, ost and 1 more'
+    """
+    known = list(names)
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + more
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: a long or deep one in short.
+
+    >>> shown("fast"), len(shown("a" * 10_000)) < 100
+    ("'fast'", True)
+    """
+    return _SHORT.repr(value)
 
 
 def options_of(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -104,7 +129,7 @@ def split(spec: Spec, *, where: str) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}
     if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
-        raise ConfigError(f"{where}: found {spec!r}; needs a name, or a mapping with 'name'")
+        raise ConfigError(f"{where}: found {shown(spec)}; needs a name, or a mapping with 'name'")
     return spec["name"], {str(k): v for k, v in spec.items() if k != "name"}
 
 
@@ -129,5 +154,5 @@ def _type_name(parameter: inspect.Parameter) -> str:
 def _first(error: ValidationError, where: str, takes: str) -> str:
     problem = error.errors()[0]
     place = ".".join([where, *map(str, problem["loc"])])
-    found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
+    found = "" if problem["type"] == "missing" else f", found {shown(problem['input'])}"
     return f"{place}: {problem['msg'].lower()}{found}; {takes}"

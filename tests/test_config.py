@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedrad.config import Experiment, from_text, load_experiment, load_site
+from fedrad.config.names import name_problem
 from fedrad.errors import ConfigError
 
 TEXT = """
@@ -94,6 +95,37 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
             r"metrics: metric auroc stands twice",
         ),
         ("primary: {arm: fedavg}", "", r"primary: declare one comparison before the results"),
+        ("rounds: 2\n", "rounds: 2\nmetrics: []\n", r"metrics: needs one metric or more"),
+        (
+            "rounds: 2\n",
+            "rounds: 2\nheld_out_sites: [nord, nord]\n",
+            r"held_out_sites: site 'nord' stands twice",
+        ),
+        (
+            "rounds: 2\n",
+            "rounds: 2\nheld_out_sites: [../nord]\n",
+            r"held_out_sites\.0: a site cannot have this name: it begins with '\.'",
+        ),
+        (
+            "data: {name: phantom}",
+            "sites: [nord.yaml]\npartition: {name: iid, sites: 2}",
+            r"partition: deals out one source \(data\); sites have their own",
+        ),
+        (
+            "  fedavg: {algorithm: fedavg}",
+            "  fedavg: {algorithm: fedavg, local: 5}",
+            r"arms\.fedavg\.local: needs keys and values, .* found int",
+        ),
+        ("  local: {", "  sites: {", r"an arm cannot be named 'sites'; the run's folder has one"),
+        ("  local: {", "  Results.json: {", r"an arm cannot be named 'Results\.json'"),
+        (
+            "rounds: 2\n",
+            "rounds: 2\nsites_per_round: 2\nquorum: 3\n",
+            r"quorum: 3 of the 2 sites_per_round cannot answer",
+        ),
+        ("rounds: 2", "2: rounds", r"tiny\.yaml: 2: a key is a text"),
+        ("rounds: 2", "rounds: 2024-99-99", r"tiny\.yaml: no YAML; a number or a date"),
+        ("model: cnn", f"model: {'x' * 5000}\nronds: 1", r"ronds: unknown key"),
     ],
 )
 def test_a_mistake_is_told_with_place_and_fit(
@@ -104,7 +136,7 @@ def test_a_mistake_is_told_with_place_and_fit(
 
 
 def test_a_missing_file_and_a_list_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"^none\.yaml: cannot be read"):
         load_experiment(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="needs a mapping"):
         load_experiment(written(tmp_path, "- a\n- b\n"))
@@ -127,6 +159,66 @@ def test_overrides_reach_inside_and_are_checked(tmp_path: Path) -> None:
         load_experiment(path, ["ronds=5"])
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rounds=[", r"^--set rounds:1: "),
+        ("rounds={a: 1, a: 2}", r"^--set rounds:1: 'a' stands twice"),
+        (".=1", "needs key=value"),
+        ("local..batch=1", "needs key=value"),
+        ("rounds=" + "[" * 20_000, r"^--set rounds: values are nested too deeply"),
+        ("rounds.more=1", r"rounds: input should be a valid integer, found \{'more': 1\}"),
+    ],
+)
+def test_an_override_that_is_no_yaml_is_told(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(written(tmp_path, TEXT), [override])
+
+
+def doubled(times: int) -> str:
+    """Each line refers twice to the one before: 2 ** times values in as many lines."""
+    lines = ["a0: &a0 [1]", *(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]" for k in range(1, times))]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: " + b"[" * 20_000, r"^tiny\.yaml: values are nested too deeply$"),
+        (b"a: " + b"[" * 40 + b"]" * 40, r"^tiny\.yaml: values are nested too deeply$"),
+        (b"a: &a [*a]", r"^tiny\.yaml: values are nested too deeply$"),
+        (doubled(29).encode(), r"^tiny\.yaml: holds more than 100,000 values$"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", r"^tiny\.yaml: cannot be read \(it is no UTF-8 text\)$"),
+        (b"PK\x03\x04\x00\x00", r"^tiny\.yaml: no YAML$"),
+        (b"a: {[1]: 2, [1]: 3}", r"stands twice$"),
+        (b"a: {[1]: 2}", r"^tiny\.yaml:1: found unhashable key$"),
+        (b"", r"needs a mapping .* found NoneType"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_told_in_a_sentence(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    """Such a text may come from a coordinator: it must neither crash a site nor fill its memory."""
+    path = tmp_path / "tiny.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as told:
+        load_experiment(path)
+    assert str(tmp_path) not in str(told.value) and len(str(told.value)) < 200
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_without_its_path(tmp_path: Path) -> None:
+    """A folder's name can be a patient's, and the message may travel."""
+    (tmp_path / "tiny.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"^tiny\.yaml: cannot be read \(Is a directory\)"):
+        load_experiment(tmp_path / "tiny.yaml")
+
+
+def test_a_huge_value_is_told_in_short(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as told:
+        load_experiment(written(tmp_path, changed("rounds: 2", f"rounds: {'x' * 50_000}")))
+    assert len(str(told.value)) < 300
+
+
 def test_the_name_defaults_to_the_files(tmp_path: Path) -> None:
     assert load_experiment(written(tmp_path, changed("name: tiny\n", ""))).name == "tiny"
 
@@ -138,6 +230,28 @@ def test_a_site_file_is_checked_and_may_not_be_called_pooled(tmp_path: Path) -> 
     good.write_text("name: pooled\ndata: {name: phantom}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="no site may be named 'pooled'"):
         load_site(good)
+
+
+@pytest.mark.parametrize(
+    "name", ["nord", "Klinik Süd (2)", "Çeşme-1", "東京_3", "क्लिनिक", "St. Anna"]
+)
+def test_a_site_bears_a_name_of_any_language(name: str) -> None:
+    assert name_problem(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "empty"), ("  ", "empty"), ("..", "begins with"), (".x", "begins with"),
+        ("a/b", "solidus"), ("a\\b", "reverse solidus"), ("a|b", "vertical line"),
+        ("a,b", "comma"), ("a\nb", "control"), ("a\x00", "control"), ("a:b", "colon"),
+        ("a ", "ends with a space"), ("x" * 101, "longer than 100"), ("東" * 90, "240 bytes"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_no_folder_or_breaks_a_key_is_refused(name: str, why: str) -> None:
+    """Names become folders (`/`, `..`), keys of cells (`|`) and lists in messages (`,`)."""
+    problem = name_problem(name)
+    assert problem is not None and why in problem
 
 
 def test_an_experiment_cannot_be_changed() -> None:

@@ -90,6 +90,8 @@ class Algorithm:
         shared: the state's "model" is a result: one model for all.
         personal: each site's memory holds a model of its own under `PERSONAL`.
         pooled: trains on all sites' data in one place; only a simulation can.
+        home_rounds: the last so many rounds are each site's own, so all sites take part in them,
+            however few are drawn for a round of the common model.
     """
 
     init: Callable[[State], Bundle]
@@ -98,6 +100,7 @@ class Algorithm:
     shared: bool = True
     personal: bool = False
     pooled: bool = False
+    home_rounds: int = 0
 
 
 def own_model(fitted: Fitted) -> Bundle:

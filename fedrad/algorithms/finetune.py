@@ -5,6 +5,9 @@ https://arxiv.org/abs/2002.04758 (fine-tuning); a strong baseline in Collins et 
 """
 
 from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
 
 from fedrad.algorithms.base import (
     PERSONAL,
@@ -20,15 +23,16 @@ from fedrad.core.state import Bundle
 __all__ = ["finetune"]
 
 
-def finetune(federated: Algorithm, *, rounds: int = 1) -> Algorithm:
+def finetune(federated: Algorithm, *, rounds: Annotated[int, Field(gt=0)] = 1) -> Algorithm:
     """Return an algorithm whose last rounds each site spends on the common model alone, at home.
 
     The rounds are taken from the run's own, so that the arm spends no more gradient steps than the
     others. The common model is left as the last federated round made it, and both are evaluated.
+    All sites fine-tune, also those that were never drawn for a federated round.
 
     Args:
         federated: what makes the common model.
-        rounds: how many of the run's rounds are fine-tuning; at least one is left to federate.
+        rounds: how many of the run's rounds are fine-tuning; fewer than all of them.
 
     >>> from fedrad.algorithms.fedavg import fedavg
     >>> sorted(finetune(fedavg(), rounds=2).handlers)
@@ -36,7 +40,7 @@ def finetune(federated: Algorithm, *, rounds: int = 1) -> Algorithm:
     """
 
     def play(state: Bundle, number: int, sites: Sites) -> Bundle:
-        if number <= max(1, sites.rounds - rounds):
+        if number <= sites.rounds - rounds:
             return federated.round(state, number, sites)
         sites.mean("finetune", {"model": state["model"]})
         return state
@@ -46,6 +50,7 @@ def finetune(federated: Algorithm, *, rounds: int = 1) -> Algorithm:
         round=play,
         handlers={**federated.handlers, "finetune": _finetune},
         personal=True,
+        home_rounds=rounds,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from fedrad.errors import ConfigError
-from fedrad.registry import nearest
+from fedrad.registry import nearest, shown
 
 __all__ = ["checked", "merge"]
 
@@ -57,7 +57,7 @@ def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     if problem["type"] == "missing":
         return f"{prefix}is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    found = "" if problem["type"] == "value_error" else f", found {problem['input']!r}"
+    found = "" if problem["type"] == "value_error" else f", found {shown(problem['input'])}"
     return f"{prefix}{message[0].lower()}{message[1:]}{found}"
 
 

@@ -7,14 +7,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedrad.config.checking import checked, merge
+from fedrad.config.names import ArmName, SiteName
 from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
 __all__ = ["POOLED", "Experiment", "Local", "Primary", "Site", "Split", "Task"]
 
 Spec = str | dict[str, Any]
-SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
 POOLED = "pooled"
 """The name under which all training sites together appear; no site may bear it."""
 
@@ -164,6 +163,8 @@ class Experiment(Frozen):
     @field_validator("metrics")
     @classmethod
     def _metrics_differ(cls, metrics: tuple[Spec, ...]) -> tuple[Spec, ...]:
+        if not metrics:
+            raise ValueError("needs one metric or more, such as auroc")
         names = [_name(metric) for metric in metrics]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -180,10 +181,27 @@ class Experiment(Frozen):
             raise ValueError(f"seed {twice[0]} stands twice; a repeat would count as new evidence")
         return seeds
 
+    @field_validator("held_out_sites")
+    @classmethod
+    def _held_out_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"site '{twice[0]}' stands twice")
+        return names
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if bool(self.data) == bool(self.sites):
             raise ValueError("set one of data (an adapter) and sites (a list of site files)")
+        if self.sites and self.partition:
+            raise ValueError("partition: deals out one source (data); sites have their own data")
+        if self.quorum and self.sites_per_round and self.quorum > self.sites_per_round:
+            raise ValueError(
+                f"quorum: {self.quorum} of the {self.sites_per_round} sites_per_round cannot answer"
+            )
+        return self._arms_fit()
+
+    def _arms_fit(self) -> Self:
         if not self.arms and self.algorithm is None:
             raise ValueError("needs arms, or an algorithm")
         for name, arm in self.arms.items():
@@ -193,6 +211,11 @@ class Experiment(Frozen):
                     raise ValueError(
                         f"arms.{name}.{key}: an arm may change {', '.join(ARM_KEYS)}{hint}"
                     )
+            if not isinstance(arm.get("local", {}), dict):
+                raise ValueError(
+                    f"arms.{name}.local: needs keys and values, such as {{epochs: 1}}, "
+                    f"found {type(arm['local']).__name__}"
+                )
             if self.algorithm is None and "algorithm" not in arm:
                 raise ValueError(f"arms.{name}: names no algorithm, and the base has none")
         return self._primary_fits()

@@ -1,5 +1,6 @@
 """YAML files and texts, read; keys twice are an error, and no tag makes an object."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from fedrad.config.experiment import POOLED, Experiment, Site
 from fedrad.errors import ConfigError
 
 __all__ = ["from_text", "load_experiment", "load_site"]
+
+_MOST_VALUES = 100_000
+_DEEPEST = 30
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -47,7 +51,8 @@ def load_site(path: Path) -> Site:
 
 def from_text(text: str) -> Experiment:
     """Read an experiment from its text, as a site does."""
-    return checked(Experiment, _parse(text, "experiment"), where="experiment")
+    raw = _mapping(_parse(text, "experiment"), "experiment")
+    return checked(Experiment, raw, where="experiment")
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,7 +60,9 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+        # By their texts: a key may be a list, which no set can hold and YAML's own check refuses.
+        counts = Counter(map(str, keys))
+        twice = next((key for key, number in counts.items() if number > 1), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(
                 None, None, f"'{twice}' stands twice", node.start_mark
@@ -68,28 +75,67 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read ({reason})") from None
-    return _parse(text, str(path))
+        raise ConfigError(f"{path.name}: cannot be read ({reason})") from None
+    return _mapping(_parse(text, path.name), path.name)
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _parse(text: str, where: str) -> Any:
+    """Return plain values; never a folder's name in an error, since messages travel."""
     try:
         # A SafeLoader: only plain values come out.
         raw = yaml.load(text, Loader=_Loader)
+        _check_size(raw, where)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}:{mark.line + 1}" if mark else where
         raise ConfigError(f"{place}: {getattr(error, 'problem', None) or 'no YAML'}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: values are nested too deeply") from None
+    except ValueError:
+        # Such as the date 2024-99-99, or an integer of thousands of digits.
+        raise ConfigError(f"{where}: no YAML; a number or a date in it cannot be read") from None
+    return raw
+
+
+def _check_size(raw: Any, where: str) -> None:
+    """Refuse a text that is larger or deeper than anyone would write, also by its own references.
+
+    Ten lines in which each refers twice to the one before are a thousand values.
+    """
+    known: dict[int, tuple[int, int]] = {}
+
+    def measured(value: Any) -> tuple[int, int]:
+        if not isinstance(value, dict | list):
+            return 1, 0
+        if id(value) not in known:
+            inner = [measured(v) for v in (value.values() if isinstance(value, dict) else value)]
+            known[id(value)] = (
+                1 + sum(count for count, _ in inner),
+                1 + max((depth for _, depth in inner), default=0),
+            )
+        return known[id(value)]
+
+    count, depth = measured(raw)
+    if count > _MOST_VALUES:
+        raise ConfigError(f"{where}: holds more than {_MOST_VALUES:,} values")
+    if depth > _DEEPEST:
+        raise ConfigError(f"{where}: values are nested too deeply")
+
+
+def _mapping(raw: Any, where: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: needs a mapping of keys to values, found {type(raw).__name__}")
+    for key in raw:
+        if not isinstance(key, str):
+            raise ConfigError(f"{where}: {key}: a key is a text; put it in quotes")
     return raw
 
 
 def _set(raw: dict[str, Any], override: str) -> dict[str, Any]:
     key, equals, value = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: needs key=value, such as rounds=5 or local.batch=16")
-    change: Any = yaml.safe_load(value)
+    change = _parse(value, f"--set {key}")
     for part in reversed(key.split(".")):
         change = {part: change}
     return merge(raw, change)

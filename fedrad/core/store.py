@@ -7,6 +7,7 @@ old file or the new one, also after a crash or on a full disk.
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -41,7 +42,9 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        # What failed above is what the reader must know, not that nothing could be cleared away.
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise RunError(
             f"{path.name} could not be written ({error.strerror}); the old one stands"
         ) from error

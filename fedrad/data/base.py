@@ -19,6 +19,7 @@ __all__ = [
     "at_site",
     "hashes",
     "pooled",
+    "row_numbers",
     "select",
     "sites_of",
 ]
@@ -123,7 +124,6 @@ def select(records: Records, rows: np.ndarray) -> Records:
         records: the source.
         rows: int64 or bool, as numpy indexes.
     """
-    numbers = np.arange(1, len(records) + 1) if records.row is None else records.row
 
     def pick(column: np.ndarray | None) -> np.ndarray | None:
         return None if column is None else column[rows]
@@ -136,8 +136,13 @@ def select(records: Records, rows: np.ndarray) -> Records:
         split=pick(records.split),
         pixels=pick(records.pixels),
         attributes={name: column[rows] for name, column in records.attributes.items()},
-        row=numbers[rows],
+        row=row_numbers(records)[rows],
     )
+
+
+def row_numbers(records: Records) -> np.ndarray:
+    """Return int64 [n], the number by which a message names each row."""
+    return np.arange(1, len(records) + 1) if records.row is None else records.row
 
 
 def at_site(records: Records, site: str) -> Records:

@@ -1,20 +1,12 @@
-"""A CSV file's columns, and what adapters read from them: patients, sites, splits, attributes.
+"""What adapters read from a table's columns: patients, sites, splits, attributes."""
 
-Messages name the file and the row (from 1, after the header), and quote a cell only where the
-column is a short list of repeated words: another cell could be a patient's name.
-"""
-
-import csv
-import io
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fedrad.data.base import hashes
+from fedrad.data.cells import Columns, read_columns
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import nearest
 
@@ -22,134 +14,22 @@ __all__ = [
     "Columns",
     "Word",
     "attributes_of",
-    "found_in",
     "patient_of",
     "read_columns",
     "selected",
     "site_of",
     "split_of",
     "texts",
-    "words",
 ]
 
 Word = str | int | float
 """A cell as YAML may write it: 0 is the text "0"."""
-
-_WORDS = 20
 
 _SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """A table of texts.
-
-    Attributes:
-        file: its name, without folders.
-        cells: column -> text of each row, stripped.
-        row: int64 [n], the rows' numbers in the file, from 1 after the header.
-    """
-
-    file: str
-    cells: Mapping[str, Sequence[str]]
-    row: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def where(self, index: int) -> str:
-        """Return the place of a row, for messages: "labels.csv row 3"."""
-        return f"{self.file} row {self.row[index]}"
-
-    def column(self, name: str, option: str) -> Sequence[str]:
-        """Return a column.
-
-        Args:
-            name: of the column.
-            option: that named it, for messages.
-
-        Raises:
-            DataError: there is none of this name.
-        """
-        if name not in self.cells:
-            raise DataError(
-                f"{option}: {self.file} has no column '{name}'{nearest(name, self.cells)}; "
-                f"it has {', '.join(self.cells)}"
-            )
-        return self.cells[name]
-
-    def kept(self, keep: np.ndarray) -> "Columns":
-        """Return the rows where `keep` (bool [n]) is true.
-
-        Raises:
-            DataError: no row is left.
-        """
-        if not keep.any():
-            raise DataError(f"{self.file}: none of its {len(self)} rows is left after filtering")
-        rows = np.flatnonzero(keep).tolist()
-        cells = {name: [column[i] for i in rows] for name, column in self.cells.items()}
-        return Columns(self.file, cells, self.row[keep])
-
-
-def read_columns(path: Path, *, header: Sequence[str] | None = None) -> Columns:
-    """Return a CSV file's columns.
-
-    Args:
-        path: of the file: UTF-8; commas, semicolons or tabs, whichever its first line has most of.
-        header: names of the columns of a file without a header line.
-
-    Raises:
-        DataError: the file is missing, empty, no UTF-8, or a row has too few or too many cells.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name}: is no UTF-8 text") from None
-    except OSError as error:
-        raise DataError(
-            f"{path.name}: cannot be read ({error.strerror}); paths are relative to --data-root"
-        ) from None
-    first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        lines = [
-            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
-        ]
-    except csv.Error:
-        raise DataError(f"{path.name}: is no CSV file") from None
-    names = list(header) if header else [name.strip() for name in (lines.pop(0) if lines else [])]
-    twice = [name for name, number in Counter(names).items() if number > 1]
-    if twice:
-        raise DataError(f"{path.name}: two columns are named '{twice[0]}'")
-    if not lines:
-        raise DataError(f"{path.name}: has no rows")
-    for number, row in enumerate(lines, start=1):
-        if len(row) != len(names):
-            raise DataError(
-                f"{path.name} row {number}: {len(row)} cells, the header has {len(names)}"
-            )
-    texts = ([cell.strip() for cell in column] for column in zip(*lines, strict=True))
-    return Columns(path.name, dict(zip(names, texts, strict=True)), np.arange(1, len(lines) + 1))
-
-
-def words(column: Sequence[str]) -> list[str]:
-    """Return a column's distinct texts if they are a short list of repeated words, else none.
-
-    >>> words(["yes", "no", "yes", "no"]), words(["Ann", "Bob"])
-    (['no', 'yes'], [])
-    """
-    distinct = set(column)
-    short = len(distinct) <= min(_WORDS, len(column) // 2)
-    return sorted(distinct) if short else []
-
-
-def found_in(column: Sequence[str], index: int) -> str:
-    """Return a cell in quotes where it can be told, else "a text"."""
-    return f"'{column[index]}'" if words(column) else "a text"
 
 
 def texts(wanted: Word | Sequence[Word]) -> list[str]:
@@ -188,12 +68,11 @@ def selected(
     if site is None:
         raise ConfigError("sites: needs a site column (option site)")
     column = table.column(site, "site")
-    known = sorted(set(column))
+    known = set(column)
     for name in sites:
         if name not in known:
-            raise ConfigError(
-                f"sites: {table.file} has no row of site '{name}'{nearest(name, known)}"
-            )
+            hint = nearest(name, table.words(site))
+            raise ConfigError(f"sites: {table.file} has no row of site '{name}'{hint}")
     return _among(table, column, sites)
 
 
@@ -210,19 +89,17 @@ def patient_of(
         table: to read.
         patient: its column; None makes each row its own patient.
         site: str [n] or None.
-        per_site: equal ids at two sites are two patients.
+        per_site: equal ids at two sites are two patients; a table without sites is one site's.
 
     Raises:
-        DataError: a row's patient is empty, or ids are a site's own and there are no sites.
+        DataError: a row's patient is empty.
     """
     if patient is None:
         # The file's name: rows of two files are two patients.
         return hashes(f"{table.file}\x1f{row}" for row in table.row)
     ids = _filled(table, patient, "patient")
-    if not per_site:
+    if not per_site or site is None:
         return hashes(ids)
-    if site is None:
-        raise DataError("patient_per_site: the data name no sites")
     return hashes(f"{where}\x1f{one}" for where, one in zip(site, ids, strict=True))
 
 
@@ -242,7 +119,9 @@ def split_of(table: Columns, split: str | None) -> np.ndarray | None:
         return None
     known = {word: name for name, names in _SPLITS.items() for word in names}
     column = table.column(split, "split")
-    return np.array(_each(table, column, lambda cell: known[cell.lower()], "train, val or test"))
+    return np.array(
+        _each(table, split, column, lambda cell: known[cell.lower()], "train, val or test")
+    )
 
 
 def attributes_of(
@@ -260,7 +139,7 @@ def attributes_of(
     found: dict[str, np.ndarray] = {}
     if age:
         column = table.column(age, "age")
-        years = _each(table, column, _years, "a number of years, or empty")
+        years = _each(table, age, column, _years, "a number of years, or empty")
         found["age"] = np.array(years, dtype=np.float32)
     for name, column_name in (("sex", sex), ("view", view)):
         if column_name:
@@ -286,7 +165,7 @@ def _filled(table: Columns, name: str, option: str) -> Sequence[str]:
 
 
 def _each(
-    table: Columns, column: Sequence[str], read: Callable[[str], object], fits: str
+    table: Columns, name: str, column: Sequence[str], read: Callable[[str], object], fits: str
 ) -> list[object]:
     """Return what `read` makes of each cell; a KeyError or ValueError becomes a DataError."""
     values = []
@@ -294,6 +173,6 @@ def _each(
         try:
             values.append(read(cell))
         except (KeyError, ValueError):
-            found = found_in(column, index)
+            found = table.found(name, index)
             raise DataError(f"{table.where(index)}: found {found}; fits {fits}") from None
     return values

@@ -7,7 +7,8 @@ from math import isfinite, nan
 import numpy as np
 
 from fedrad.config import Task
-from fedrad.data.columns import Columns, Word, found_in, texts, words
+from fedrad.data.cells import Columns
+from fedrad.data.columns import Word, texts
 from fedrad.errors import ConfigError, DataError
 
 __all__ = ["Labels", "Value", "drop_rows", "label_rule", "labels_of"]
@@ -161,6 +162,7 @@ def _misfit(table: Columns, name: str, index: int, rule: Labels) -> str:
         fits = f"{', '.join(rule.meaning)} (of values)"
     else:
         fits = _choices(rule.task)
-    cells = table.column(name, "label")
-    seen = f"; the column has {', '.join(map(repr, words(cells)))}" if words(cells) else ""
-    return f"{table.where(index)}: label '{name}' is {found_in(cells, index)}; fits {fits}{seen}"
+    words = table.words(name)
+    seen = f"; the column has {', '.join(map(repr, words))}" if words else ""
+    found = table.found(name, index)
+    return f"{table.where(index)}: label '{name}' is {found}; fits {fits}{seen}"

@@ -7,15 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from fedrad.config import POOLED, Experiment, load_site
+from fedrad.config import POOLED, Experiment, Site, load_site
+from fedrad.config.names import name_problem
 from fedrad.data import ADAPTERS, PARTITIONERS
-from fedrad.data.base import Records, SiteData, pooled, sites_of
+from fedrad.data.base import (
+    Records,
+    SiteData,
+    at_site,
+    hashes,
+    pooled,
+    row_numbers,
+    sites_of,
+)
 from fedrad.data.leaks import check
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
-from fedrad.registry import build, nearest
+from fedrad.registry import build, listed, nearest
 
-__all__ = ["Federation", "federation_of"]
+__all__ = ["Federation", "check_site_numbers", "federation_of"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
         DataError: the data do not hold what the experiment says, or leak between splits or sites.
     """
     sources = _site_files(experiment, root) if experiment.sites else [_source(experiment, root)]
+    for records in sources:
+        _check_names(records)
     sources = [_with_splits(records, experiment) for records in sources]
     check(_columns(sources), shared_patients=experiment.shared_patients)
     found = [sites_of(records) for records in sources]
@@ -64,7 +75,24 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
     }
     federation = Federation(sites, tuple(sorted(experiment.held_out_sites)))
     _check_sites(federation)
+    check_site_numbers(experiment, federation.training)
     return federation
+
+
+def check_site_numbers(experiment: Experiment, training: Sequence[str]) -> None:
+    """Refuse to begin what the number of training sites cannot satisfy in any round.
+
+    Raises:
+        ConfigError: the quorum, or the sites of a round, are more than all of them.
+    """
+    for key, asked in (
+        ("quorum", experiment.quorum),
+        ("sites_per_round", experiment.sites_per_round),
+    ):
+        if asked and asked > len(training):
+            raise ConfigError(
+                f"{key}: found {asked}, but {len(training)} sites train: {listed(training)}"
+            )
 
 
 def _source(experiment: Experiment, root: Path) -> Records:
@@ -86,9 +114,17 @@ def _site_files(experiment: Experiment, root: Path) -> list[Records]:
         if site.name in sources:
             raise ConfigError(f"sites: two site files are named '{site.name}'")
         place = Path(site.data_root) if site.data_root else root
-        records = _adapt(experiment, site.data, place, where=f"{Path(path).name}: data")
-        sources[site.name] = replace(records, site=np.full(len(records.y), site.name))
+        sources[site.name] = _records(experiment, site, place)
     return list(sources.values())
+
+
+def _records(experiment: Experiment, site: Site, root: Path) -> Records:
+    records = _adapt(experiment, site.data, root, where=f"{site.name}: data")
+    if not experiment.shared_patients:
+        # "17" in the files of two hospitals is two people.
+        own = hashes(f"{site.name}\x1f{patient}" for patient in records.patient)
+        records = replace(records, patient=own)
+    return at_site(records, site.name)
 
 
 def _adapt(experiment: Experiment, spec: Any, root: Path, *, where: str) -> Records:
@@ -125,23 +161,41 @@ def _columns(sources: list[Records]) -> Records:
         site=_joined([r.site for r in sources]),
         split=_joined([r.split for r in sources]),
         pixels=None
-        if any(r.pixels is None for r in sources)
-        else _joined([r.pixels for r in sources]),
+        if all(r.pixels is None for r in sources)
+        else np.concatenate([_pixels(r, number) for number, r in enumerate(sources)]),
         attributes={},
-        row=None if any(r.row is None for r in sources) else _joined([r.row for r in sources]),
+        row=np.concatenate([row_numbers(r) for r in sources]),
     )
+
+
+def _pixels(records: Records, source: int) -> np.ndarray:
+    """Return the images' hashes; a row without an image is like no other."""
+    if records.pixels is not None:
+        return records.pixels
+    return hashes(f"no image {source} {row}" for row in range(len(records)))
 
 
 def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray:
     return np.concatenate([part for part in parts if part is not None])
 
 
+def _check_names(records: Records) -> None:
+    """Refuse a site's name that is no folder's name, by its row: it may be a path or a person's."""
+    assert records.site is not None
+    for name in np.unique(records.site):
+        problem = name_problem(str(name))
+        if problem:
+            row = row_numbers(records)[np.argmax(records.site == name)]
+            raise DataError(f"row {row}: a site cannot have the name that stands here: {problem}")
+
+
 def _check_sites(federation: Federation) -> None:
     for name in federation.held_out:
         if name not in federation.sites:
-            known = ", ".join(federation.sites)
             hint = nearest(name, federation.sites)
-            raise ConfigError(f"held_out_sites: '{name}' is not one of {known}{hint}")
+            raise ConfigError(
+                f"held_out_sites: '{name}' is not one of {listed(federation.sites)}{hint}"
+            )
     if not any(federation.sites[name].images("train") for name in federation.training):
         raise DataError("no site has an image with a label to train on")
     if POOLED in federation.sites:

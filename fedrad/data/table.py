@@ -14,7 +14,6 @@ from fedrad.data.columns import (
     Columns,
     Word,
     attributes_of,
-    found_in,
     patient_of,
     read_columns,
     selected,
@@ -124,7 +123,12 @@ def table(
     plan = _planned(task, features, missing, missing_zero)
     parts = []
     for name, file in {None: csv}.items() if files is None else files.items():
-        cells = read_columns(root / str(file), header=columns)
+        cells = read_columns(
+            root / str(file),
+            header=columns,
+            named=[*features, *rule.columns, *(where or ()), patient, site, split, age, sex],
+            private=[patient],
+        )
         cells = drop_rows(selected(cells, where=where, site=site, sites=sites), rule)
         places = site_of(cells, site) if name is None else np.full(len(cells), name)
         part = Records(
@@ -199,7 +203,7 @@ def _raw(cells: Columns, name: str, missing_words: Sequence[str]) -> np.ndarray:
             numbers[index] = np.inf
         if not np.isfinite(numbers[index]):
             raise DataError(
-                f"{cells.where(index)}: feature '{name}' is {found_in(column, index)}; fits a "
+                f"{cells.where(index)}: feature '{name}' is {cells.found(name, index)}; fits a "
                 f"number, or one of {', '.join(map(repr, missing_words))} for missing"
             )
     return numbers

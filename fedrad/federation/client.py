@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedrad.algorithms.base import Handler, Request
-from fedrad.assemble import handlers_of, local_task, model_of, steps_per_round
+from fedrad.assemble import check_model, handlers_of, local_task, model_of, steps_per_round
 from fedrad.config import POOLED, Experiment, from_text
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions
@@ -119,6 +119,7 @@ class _Sites:
     def _model(self, arm: Experiment) -> nn.Module:
         key = f"{arm.model} {arm.task}"
         if key not in self._models:
+            check_model(arm)
             self._models = {key: model_of(arm).to(self._device)}
         return self._models[key]
 

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from fedrad.algorithms.base import Reply
 from fedrad.core.state import Bundle, Mean, num_bytes
-from fedrad.errors import SiteFailed, TrainingDiverged
+from fedrad.errors import FedradError, RunError, SiteFailed, TrainingDiverged
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, part_of
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
@@ -102,6 +102,7 @@ class FlowerSites:
 
         Raises:
             SiteFailed: fewer sites than the quorum answered, or none of them has any weight.
+            RunError: the same, and one of them could not write.
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
         mean, numbers, failed = Mean(), dict[str, float](), dict[str, str]()
@@ -121,6 +122,7 @@ class FlowerSites:
 
         Raises:
             SiteFailed: fewer sites than the quorum answered.
+            RunError: the same, and one of them could not write.
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
         failed: dict[str, str] = {}
@@ -193,7 +195,9 @@ class FlowerSites:
         answered = len(self.nodes) - len(failed)
         if failed and answered < (self.quorum or len(self.nodes)):
             told = "; ".join(f"{site}: {reason}" for site, reason in sorted(failed.items()))
-            raise SiteFailed(
+            # A full disk is no site's silence: whoever started the run can mend it and go on.
+            kind = RunError if any(_is(RunError, why) for why in failed.values()) else SiteFailed
+            raise kind(
                 f"round {self.number}, {action}: {answered} of {len(self.nodes)} sites answered, "
                 f"the quorum is {self.quorum or len(self.nodes)} ({told})"
             )
@@ -250,7 +254,7 @@ class FlowerSites:
     def _check(self, failed: Mapping[str, str]) -> None:
         """A site whose loss is no number stops the arm; others may be done without."""
         for reason in failed.values():
-            if reason.startswith(TrainingDiverged.__name__):
+            if _is(TrainingDiverged, reason):
                 raise TrainingDiverged(reason.partition(": ")[2])
 
 
@@ -275,6 +279,11 @@ def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
             reply.metadata.src_node_id, images, str(told["data"]), str(told["machine"])
         )
     return nodes
+
+
+def _is(kind: type[FedradError], reason: str) -> bool:
+    """Return whether a site's reason is an error of a kind."""
+    return reason.partition(":")[0] == kind.__name__
 
 
 def _kind(action: str) -> str:

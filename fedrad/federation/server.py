@@ -6,7 +6,7 @@ is on the disk, and a repeated round starts every site from what it knew before.
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -19,12 +19,14 @@ from fedrad.assemble import algorithm_of, initial_state, metrics_of
 from fedrad.config import POOLED, Experiment
 from fedrad.core import seeds
 from fedrad.core.state import Bundle, all_finite
+from fedrad.data.sites import check_site_numbers
 from fedrad.errors import SiteFailed, TrainingDiverged
+from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
 from fedrad.federation.evaluate import evaluate_arm, validate
 from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
 from fedrad.federation.watch import Progress
-from fedrad.runs import ArmFolder, Claim, RunFolder
+from fedrad.runs import ArmFolder, Claim, Evaluation, RunFolder
 
 __all__ = ["Play", "server_app"]
 
@@ -60,6 +62,7 @@ def server_app(play: Play) -> ServerApp:
     def main(grid: Grid, context: Context) -> None:
         with play.folder.locked():
             nodes = nodes_of(grid, {"experiment": play.experiment.text()})
+            check_site_numbers(play.experiment, _training(nodes, play))
             claims = _claims(play.experiment, nodes)
             # Before anything is trained: numbers of other data must not get into one comparison.
             play.folder.check(claims, play.experiment.seeds)
@@ -129,17 +132,43 @@ class _Arm:
         self.run.progress.arm_started(self.name, self.seed, last + 1)
         for number in range(last + 1, self.arm.rounds + 1):
             state = self._round(state, number)
-        after = self.arm.rounds + 1
-        evaluation = evaluate_arm(
-            self.algorithm,
-            state,
-            self.metrics,
-            self.arm.task,
-            # The last word needs every site: a missing one would be missing from the comparison.
-            training=replace(self.sites(after, self.training), quorum=None),
-            testing=replace(self.sites(after, self.testing), quorum=None),
-        )
-        self.folder.finish(state, evaluation)
+        self.folder.finish(state, self._evaluation(state))
+
+    def _evaluation(self, state: Bundle) -> Evaluation:
+        """Return the last word, over all sites, or, with a quorum, over those that answer.
+
+        A site that fails is left out and all others are evaluated again, so that every cell, also
+        the pooled ones, is over the same sites.
+        """
+        gone: dict[str, str] = {}
+        while True:
+            training, testing = (
+                replace(self.sites(self.arm.rounds + 1, names), quorum=None)
+                for names in (
+                    [name for name in self.training if name not in gone],
+                    [name for name in self.testing if name not in gone],
+                )
+            )
+            try:
+                found = evaluate_arm(
+                    self.algorithm,
+                    state,
+                    self.metrics,
+                    self.arm.task,
+                    training=training,
+                    testing=testing,
+                )
+            except SiteFailed:
+                lost = training.missing | testing.missing
+                left = [name for name in training.names if name not in lost]
+                if not lost or self.arm.quorum is None or len(left) < self.arm.quorum:
+                    raise
+                gone |= lost
+                self.run.progress.note(
+                    f"{self.name} seed {self.seed}: evaluated without {', '.join(sorted(gone))}"
+                )
+                continue
+            return without(found, gone, self.algorithm, [m.name for m in self.metrics])
 
     def _round(self, state: Bundle, number: int) -> Bundle:
         start = time.monotonic()
@@ -190,7 +219,8 @@ class _Arm:
             config=self._config,
             number=number,
             rounds=self.arm.rounds,
-            quorum=self.arm.quorum if len(names) == len(self.training) else None,
+            # Of few sites, such as the one that pools the data, all must answer.
+            quorum=min(self.arm.quorum or len(names), len(names)),
             deadline=self.arm.deadline,
             common=self._common,
             traffic=Traffic(),
@@ -200,8 +230,7 @@ class _Arm:
     @property
     def training(self) -> tuple[str, ...]:
         """The hospitals that train, sorted."""
-        outside = {POOLED, *self.run.held_out}
-        return tuple(sorted(name for name in self._nodes if name not in outside))
+        return _training(self._nodes, self.run)
 
     @property
     def testing(self) -> tuple[str, ...]:
@@ -212,7 +241,9 @@ class _Arm:
         if self.algorithm.pooled:
             return (POOLED,)
         some = self.arm.sites_per_round
-        if some is None or some >= len(self.training):
+        # What a site does for itself it does in every round: the draw is for the common model.
+        home = not self.algorithm.shared or number > self.arm.rounds - self.algorithm.home_rounds
+        if some is None or some >= len(self.training) or home:
             return self.training
         draw = random.Random(seeds.seed(self.seed, "", number, "participants"))
         return tuple(sorted(draw.sample(self.training, some)))
@@ -223,6 +254,11 @@ class _Arm:
         sites = self.sites(1, self.training)
         counts = [reply.arrays["counts"]["train"] for _, reply in sites.gather("count", {})]
         return {COUNTS: {"train": sum(counts[1:], counts[0])}}
+
+
+def _training(nodes: Collection[str], play: Play) -> tuple[str, ...]:
+    outside = {POOLED, *play.held_out}
+    return tuple(sorted(name for name in nodes if name not in outside))
 
 
 def _mean(values: Sequence[Mapping[str, float | None]], key: str) -> float | None:

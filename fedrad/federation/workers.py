@@ -12,6 +12,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -27,6 +28,7 @@ from fedrad.algorithms.base import Reply
 from fedrad.core.state import Bundle, clone
 from fedrad.errors import MissingError, SiteFailed
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
+from fedrad.federation.deaths import die_with
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.shared import Layout, SharedArea
@@ -196,7 +198,9 @@ class WorkersGrid(Grid):
                 config=config_of(message.content),
                 layout=self._sent_layout,
             )
-            worker.pipe.send(worker.job)
+            # A worker that died while it had nothing to do is met here; its end is seen by `_take`.
+            with suppress(OSError):
+                worker.pipe.send(worker.job)
 
     def _send(self, message: Message, records: tuple[int, ...]) -> None:
         self._sent_layout = self._sent.write(bundle_of(message.content))
@@ -237,14 +241,18 @@ class WorkersGrid(Grid):
         ours, theirs = multiprocessing.Pipe()
         area = SharedArea("sums")
         others = [ours, *(worker.pipe for worker in self._pool)]
+        parent = os.getpid()
         process = multiprocessing.get_context("fork").Process(
-            target=self._work, args=(theirs, area, others), daemon=True
+            target=self._work, args=(theirs, area, others, parent), daemon=True
         )
         process.start()
         theirs.close()
         return _Worker(process, ours, area)
 
-    def _work(self, pipe: Connection, area: SharedArea, others: Sequence[Connection]) -> None:
+    def _work(
+        self, pipe: Connection, area: SharedArea, others: Sequence[Connection], parent: int
+    ) -> None:
+        die_with(parent)
         # Ctrl-C reaches the whole group; the parent decides what becomes of its workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for other in others:
@@ -255,7 +263,8 @@ class WorkersGrid(Grid):
             try:
                 job: _Job = pipe.recv()
                 pipe.send(self._done(job, area))
-            except (EOFError, BrokenPipeError):
+            except (EOFError, OSError):
+                # The parent is gone, in whatever way its end of the pipe tells it.
                 os._exit(0)
 
     def _done(self, job: _Job, area: SharedArea) -> _Done:

@@ -175,7 +175,7 @@ class PlainProgress:
             self._missing[key] = list(missing)
             self.note(_absence(arm, seed, round, missing))
         tenths = 10 * round // max(self._rounds, 1)
-        if tenths > 10 * (round - 1) // max(self._rounds, 1) and round < self._rounds:
+        if tenths > 10 * (round - 1) // max(self._rounds, 1):
             took = f", {duration(seconds)} a round"
             figures = _figures(loss, value)
             self.note(f"{_name(arm, seed)}: round {round}/{self._rounds}{figures}{took}")

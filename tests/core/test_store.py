@@ -95,3 +95,10 @@ def test_a_history_that_is_repeated_forgets_its_old_future(tmp_path: Path) -> No
 def test_write_atomic_makes_its_folder(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a" / "b.txt", b"x")
     assert (tmp_path / "a" / "b.txt").read_bytes() == b"x"
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_as_that(tmp_path: Path) -> None:
+    """Clearing away what was not written fails for the same reason, and must not hide it."""
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(RunError, match=r"b\.txt could not be written \((Not a dir|File exists)"):
+        write_atomic(tmp_path / "a" / "b.txt", b"x")

@@ -74,6 +74,27 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
     assert results(tmp_path / "run") == expected
 
 
+def test_a_worker_killed_while_it_had_nothing_to_do_changes_nothing(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The out-of-memory killer does not wait for work; the closed pipe is met when work comes."""
+    plain, killed = module.WorkersGrid.push_messages, []
+
+    def push(grid: module.WorkersGrid, messages: object) -> object:
+        if len(killed) < 3:
+            worker = grid._pool[0].process
+            killed.append(worker.pid)
+            worker.kill()
+            worker.join()
+        return plain(grid, messages)
+
+    monkeypatch.setattr(module.WorkersGrid, "push_messages", push)
+    play(tmp_path / "run", arms=["tuned"], workers=2)
+    assert len(set(killed)) == 3
+    expected = {k: v for k, v in results(alone).items() if "tuned" in k}
+    assert results(tmp_path / "run") == expected
+
+
 def test_a_site_that_kills_every_worker_is_given_up_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,14 +48,15 @@ def play(progress: Any, arm: str, seed: int, number: int, missing: list[str] | N
 
 
 def test_a_log_gets_few_lines_and_no_control_characters() -> None:
-    """A redirected run of 40 rounds: at most nine lines on the way, and one at the end."""
+    """A redirected run of 40 rounds: ten lines on the way, the last round's, one at the end."""
     shown = console(terminal=False)
     text = text_of(make_progress(shown), shown)
     assert all(c == "\n" or c.isprintable() for c in text)
     lines = text.splitlines()
     on_the_way = [line for line in lines if line.startswith("local seed 0: round")]
-    assert len(on_the_way) == 9
+    assert len(on_the_way) == 10
     assert on_the_way[0] == "local seed 0: round 4/40  loss 0.250  validation 0.250, 2.0 s a round"
+    assert on_the_way[-1].startswith("local seed 0: round 40/40  loss ")
     for line in (
         "2 arms x 2 seeds x 40 rounds",
         "local seed 0: done in 1 min 23 s",

@@ -7,6 +7,7 @@ from fedrad.config import Task
 from fedrad.data.base import SiteData
 from fedrad.metrics.base import Statistic
 from fedrad.metrics.intervals import patient_weights
+from fedrad.models import MODELS
 from fedrad.training.evaluate import evaluate, predict
 from fedrad.training.objective import objective
 
@@ -50,6 +51,16 @@ def test_sure_scores_stay_apart() -> None:
     data = SiteData("nord", x, y, np.arange(2).astype(np.uint64), {"test": np.arange(2)})
     scores, _ = predict(nn.Identity(), data, "test", objective(task), device=CPU)
     assert scores[0, 0] < scores[1, 0]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_without_images_there_are_as_many_columns_as_the_task_has_outputs(name: str) -> None:
+    """Of a multiclass task's, y has one column and the scores have one a class."""
+    task = Task(name="multiclass", labels=("a", "b", "c"), input=(1, 32, 32))
+    x, rows = np.zeros((4, 1, 32, 32), np.uint8), {"test": np.arange(0)}
+    data = SiteData("nord", x, np.zeros((4, 1), np.float32), np.arange(4).astype(np.uint64), rows)
+    scores, y = predict(MODELS[name](task), data, "test", objective(task), device=CPU)
+    assert (scores.shape, y.shape) == ((0, 3), (0, 1))
 
 
 def test_a_split_without_images_has_sums_of_zero(data: SiteData) -> None:

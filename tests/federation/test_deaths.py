@@ -1,0 +1,60 @@
+"""A worker ends with the process that forked it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PARENT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+from made import play
+from fedrad.training.local import LocalTask
+
+def fit(task, *args, **kwargs):
+    import os
+    Path({out!r}, str(os.getpid())).touch()
+    time.sleep(600)
+
+LocalTask.fit = fit
+play(Path({out!r}) / "run", arms=["fedavg"], workers=2)
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and is not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def waited(condition, seconds: float) -> bool:
+    ends = time.monotonic() + seconds
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_workers_of_a_killed_parent_stop_in_the_middle_of_their_work(tmp_path: Path) -> None:
+    """kill -9 leaves no time to tell anyone; a worker that trains would go on for hours."""
+    code = PARENT.format(folder=str(Path(__file__).parent), out=str(tmp_path))
+    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        assert waited(lambda: len([p for p in tmp_path.iterdir() if p.name.isdigit()]) == 2, 60)
+        workers = [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()]
+        assert all(alive(worker) for worker in workers)
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+        assert waited(lambda: not any(alive(worker) for worker in workers), 10)
+    finally:
+        parent.kill()
+        for name in [p.name for p in tmp_path.iterdir() if p.name.isdigit()]:
+            if alive(int(name)):
+                os.kill(int(name), signal.SIGKILL)
