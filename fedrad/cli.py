@@ -182,6 +182,11 @@ def main() -> None:
     except FedradError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
         sys.exit(2)
+    except MemoryError as error:
+        typer.secho(
+            f"MissingError: not enough memory on this machine ({error})", fg="red", err=True
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.secho("\nStopped. The same command goes on from the last finished round.", err=True)
         sys.exit(130)

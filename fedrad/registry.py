@@ -10,7 +10,7 @@ import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, get_origin
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -85,7 +85,9 @@ def check_options(
     {'mu': 0.01}
     """
     options = options_of(builder)
-    takes = ", ".join(f"{key}: {_type_name(p)}" for key, p in options.items()) or "no options"
+    # Without the limits in Annotated[float, ...]: they are told when they are broken.
+    hints = get_type_hints(builder)
+    takes = ", ".join(f"{key}: {_type_name(hints[key])}" for key in options) or "no options"
     for key in given:
         if key not in options:
             hint = nearest(key, options)
@@ -140,19 +142,17 @@ def _schema(builder: Callable[..., Any]) -> type[BaseModel]:
         key: (p.annotation, ... if p.default is p.empty else p.default)
         for key, p in options_of(builder).items()
     }
-    config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
     return create_model(builder.__name__, __config__=config, **fields)
 
 
-def _type_name(parameter: inspect.Parameter) -> str:
-    note = parameter.annotation
-    # Annotated[float, ...] says its limits only when they are broken.
-    note = note.__origin__ if get_origin(note) is Annotated else note
-    return note.__name__ if isinstance(note, type) else str(note).replace("typing.", "")
+def _type_name(note: object) -> str:
+    return note.__name__ if type(note) is type else str(note).replace("typing.", "")
 
 
 def _first(error: ValidationError, where: str, takes: str) -> str:
-    problem = error.errors()[0]
+    # Of a choice of types, the one that got furthest is the one that was meant.
+    problem = max(error.errors(), key=lambda one: len(one["loc"]))
     place = ".".join([where, *map(str, problem["loc"])])
     found = "" if problem["type"] == "missing" else f", found {shown(problem['input'])}"
     return f"{place}: {problem['msg'].lower()}{found}; {takes}"

@@ -124,6 +124,29 @@ def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) ->
             "--data-root",
         ),
         (["list", "modles"], "did you mean 'models'?"),
+        (["check", "small.yaml", "--set", "rounds=["], "--set rounds:1: expected the node content"),
+        (["check", "small.yaml", "--set", "arms.fedavg={local: 5}"], "arms.fedavg.local: needs"),
+        (["check", "small.yaml", "--set", "arms.sites={algorithm: local}"], "arms.sites: an arm"),
+        (["check", "small.yaml", "--set", "metrics=[]"], "metrics: needs one metric or more"),
+        (["check", "small.yaml", "--set", "model.width=1000000000"], "any computer's memory"),
+        (["check", "small.yaml", "--set", "quorum=3"], "quorum: found 3, but 2 sites train"),
+        (["check", "small.yaml", "--set", "held_out_sites=[nord, nord]"], "'nord' stands twice"),
+        (["check", "small.yaml", "--set", "deadline=.inf"], "deadline: input should be a finite"),
+        (
+            ["check", "small.yaml", "--set", "data.hospitals={a/b: {patients: 30}}"],
+            "a site cannot have the name that stands here: it holds solidus",
+        ),
+        (
+            ["check", "small.yaml", "--set", "data.hospitals={nord: {patients: 1000000000000}}"],
+            "not enough memory on this machine (Unable to allocate",
+        ),
+        (
+            ["check", "small.yaml", "--set", "arms.fedavg.wrap=[{name: finetune, rounds: 2}]"],
+            "2 rounds at home of 2 in all leave none to federate",
+        ),
+        (["run", "small.yaml", "--device", "foo"], "--device foo: say cpu, cuda, or cuda:1"),
+        (["run", "small.yaml", "--out", "small.yaml"], "--out small.yaml: is a file; results need"),
+        (["run", "small.yaml", "--out", "small.yaml/x"], "arm.yaml could not be written (Not a d"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_no_traceback(
@@ -133,6 +156,21 @@ def test_a_mistake_is_one_sentence_and_no_traceback(
     assert ran.returncode == 2 and told in ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1
     assert not (small / "runs").exists()
+
+
+def test_the_device_is_asked_for_before_the_data_are_read(call: Call, small: Path) -> None:
+    """Data may take minutes to read."""
+    ran = call("run", "small.yaml", "--device", "foo", "--set", "data={name: table, csv: none.csv}")
+    assert "--device foo" in ran.stderr
+
+
+def test_the_results_name_the_very_command_that_made_them(call: Call, small: Path) -> None:
+    """With its overrides: a reader types it again and gets the same."""
+    words = ["run", "small.yaml", "--arm", "fedavg", "--set", "local={steps: 1}", "--out", "a b"]
+    assert call(*words).returncode == 0
+    results = json.loads((small / "a b" / "results.json").read_text())
+    told = "fedrad run small.yaml --arm fedavg --set 'local={steps: 1}' --out 'a b'"
+    assert results["experiment"]["command"] == told
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu(

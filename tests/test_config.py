@@ -123,6 +123,13 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
             "rounds: 2\nsites_per_round: 2\nquorum: 3\n",
             r"quorum: 3 of the 2 sites_per_round cannot answer",
         ),
+        ("rounds: 2", "rounds: 2\ndeadline: .inf", r"deadline: input should be a finite number"),
+        ("batch: 8", "batch: 1000000000", r"local\.batch: input should be less than or equal to"),
+        (
+            "rounds: 2",
+            "rounds: 2\nwrap: [finetune, finetune]",
+            r"wrap: wrapper finetune stands twice",
+        ),
         ("rounds: 2", "2: rounds", r"tiny\.yaml: 2: a key is a text"),
         ("rounds: 2", "rounds: 2024-99-99", r"tiny\.yaml: no YAML; a number or a date"),
         ("model: cnn", f"model: {'x' * 5000}\nronds: 1", r"ronds: unknown key"),

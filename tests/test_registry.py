@@ -1,6 +1,9 @@
 """A builder's signature is its schema; whoever mistypes is told what fits."""
 
+from typing import Annotated
+
 import pytest
+from pydantic import Field
 
 from fedrad.errors import ConfigError
 from fedrad.registry import build, check_options
@@ -62,3 +65,29 @@ def test_a_builder_without_options_says_so() -> None:
 
     with pytest.raises(ConfigError, match="plain takes no options"):
         check_options(plain, {"mu": 1}, where="algorithm", name="plain")
+
+
+def test_no_option_is_infinite_or_no_number() -> None:
+    """YAML can write .inf and .nan; no learning rate, share or noise is either."""
+
+    def sgd(*, lr: float) -> None: ...
+
+    for value in (float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=r"local\.lr: input should be a finite number"):
+            check_options(sgd, {"lr": value}, where="local", name="sgd")
+
+
+def test_of_a_choice_of_types_the_one_that_was_meant_is_told() -> None:
+    """A mapping with a mistake deep inside is no failed integer."""
+
+    def hospitals(*, sizes: int | dict[str, int]) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"sizes.*nord: input should be a valid integer.*'x'"):
+        check_options(hospitals, {"sizes": {"nord": "x"}}, where="data", name="hospitals")
+
+
+def test_limits_are_left_out_of_what_a_builder_takes() -> None:
+    def adam(*, betas: tuple[Annotated[float, Field(ge=0)], float]) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"adam takes betas: tuple\[float, float\] "):
+        check_options(adam, {"beta": 1}, where="local", name="adam")

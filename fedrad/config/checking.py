@@ -48,7 +48,8 @@ def checked(kind: type[M], raw: Mapping[str, Any], *, where: str) -> M:
 def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     # A key that is unknown says more than the key that is missing in its place.
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = ".".join(str(part) for part in problem["loc"])
+    # "[key]" is pydantic's word for a key that does not fit, which the place names anyway.
+    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     prefix = f"{where}: {place}: " if place else f"{where}: "
     if problem["type"] == "extra_forbidden":
         fields = _fields(kind, problem["loc"][:-1])

@@ -1,10 +1,12 @@
 """What a researcher and a hospital write: frozen and checked."""
 
+from collections import Counter
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from fedrad.config.checking import checked, merge
 from fedrad.config.names import ArmName, SiteName
@@ -14,6 +16,7 @@ from fedrad.registry import nearest
 __all__ = ["POOLED", "Experiment", "Local", "Primary", "Site", "Split", "Task"]
 
 Spec = str | dict[str, Any]
+V = TypeVar("V", int, str)
 POOLED = "pooled"
 """The name under which all training sites together appear; no site may bear it."""
 
@@ -21,7 +24,7 @@ POOLED = "pooled"
 class Frozen(BaseModel):
     """Base of what YAML is read into: no unknown keys, no change afterwards."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Task(Frozen):
@@ -72,7 +75,7 @@ class Local(Frozen):
 
     epochs: Annotated[int, Field(gt=0)] | None = None
     steps: Annotated[int, Field(gt=0)] | None = None
-    batch: int = Field(default=32, gt=0)
+    batch: int = Field(default=32, gt=0, le=1_000_000)
     optimizer: Spec = Field(default_factory=lambda: {"name": "sgd", "lr": 0.05})
     clip: Annotated[float, Field(gt=0)] | None = None
     augment: tuple[Spec, ...] = ()
@@ -160,33 +163,33 @@ class Experiment(Frozen):
             raise ValueError("0 for no intervals, else at least 100: fewer cannot bound 95 %")
         return replicates
 
-    @field_validator("metrics")
+    @field_validator("metrics", "wrap")
     @classmethod
-    def _metrics_differ(cls, metrics: tuple[Spec, ...]) -> tuple[Spec, ...]:
-        if not metrics:
+    def _specs_differ(cls, specs: tuple[Spec, ...], info: ValidationInfo) -> tuple[Spec, ...]:
+        if info.field_name == "metrics" and not specs:
             raise ValueError("needs one metric or more, such as auroc")
-        names = [_name(metric) for metric in metrics]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"metric {twice[0]} stands twice")
-        return metrics
+        twice = _twice(_name(spec) for spec in specs)
+        if twice is not None:
+            kind = "metric" if info.field_name == "metrics" else "wrapper"
+            raise ValueError(f"{kind} {twice} stands twice")
+        return specs
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if not seeds:
             raise ValueError("needs one seed or more")
-        twice = sorted({s for s in seeds if seeds.count(s) > 1})
-        if twice:
-            raise ValueError(f"seed {twice[0]} stands twice; a repeat would count as new evidence")
+        twice = _twice(seeds)
+        if twice is not None:
+            raise ValueError(f"seed {twice} stands twice; a repeat would count as new evidence")
         return seeds
 
     @field_validator("held_out_sites")
     @classmethod
     def _held_out_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"site '{twice[0]}' stands twice")
+        twice = _twice(names)
+        if twice is not None:
+            raise ValueError(f"site '{twice}' stands twice")
         return names
 
     @model_validator(mode="after")
@@ -281,6 +284,11 @@ class Site(Frozen):
     name: SiteName
     data: Spec
     data_root: str | None = None
+
+
+def _twice(values: Iterable[V]) -> V | None:
+    counts = Counter(values)
+    return min((value for value, number in counts.items() if number > 1), default=None)
 
 
 def _name(spec: Spec) -> str:

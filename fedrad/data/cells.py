@@ -151,9 +151,11 @@ def _lines(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{path.name}: is no UTF-8 text") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # A ValueError is a path with a zero byte in it.
+        reason = getattr(error, "strerror", None) or "no path of a file"
         raise DataError(
-            f"{path.name}: cannot be read ({error.strerror}); paths are relative to --data-root"
+            f"{path.name or path}: cannot be read ({reason}); paths are relative to --data-root"
         ) from None
     first = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=first.count)

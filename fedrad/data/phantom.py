@@ -36,7 +36,7 @@ class Hospital:
         field_of_view: width of the film in units of the usual; above 1 the thorax looks smaller.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
     patients: int = 100
     images_per_patient: int = 2
     prevalence: float = 0.4

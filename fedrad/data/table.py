@@ -42,7 +42,7 @@ class Feature:
         missing: as the adapter's option, for this column alone.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
     centre: float = 0.0
     scale: float = 1.0
     missing: Missing | None = None

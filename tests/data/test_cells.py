@@ -60,6 +60,12 @@ def test_a_missing_or_foreign_file_is_told_without_its_folders(tmp_path) -> None
         read_columns(tmp_path / "labels.csv")
 
 
+@pytest.mark.parametrize("name", ["a\0.csv", "."])
+def test_a_path_that_is_no_files_is_told(tmp_path, name) -> None:
+    with pytest.raises(DataError, match=r"cannot be read \((no path of a file|Is a directory)\)"):
+        read_columns(tmp_path / name)
+
+
 def test_a_missing_column_is_told_with_the_nearest(tmp_path) -> None:
     """Most are typing errors."""
     with pytest.raises(

@@ -48,7 +48,7 @@ def play(progress: Any, arm: str, seed: int, number: int, missing: list[str] | N
 
 
 def test_a_log_gets_few_lines_and_no_control_characters() -> None:
-    """A redirected run of 40 rounds: ten lines on the way, the last round's, one at the end."""
+    """A redirected run of 40 rounds: ten lines on the way, the last round's too, one at the end."""
     shown = console(terminal=False)
     text = text_of(make_progress(shown), shown)
     assert all(c == "\n" or c.isprintable() for c in text)
