@@ -6,6 +6,7 @@ experiment's text and its own data, and from nothing else.
 
 from collections.abc import Mapping
 from math import ceil
+from re import fullmatch
 from typing import Any
 
 import torch
@@ -96,11 +97,19 @@ def device_of(name: str) -> torch.device:
         name: "cpu", "cuda", "cuda:1".
 
     Raises:
+        ConfigError: it is no name of such a device.
         MissingError: the device is not there.
     """
+    if not fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"--device {name}: say cpu, cuda, or cuda:1 for the second of several")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MissingError(f"--device {name}: no CUDA device is available; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "they count from 0"
+        )
     return device
 
 

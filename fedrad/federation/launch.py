@@ -11,9 +11,10 @@ from fedrad.config import POOLED, Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.client import client_app
+from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
-from fedrad.federation.workers import WorkersGrid, can_fork, worker_count
+from fedrad.federation.workers import WorkersGrid, can_fork
 
 __all__ = ["Known", "run_local"]
 

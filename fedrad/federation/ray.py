@@ -29,6 +29,7 @@ from fedrad.federation.actor import Done, Job, own_folder
 from fedrad.federation.blocks import BLOCK
 from fedrad.federation.client import client_app
 from fedrad.federation.cluster import Cluster
+from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import copied, files_in, packed, set_files
@@ -36,7 +37,6 @@ from fedrad.federation.pool import Actor, ActorPool
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
-from fedrad.federation.workers import worker_count
 
 __all__ = ["RayGrid", "run_ray"]
 

@@ -31,7 +31,7 @@ from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.shared import Layout, SharedArea
 
-__all__ = ["WorkersGrid", "can_fork", "worker_count"]
+__all__ = ["WorkersGrid", "can_fork"]
 
 log = logging.getLogger(__name__)
 
@@ -292,16 +292,6 @@ class WorkersGrid(Grid):
 def can_fork() -> bool:
     """Return whether a process may be forked here: on Linux, before CUDA has started."""
     return hasattr(os, "memfd_create") and not bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
-
-
-def worker_count(asked: int | None, sites: int) -> int:
-    """Return how many workers to fork: as asked, else one a core, never more than sites."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if asked is not None and asked > cores:
-        log.warning("%d workers on %d cores: they will wait for one another", asked, cores)
-    return max(1, min(asked or cores, sites))
 
 
 def _copied(bundle: Bundle) -> Bundle:

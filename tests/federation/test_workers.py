@@ -11,7 +11,7 @@ from made import experiment, federation, play, site
 from fedrad.core.state import same
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation import workers as module
+from fedrad.federation.cores import worker_count
 from fedrad.federation.shared import SharedArea
 from fedrad.training.local import LocalTask
 
@@ -127,10 +127,10 @@ def test_workers_after_cuda_has_started_are_refused(
 
 def test_one_worker_a_core_and_never_more_than_sites(caplog: pytest.LogCaptureFixture) -> None:
     cores = len(os.sched_getaffinity(0))
-    assert module.worker_count(None, sites=1000) == cores
-    assert module.worker_count(None, sites=1) == 1
+    assert worker_count(None, sites=1000) == cores
+    assert worker_count(None, sites=1) == 1
     assert not caplog.records
-    assert module.worker_count(cores + 1, sites=1000) == cores + 1
+    assert worker_count(cores + 1, sites=1000) == cores + 1
     assert "will wait for one another" in caplog.text
 
 
