@@ -75,6 +75,9 @@ Store = Annotated[
     ),
 ]
 Dashboard = Annotated[bool, typer.Option("--dashboard", help="Show the web page of such a Ray.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Say where the workers' time went, in profile.json too.")
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
 ]
@@ -97,6 +100,7 @@ def run(
     ray_address: Address = None,
     object_store: Store = None,
     dashboard: Dashboard = False,
+    profile: Profile = False,
 ) -> None:
     """Play an experiment: every arm and seed, then the table and the report page.
 
@@ -118,7 +122,7 @@ def run(
         arms, seeds = _selected(experiment, arm, seed)
         folder = RunFolder(out or Path("runs") / experiment.name)
         with make_progress(console) as progress:
-            play = Play(experiment, arms, seeds, federation.held_out, folder, progress)
+            play = Play(experiment, arms, seeds, federation.held_out, folder, progress, profile)
             where.play(play, federation, device, cluster)
 
     from fedrad.report.results import write_results
@@ -128,6 +132,10 @@ def run(
     results = write_results(folder, experiment, federation, command=command, device=device)
     for renderable in results_tables(results):
         console.print(renderable)
+    if profile:
+        from fedrad.report.profile import profile_table
+
+        console.print(profile_table(folder))
     console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
     if any(one["status"] != "finished" for one in results["arms"] if one["name"] in arms):
         raise typer.Exit(1)

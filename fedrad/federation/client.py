@@ -17,6 +17,7 @@ from torch import nn
 from fedrad.algorithms.base import Handler, Request
 from fedrad.assemble import handlers_of, local_task, model_of, steps_per_round
 from fedrad.config import POOLED, Experiment, from_text
+from fedrad.core.meter import Meter
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions
 from fedrad.data.base import SiteData
@@ -48,9 +49,10 @@ class Source(Protocol):
 class _Sites:
     """The sites' halves, built once and kept: data are read once, one model serves all sites."""
 
-    def __init__(self, source: Source, device: torch.device) -> None:
+    def __init__(self, source: Source, device: torch.device, meter: Meter) -> None:
         self._source = source
         self._device = device
+        self._meter = meter
         self._experiments: dict[str, Experiment] = {}
         self._models: dict[str, nn.Module] = {}
         self._tasks: dict[tuple[str, str, int, str], LocalTask] = {}
@@ -99,6 +101,7 @@ class _Sites:
         federation = self._source.federation(self.experiment(text))
         data, steps = _data(federation, site, arm)
         task = local_task(arm, data, self._model(arm), seed=seed, device=self._device, steps=steps)
+        task = replace(task, meter=self._meter)
         if arm.local.class_weights == "site":
             return replace(task, weights=balanced_weights(task.label_counts()))
         return task
@@ -124,13 +127,14 @@ def _data(federation: Federation, site: str, arm: Experiment) -> tuple[SiteData,
     return federation.pool(), sum(steps_per_round(arm.local, images) for images in parts)
 
 
-def client_app(source: Source, device: torch.device) -> ClientApp:
+def client_app(source: Source, device: torch.device, meter: Meter | None = None) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
 
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
-    Flower strategy may leave the action out, which then is fit or validate.
+    Flower strategy may leave the action out, which then is fit or validate. A meter is told what
+    the sites' work takes.
     """
-    sites = _Sites(source, device)
+    sites = _Sites(source, device, meter or Meter())
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:

@@ -8,6 +8,7 @@ from flwr.app import Context, RecordDict
 
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED, Experiment
+from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.client import client_app
@@ -53,13 +54,14 @@ def run_local(
     sites = {name: play.folder.site(name) for name in federation.sites}
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
-    app = client_app(Known(federation), device)
+    meter = Meter()
+    app = client_app(Known(federation), device, meter)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     count = _workers(workers, device, len(federation.training), play)
     if count == 1:
-        server_app(play)(InProcessGrid(app, sites), context)
+        server_app(play)(InProcessGrid(app, sites, meter), context)
         return
-    with WorkersGrid(app, sites, count) as grid:
+    with WorkersGrid(app, sites, count, meter) as grid:
         server_app(play)(grid, context)
 
 

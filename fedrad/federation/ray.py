@@ -22,6 +22,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED
+from fedrad.core.meter import Meter
 from fedrad.core.state import num_bytes
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError, SiteFailed
@@ -36,6 +37,7 @@ from fedrad.federation.parcel import copied, files_in, packed, set_files
 from fedrad.federation.pool import Actor, ActorPool
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.server import Play, server_app
+from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
 
 __all__ = ["RayGrid", "run_ray"]
@@ -68,6 +70,7 @@ class RayGrid(Grid):
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}
         self._pool = ActorPool(federation, self._folders, device, actors)
+        self.spent = Spent([{} for _ in range(actors)], Meter())
         self._sent: Any = None
         self._sent_key: tuple[int, ...] = ()
         self._kept: list[Any] = []
@@ -194,7 +197,8 @@ class RayGrid(Grid):
             self._pool.begin(actor)
             return []
         try:
-            answers: list[Done] = ray.get(ref)
+            answers, seconds, first = ray.get(ref)
+            self.spent.add(self._pool.place(actor), seconds, first)
         except RayTaskError as error:
             # Not a site's error, which comes as an answer.
             log.error("%s", error)

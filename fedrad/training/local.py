@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import isfinite
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fedrad.config import Task
+from fedrad.core.meter import Meter
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, all_finite, clone
 from fedrad.data.base import SiteData
@@ -65,6 +66,7 @@ class LocalTask:
         augment: changes the training images, in [0, 1].
         weights: class weights, [columns, 2] or [classes].
         device: where to compute.
+        meter: is told how long training, reading and evaluation take.
     """
 
     site: str
@@ -82,6 +84,7 @@ class LocalTask:
     augment: Augment | None = None
     weights: Tensor | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
+    meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         """Refuse a budget that says nothing, or two things."""
@@ -138,11 +141,12 @@ class LocalTask:
         self._load(start)
         named = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
         params = list(named.values())
-        with _drawing(seed(self.seed, self.site, round, "model"), self.device):
+        drawing = _drawing(seed(self.seed, self.site, round, "model"), self.device)
+        with drawing, self.meter.spent("training"):
             taken, loss = fit(
                 self.model,
                 params,
-                self._batches(round, steps),
+                self.meter.each("data", self._batches(round, steps)),
                 self._objective,
                 self._optimizer(params),
                 penalty=penalty,
@@ -169,17 +173,18 @@ class LocalTask:
         Returns:
             Statistic's name -> float64 [1 + replicates, m]; row 0 is what was observed.
         """
-        self._load(state)
-        return evaluate(
-            self.model,
-            self.data,
-            split,
-            self._objective,
-            self.statistics,
-            device=self.device,
-            replicates=replicates,
-            seed=seed(0, self.site, 0, "bootstrap"),
-        )
+        with self.meter.spent("evaluation"):
+            self._load(state)
+            return evaluate(
+                self.model,
+                self.data,
+                split,
+                self._objective,
+                self.statistics,
+                device=self.device,
+                replicates=replicates,
+                seed=seed(0, self.site, 0, "bootstrap"),
+            )
 
     def _batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         draws = Generator().manual_seed(seed(self.seed, self.site, round, "augment"))

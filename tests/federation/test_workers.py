@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.cores import worker_count
 from fedrad.federation.shared import SharedArea
+from fedrad.runs import RunFolder
 from fedrad.training.local import LocalTask
 
 
@@ -107,6 +109,24 @@ def test_with_a_quorum_the_round_goes_on_and_names_who_is_missing(
         lines = (folder / "fedavg" / "seed-0" / "rounds.jsonl").read_text()
         assert '"missing":{"ost":"RuntimeError"}' in lines and "Doe" not in lines
     assert results(tmp_path / "1") == results(tmp_path / "2")
+
+
+def test_a_worker_that_is_late_is_ended_and_the_next_round_has_all_sites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ost hangs for good in round 2; the round goes on without it, and nobody waits for it."""
+    plain = LocalTask.fit
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
+        if task.site == "ost" and kwargs["round"] == 2:
+            time.sleep(1000)
+        return plain(task, *args, **kwargs)
+
+    monkeypatch.setattr(LocalTask, "fit", fit)
+    what = experiment(quorum=2, deadline=2.0, rounds=3, validate_every=0)
+    play(tmp_path, what, arms=["fedavg"], workers=2)
+    missing = [line["missing"] for line in RunFolder(tmp_path).arm("fedavg", 0).rounds()]
+    assert missing == [{}, {"ost": "no answer within 2 s"}, {}]
 
 
 def test_a_shared_area_grows_and_keeps_every_kind_of_array() -> None:
