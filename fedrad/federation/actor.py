@@ -23,6 +23,7 @@ from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import Arrays, Files, files_in, opened, packed, read, set_files
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.training.process import set_up_process
 
 __all__ = ["Done", "Hello", "Job", "SiteActor", "versions"]
 
@@ -105,7 +106,7 @@ class SiteActor:
         hello = Hello(os.getpid(), node, _address(), versions())
         if hello.versions != expected:
             return hello
-        torch.set_num_threads(1)
+        set_up_process()
         # A running cluster's actors are at niceness 15 unless its owner said otherwise.
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, 0)

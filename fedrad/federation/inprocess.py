@@ -6,7 +6,7 @@ not grow with the number of sites.
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -23,7 +23,7 @@ from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
 from fedrad.federation.records import bundle_of, config_of, numbers_of
 from fedrad.federation.spent import Spent
 
-__all__ = ["InProcessGrid"]
+__all__ = ["InProcessGrid", "ask_for_names"]
 
 log = logging.getLogger(__name__)
 _RUN = _SERVER = 1
@@ -134,3 +134,8 @@ class InProcessGrid(Grid):
             with self.meter.spent("aggregation"):
                 fold(part, found, str(config[WEIGHT]))
         return Message(pack_part(part), reply_to=question)
+
+
+def ask_for_names(messages: Sequence[Message]) -> bool:
+    """Return whether all messages ask for names and counts, which a process with the data knows."""
+    return all(config_of(message.content).get("action") == "describe" for message in messages)

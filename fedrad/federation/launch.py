@@ -16,6 +16,7 @@ from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.workers import WorkersGrid, can_fork
+from fedrad.training.process import set_up_process
 
 __all__ = ["Known", "run_local"]
 
@@ -49,8 +50,7 @@ def run_local(
         RunError: the folder belongs to another experiment, or the disk is full.
         MissingError: workers were asked for where a process cannot be forked.
     """
-    # One thread wherever a site trains: the number of threads changes the order of float sums.
-    torch.set_num_threads(1)
+    set_up_process()
     sites = {name: play.folder.site(name) for name in federation.sites}
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)

@@ -31,7 +31,7 @@ from fedrad.federation.blocks import BLOCK
 from fedrad.federation.client import client_app
 from fedrad.federation.cluster import Cluster
 from fedrad.federation.cores import worker_count
-from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.inprocess import InProcessGrid, ask_for_names
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import copied, files_in, packed, set_files
 from fedrad.federation.pool import Actor, ActorPool
@@ -39,6 +39,7 @@ from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
+from fedrad.training.process import set_up_process
 
 __all__ = ["RayGrid", "run_ray"]
 
@@ -132,8 +133,7 @@ class RayGrid(Grid):
     ) -> Iterable[Message]:
         """Push messages and return all replies, in order of arrival."""
         messages = list(messages)
-        if all(config_of(message.content).get("action") == "describe" for message in messages):
-            # This process has the data too: no actor is needed to count images.
+        if ask_for_names(messages):
             return self._inner.send_and_receive(messages)
         return list(self._replies(messages))
 
@@ -271,7 +271,7 @@ def run_ray(
             versions, or its object store is too small.
         ConfigError: the object store does not fit.
     """
-    torch.set_num_threads(1)
+    set_up_process()
     if ":" in str(device):
         raise MissingError(f"--device {device}: with Ray say cuda, each worker gets its share")
     sites = {name: play.folder.site(name) for name in federation.sites}

@@ -11,7 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -26,11 +26,12 @@ from flwr.supercore.run import Run
 from fedrad.core.meter import Meter
 from fedrad.core.state import clone
 from fedrad.errors import MissingError, SiteFailed
-from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.inprocess import InProcessGrid, ask_for_names
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.shared import Layout, SharedArea
 from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
+from fedrad.training.process import set_up_process
 
 __all__ = ["WorkersGrid", "can_fork"]
 
@@ -91,8 +92,7 @@ class WorkersGrid(Grid):
         meter: Meter | None = None,
     ) -> None:
         if not can_fork():
-            told = "workers need fork: not on this system, and not after CUDA has started"
-            raise MissingError(told)
+            raise MissingError("workers need fork: a Linux on which CUDA has not yet started")
         self._inner = InProcessGrid(app, sites, meter)
         self.spent = Spent([{} for _ in range(workers)], Meter())
         self._sent = SharedArea("sent")
@@ -161,14 +161,14 @@ class WorkersGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Push messages and return all replies, in order of arrival."""
-        return list(self._replies(messages))
-
-    def _replies(self, messages: Iterable[Message]) -> Iterator[Message]:
-        waiting = set(self.push_messages(messages))
+        messages = list(messages)
+        if ask_for_names(messages):
+            return self._inner.send_and_receive(messages)
+        waiting, replies = set(self.push_messages(messages)), []
         while waiting:
-            for message in self.pull_messages(waiting):
-                waiting.discard(message.metadata.reply_to_message_id)
-                yield message
+            replies += list(self.pull_messages(waiting))
+            waiting -= {message.metadata.reply_to_message_id for message in replies}
+        return replies
 
     def _drop_late(self, wanted: Container[str]) -> None:
         """Forget messages whose answers nobody waits for, and end workers that are at one.
@@ -264,7 +264,7 @@ class WorkersGrid(Grid):
         for other in others:
             # A pipe of which nobody holds the parent's end tells a worker that its parent is gone.
             other.close()
-        torch.set_num_threads(1)
+        set_up_process()
         meter = self._inner.meter
         while True:
             try:
@@ -289,7 +289,7 @@ class WorkersGrid(Grid):
 
 
 def can_fork() -> bool:
-    """Return whether a process may be forked here: on Linux, before CUDA has started."""
+    """Return whether a process may be forked: on Linux, before CUDA has started."""
     return hasattr(os, "memfd_create") and not bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
