@@ -190,6 +190,8 @@ def local_task(
         augment=_augmentation(local, arm),
         weights=None,
         device=device,
+        precision=torch.bfloat16 if local.precision == "bfloat16" else torch.float32,
+        channels_last=local.channels_last,
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrad.federation.runtimes import Runtime, RuntimeName
+
 if TYPE_CHECKING:
     from fedrad.config import Experiment
     from fedrad.data.sites import Federation
@@ -55,6 +57,28 @@ Workers = Annotated[
         help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1
     ),
 ]
+On = Annotated[
+    RuntimeName,
+    typer.Option(help="local: processes of this machine. ray: Ray's, here or on a cluster."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="auto|HOST:PORT",
+        help="Join a running Ray cluster. Default: one is started here.",
+    ),
+]
+Store = Annotated[
+    int | None,
+    typer.Option(
+        "--object-store", metavar="MB", min=1, help="Shared memory of a Ray that is started here."
+    ),
+]
+Dashboard = Annotated[bool, typer.Option("--dashboard", help="Show the web page of such a Ray.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Say where the workers' time went, in profile.json too.")
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
 ]
@@ -73,6 +97,11 @@ def run(
     data_root: Root = None,
     device: Device = "cpu",
     workers: Workers = None,
+    runtime: On = RuntimeName.LOCAL,
+    ray_address: Address = None,
+    object_store: Store = None,
+    dashboard: Dashboard = False,
+    profile: Profile = False,
 ) -> None:
     """Play an experiment: every arm and seed, then the table and the report page.
 
@@ -81,29 +110,37 @@ def run(
     from rich.console import Console
 
     console = Console()
-    experiment, federation = _assembled(file, set_ or [], data_root, device)
     if out is not None and out.exists() and not out.is_dir():
         from fedrad.errors import ConfigError
 
         raise ConfigError(f"--out {out}: is a file; results need a folder")
+    where = Runtime(runtime, workers, ray_address, object_store, dashboard)
+    experiment = _read(file, set_ or [])
+    # Ray starts while torch is imported and the data are read.
+    with where.started() as cluster:
+        federation = _federation(experiment, data_root, device)
 
-    from fedrad.assemble import device_of
-    from fedrad.federation.launch import run_local
-    from fedrad.federation.server import Play
-    from fedrad.report.progress import make_progress
+        from fedrad.federation.server import Play
+        from fedrad.report.progress import make_progress
+        from fedrad.runs import RunFolder
+
+        arms, seeds = _selected(experiment, arm, seed)
+        folder = RunFolder(out or Path("runs") / experiment.name)
+        with make_progress(console) as progress:
+            play = Play(experiment, arms, seeds, federation.held_out, folder, progress, profile)
+            where.play(play, federation, device, cluster)
+
     from fedrad.report.results import write_results
     from fedrad.report.tables import results_tables
-    from fedrad.runs import RunFolder
 
-    arms, seeds = _selected(experiment, arm, seed)
-    folder = RunFolder(out or Path("runs") / experiment.name)
-    with make_progress(console) as progress:
-        play = Play(experiment, arms, seeds, federation.held_out, folder, progress)
-        run_local(play, federation, device_of(device), workers=workers)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     results = write_results(folder, experiment, federation, command=command, device=device)
     for renderable in results_tables(results):
         console.print(renderable)
+    if profile:
+        from fedrad.report.profile import profile_table
+
+        console.print(profile_table(folder))
     console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
     if any(one["status"] != "finished" for one in results["arms"] if one["name"] in arms):
         raise typer.Exit(1)
@@ -117,7 +154,8 @@ def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
     from rich.console import Console
 
     console = Console()
-    experiment, federation = _assembled(file, set_ or [], data_root)
+    experiment = _read(file, set_ or [])
+    federation = _federation(experiment, data_root)
 
     from fedrad.report.check import plan_tables
     from fedrad.report.plan import plan_of
@@ -140,19 +178,22 @@ def list_(
     Console().print(table_of_names(kind))
 
 
-def _assembled(
-    file: Path, sets: list[str], data_root: Path | None, device: str = "cpu"
-) -> "tuple[Experiment, Federation]":
+def _read(file: Path, sets: list[str]) -> "Experiment":
+    """Read the text before torch is imported: a typing error is told at once."""
     from fedrad.config import load_experiment
 
-    # The text is checked before torch is imported: a typing error is told at once.
-    experiment = load_experiment(file, sets)
+    return load_experiment(file, sets)
+
+
+def _federation(
+    experiment: "Experiment", data_root: Path | None, device: str = "cpu"
+) -> "Federation":
     from fedrad.assemble import check_arms, device_of
     from fedrad.data.sites import federation_of
 
     device_of(device)
     check_arms(experiment)
-    return experiment, federation_of(experiment, data_root or Path())
+    return federation_of(experiment, data_root or Path())
 
 
 def _selected(

@@ -206,3 +206,67 @@ def test_a_run_that_diverges_says_so_and_returns_an_error(call: Call, small: Pat
     wild_arm = next(arm for arm in results["arms"] if arm["name"] == "wild")
     assert wild_arm["status"] == "stopped" and "round 1" in wild_arm["reason"]
     assert next(a for a in results["arms"] if a["name"] == "fedavg")["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--ray-address", "auto"], "--ray-address is for --runtime ray"),
+        (["--object-store", "500"], "--object-store is for --runtime ray"),
+        (["--dashboard"], "--dashboard is for --runtime ray"),
+        (["--runtime", "ray", "--object-store", "10"], "--object-store 10 MB: Ray takes 84 MB"),
+        (
+            ["--runtime", "ray", "--ray-address", "auto", "--object-store", "500"],
+            "ray start --object-store-memory",
+        ),
+        (["--device", "gpu"], "--device gpu: say cpu, cuda, or cuda:1"),
+    ],
+)
+def test_a_runtime_that_does_not_fit_is_one_sentence(
+    call: Call, small: Path, words: list[str], told: str
+) -> None:
+    ran = call("run", "small.yaml", *words)
+    assert ran.returncode == 2 and told in ran.stderr
+    assert not (small / "runs").exists()
+
+
+def test_ray_that_is_not_installed_says_what_to_install(
+    call: Call, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    ran = call("run", "small.yaml", "--runtime", "ray")
+    assert ran.returncode == 2 and "pip install 'flwr[simulation]'" in ran.stderr
+
+
+def test_the_third_of_two_gpus_is_not_there(
+    call: Call, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    ran = call("run", "small.yaml", "--device", "cuda:2")
+    assert ran.returncode == 2 and "this machine has 2 CUDA devices" in ran.stderr
+
+
+def test_more_workers_than_cores_are_warned_about_once(small: Path) -> None:
+    """Two arms are played by the same workers: one sentence, not one an arm."""
+    ran = fedrad("run", "small.yaml", "--workers", "99", "--set", "rounds=1", cwd=small)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("they will wait for one another") == 1
+
+
+@pytest.mark.ray
+def test_ray_plays_the_same_run_as_local(small: Path) -> None:
+    """The same YAML and seeds give the same model in every runtime, bit for bit."""
+    for runtime in ("local", "ray"):
+        ran = fedrad("run", "small.yaml", "--runtime", runtime, "--out", runtime, cwd=small)
+        assert ran.returncode == 0, ran.stderr
+    states = [small / where / "fedavg/seed-0/state.safetensors" for where in ("local", "ray")]
+    assert states[0].read_bytes() == states[1].read_bytes()
+
+
+@pytest.mark.ray
+def test_a_cluster_that_does_not_answer_is_one_sentence(small: Path) -> None:
+    ran = fedrad("run", "small.yaml", "--runtime", "ray", "--ray-address", "127.0.0.1:9", cwd=small)
+    assert ran.returncode == 2
+    assert "--ray-address 127.0.0.1:9: no Ray cluster answered within 15 s" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -71,6 +71,11 @@ class Local(Frozen):
 
     Exactly one of `epochs` and `steps` is set. Class weights balance the loss: `site` from the
     site's own counts, `global` from counts added over all training sites.
+
+    `precision: bfloat16` computes the forward pass of training by torch's autocast; weights,
+    losses, evaluation and what travels stay float32. `channels_last` lays images and kernels out
+    with their channels innermost. Both change results within rounding, so they are said here,
+    where every machine reads them, and no machine chooses for itself.
     """
 
     epochs: Annotated[int, Field(gt=0)] | None = None
@@ -80,6 +85,8 @@ class Local(Frozen):
     clip: Annotated[float, Field(gt=0)] | None = None
     augment: tuple[Spec, ...] = ()
     class_weights: Literal["none", "site", "global"] = "none"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

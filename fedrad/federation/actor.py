@@ -13,17 +13,17 @@ from typing import Any
 
 import ray
 import torch
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
 import fedrad
-from fedrad.algorithms.base import Reply
+from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
-from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
 from fedrad.federation.client import client_app
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import Arrays, Files, files_in, opened, packed, read, set_files
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.training.process import set_up_process
 
 __all__ = ["Done", "Hello", "Job", "SiteActor", "versions"]
 
@@ -106,7 +106,7 @@ class SiteActor:
         hello = Hello(os.getpid(), node, _address(), versions())
         if hello.versions != expected:
             return hello
-        torch.set_num_threads(1)
+        set_up_process()
         # A running cluster's actors are at niceness 15 unless its owner said otherwise.
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, 0)
@@ -118,14 +118,22 @@ class SiteActor:
             folders = {site: scratch / str(n) for n, site in enumerate(sorted(folders))}
         self._folders = folders
         federation: Federation = ray.get(data[1] if self._travels else data[0])
-        app = client_app(Known(opened(federation)), torch.device(device))
-        self._grid = InProcessGrid(app, folders)
-        self._nodes = dict(zip(sorted(folders), self._grid.get_node_ids(), strict=True))
+        meter = Meter()
+        app = client_app(Known(opened(federation)), torch.device(device), meter)
+        self._grid = InProcessGrid(app, folders, meter)
         return hello
 
-    def answer(self, jobs: Sequence[Job], arrays: Arrays) -> list[Done]:
-        """Play messages with the same arrays, and return their answers or blocks' sums."""
-        return [self._answer(job, arrays) for job in jobs]
+    def answer(
+        self, jobs: Sequence[Job], arrays: Arrays
+    ) -> tuple[list[Done], dict[str, float], float | None]:
+        """Play messages with the same arrays.
+
+        Returns:
+            Their answers or blocks' sums, seconds by purpose, and when the first step began.
+        """
+        answers = [self._answer(job, arrays) for job in jobs]
+        meter = self._grid.meter
+        return answers, meter.take(), meter.first_training
 
     def _answer(self, job: Job, arrays: Arrays) -> Done:
         content = pack(read(arrays), config=job.config)
@@ -133,30 +141,14 @@ class SiteActor:
         if self._travels:
             for site, folder in folders.items():
                 set_files(folder, job.memory.get(site, {}))
-        play = self._block if BLOCK in job.config else self._one
-        done = _done(play(job, content, job.node))
+        with self._grid.meter.spent("messages"):
+            done = _done(self._grid.play(content, job.kind, job.node, job.group))
         if not self._travels:
             return done
         memory = {site: files_in(folder) for site, folder in folders.items()}
         for folder in folders.values():
             set_files(folder, {})
         return Done(done.numbers, done.config, done.arrays, done.error, memory)
-
-    def _one(self, job: Job, content: RecordDict, node: int) -> Message:
-        question = self._grid.create_message(content, job.kind, node, job.group)
-        return self._grid.answer(question)
-
-    def _block(self, job: Job, content: RecordDict, node: int) -> Message:
-        part = Part()
-        for site in job.sites:
-            reply = self._one(job, content, self._nodes[site])
-            if reply.has_error():
-                part.failed[site] = reply.error.reason or "unknown error"
-                continue
-            found = Reply(bundle_of(reply.content), numbers_of(reply.content))
-            fold(part, found, str(job.config[WEIGHT]))
-        question = self._grid.create_message(content, job.kind, node, job.group)
-        return Message(pack_part(part), reply_to=question)
 
 
 def own_folder(config: Mapping[str, Any]) -> Path:

@@ -18,6 +18,7 @@ from torch import nn
 from fedrad.algorithms.base import Handler, Request
 from fedrad.assemble import check_model, handlers_of, local_task, model_of, steps_per_round
 from fedrad.config import POOLED, Experiment, from_text
+from fedrad.core.meter import Meter
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions
 from fedrad.data.base import SiteData
@@ -49,12 +50,15 @@ class Source(Protocol):
 class _Sites:
     """The sites' halves, built once and kept: data are read once, one model serves all sites."""
 
-    def __init__(self, source: Source, device: torch.device) -> None:
+    def __init__(self, source: Source, device: torch.device, meter: Meter) -> None:
         self._source = source
         self._device = device
+        self._meter = meter
         self._experiments: dict[str, Experiment] = {}
+        self._arms: dict[tuple[str, str], Experiment] = {}
         self._models: dict[str, nn.Module] = {}
         self._tasks: dict[tuple[str, str, int, str], LocalTask] = {}
+        self._pattern: tuple[tuple[object, ...], LocalTask] | None = None
         self._handlers: dict[tuple[str, str], dict[str, Handler]] = {}
 
     def experiment(self, text: str) -> Experiment:
@@ -62,6 +66,11 @@ class _Sites:
         if text not in self._experiments:
             self._experiments[text] = from_text(text)
         return self._experiments[text]
+
+    def _arm(self, text: str, name: str) -> Experiment:
+        if (text, name) not in self._arms:
+            self._arms[text, name] = self.experiment(text).arm(name)
+        return self._arms[text, name]
 
     def name(self, context: Context, text: str) -> str:
         """Return the site that a node is: its own word, or its place among the sorted sites."""
@@ -85,7 +94,7 @@ class _Sites:
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
         if (text, arm) not in self._handlers:
-            self._handlers[text, arm] = dict(handlers_of(self.experiment(text).arm(arm)))
+            self._handlers[text, arm] = dict(handlers_of(self._arm(text, arm)))
         known = self._handlers[text, arm]
         if action not in known:
             raise ConfigError(f"action '{action}' is not one of {', '.join(sorted(known))}")
@@ -96,18 +105,30 @@ class _Sites:
         key = (text, arm, seed, site)
         if key not in self._tasks:
             # Of one arm and seed at a time: caches of tensors of finished arms are let go.
-            self._tasks = {k: v for k, v in self._tasks.items() if k[:3] == key[:3]}
+            if next(iter(self._tasks), key)[:3] != key[:3]:
+                self._tasks = {}
             self._tasks[key] = self._build(*key)
         return self._tasks[key]
 
     def _build(self, text: str, name: str, seed: int, site: str) -> LocalTask:
-        arm = self.experiment(text).arm(name)
+        arm = self._arm(text, name)
         federation = self._source.federation(self.experiment(text))
         data, steps = _data(federation, site, arm)
-        task = local_task(arm, data, self._model(arm), seed=seed, device=self._device, steps=steps)
+        task = self._like((text, name, seed, steps), arm, data)
         if arm.local.class_weights == "site":
             return replace(task, weights=balanced_weights(task.label_counts()))
         return task
+
+    def _like(
+        self, key: tuple[str, str, int, int | None], arm: Experiment, data: SiteData
+    ) -> LocalTask:
+        """Return a site's task, made like the last one where only the site differs."""
+        if self._pattern is None or self._pattern[0] != key:
+            *_, seed, steps = key
+            model = self._model(arm)
+            task = local_task(arm, data, model, seed=seed, device=self._device, steps=steps)
+            self._pattern = key, replace(task, meter=self._meter)
+        return self._pattern[1].at(data)
 
     def weigh(self, key: tuple[str, str, int, str], counts: torch.Tensor) -> LocalTask:
         """Return a task whose loss is weighted by the counts of all sites."""
@@ -117,7 +138,7 @@ class _Sites:
         return self._tasks[key]
 
     def _model(self, arm: Experiment) -> nn.Module:
-        key = f"{arm.model} {arm.task}"
+        key = f"{arm.model} {arm.task} {arm.local.channels_last}"
         if key not in self._models:
             check_model(arm)
             self._models = {key: model_of(arm).to(self._device)}
@@ -131,13 +152,14 @@ def _data(federation: Federation, site: str, arm: Experiment) -> tuple[SiteData,
     return federation.pool(), sum(steps_per_round(arm.local, images) for images in parts)
 
 
-def client_app(source: Source, device: torch.device) -> ClientApp:
+def client_app(source: Source, device: torch.device, meter: Meter | None = None) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
 
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
-    Flower strategy may leave the action out, which then is fit or validate.
+    Flower strategy may leave the action out, which then is fit or validate. A meter is told what
+    the sites' work takes.
     """
-    sites = _Sites(source, device)
+    sites = _Sites(source, device, meter or Meter())
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:

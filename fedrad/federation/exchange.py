@@ -14,6 +14,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedrad.algorithms.base import Reply
+from fedrad.core.meter import Meter
 from fedrad.core.state import Bundle, Mean, num_bytes
 from fedrad.errors import FedradError, RunError, SiteFailed, TrainingDiverged
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, part_of
@@ -72,6 +73,7 @@ class FlowerSites:
         deadline: seconds that a round may wait.
         traffic: is added to.
         missing: site -> reason, is added to.
+        meter: is told how long sums take here.
     """
 
     grid: Grid
@@ -84,6 +86,7 @@ class FlowerSites:
     common: Bundle = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     missing: dict[str, str] = field(default_factory=dict)
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,7 +110,8 @@ class FlowerSites:
         """
         mean, numbers, failed = Mean(), dict[str, float](), dict[str, str]()
         for part in self._parts(action, send, weight, failed):
-            mean.merge(part.mean)
+            with self.meter.spent("aggregation"):
+                mean.merge(part.mean)
             self.traffic.up += part.bytes_up
             for key, value in part.numbers.items():
                 numbers[key] = numbers.get(key, 0.0) + value
@@ -159,7 +163,8 @@ class FlowerSites:
             if block_of[site] != at:
                 yield part
                 part, at = Part(), block_of[site]
-            fold(part, Reply(bundle_of(content), numbers_of(content)), weight)
+            with self.meter.spent("aggregation"):
+                fold(part, Reply(bundle_of(content), numbers_of(content)), weight)
         yield part
 
     def _question(self, site: str, **settings: str) -> tuple[int, dict[str, str]]:

@@ -6,7 +6,7 @@ not grow with the number of sites.
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -17,7 +17,13 @@ from flwr.supercore.run import Run
 # Flower makes messages only inside a task of its own runtimes; this is its one internal name here.
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["InProcessGrid"]
+from fedrad.algorithms.base import Reply
+from fedrad.core.meter import Meter
+from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
+from fedrad.federation.records import bundle_of, config_of, numbers_of
+from fedrad.federation.spent import Spent
+
+__all__ = ["InProcessGrid", "ask_for_names"]
 
 log = logging.getLogger(__name__)
 _RUN = _SERVER = 1
@@ -30,9 +36,14 @@ class InProcessGrid(Grid):
     Args:
         app: what every node runs.
         sites: a site's name -> the folder where it keeps its memory.
+        meter: what the app tells its time to.
     """
 
-    def __init__(self, app: ClientApp, sites: Mapping[str, Path]) -> None:
+    def __init__(
+        self, app: ClientApp, sites: Mapping[str, Path], meter: Meter | None = None
+    ) -> None:
+        self.meter = meter or Meter()
+        self.spent = Spent([self.meter.seconds], self.meter)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN, _SERVER, _RUN
         self._app = app
         self._contexts = {
@@ -45,6 +56,7 @@ class InProcessGrid(Grid):
             )
             for node, (site, folder) in enumerate(sorted(sites.items()), start=_SERVER + 1)
         }
+        self._nodes = dict(zip(sorted(sites), self._contexts, strict=True))
         self._waiting: dict[str, Message] = {}
         self._ids = itertools.count(1)
 
@@ -99,8 +111,31 @@ class InProcessGrid(Grid):
         """Call the node that a message is for, and return its reply."""
         context = self._contexts[message.metadata.dst_node_id]
         try:
-            return self._app(message, context)
+            with self.meter.spent("messages"):
+                return self._app(message, context)
         except Exception as error:
             # What Flower's own runtimes do, but for the text, which could hold a path or a name.
             log.exception("the client app failed at %s", context.node_config["site"])
             return Message(Error(_CLIENT_APP_FAILED, type(error).__name__), reply_to=message)
+
+    def play(self, content: RecordDict, kind: str, node: int, group: str) -> Message:
+        """Play a message to a node, or to the block of sites that its settings name."""
+        question = self.create_message(content, kind, node, group)
+        config = config_of(content)
+        if BLOCK not in config:
+            return self.answer(question)
+        part = Part()
+        for site in str(config[BLOCK]).split(","):
+            reply = self.answer(self.create_message(content, kind, self._nodes[site], group))
+            if reply.has_error():
+                part.failed[site] = reply.error.reason or "unknown error"
+                continue
+            found = Reply(bundle_of(reply.content), numbers_of(reply.content))
+            with self.meter.spent("aggregation"):
+                fold(part, found, str(config[WEIGHT]))
+        return Message(pack_part(part), reply_to=question)
+
+
+def ask_for_names(messages: Sequence[Message]) -> bool:
+    """Return whether all messages ask for names and counts, which a process with the data knows."""
+    return all(config_of(message.content).get("action") == "describe" for message in messages)

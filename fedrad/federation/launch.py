@@ -8,12 +8,15 @@ from flwr.app import Context, RecordDict
 
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED, Experiment
+from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.client import client_app
+from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
-from fedrad.federation.workers import WorkersGrid, can_fork, worker_count
+from fedrad.federation.workers import WorkersGrid, can_fork
+from fedrad.training.process import set_up_process
 
 __all__ = ["Known", "run_local"]
 
@@ -47,18 +50,18 @@ def run_local(
         RunError: the folder belongs to another experiment, or the disk is full.
         MissingError: workers were asked for where a process cannot be forked.
     """
-    # One thread wherever a site trains: the number of threads changes the order of float sums.
-    torch.set_num_threads(1)
+    set_up_process()
     sites = {name: play.folder.site(name) for name in federation.sites}
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
-    app = client_app(Known(federation), device)
+    meter = Meter()
+    app = client_app(Known(federation), device, meter)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     count = _workers(workers, device, len(federation.training), play)
     if count == 1:
-        server_app(play)(InProcessGrid(app, sites), context)
+        server_app(play)(InProcessGrid(app, sites, meter), context)
         return
-    with WorkersGrid(app, sites, count) as grid:
+    with WorkersGrid(app, sites, count, meter) as grid:
         server_app(play)(grid, context)
 
 

@@ -22,6 +22,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED
+from fedrad.core.meter import Meter
 from fedrad.core.state import num_bytes
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError, SiteFailed
@@ -29,14 +30,16 @@ from fedrad.federation.actor import Done, Job, own_folder
 from fedrad.federation.blocks import BLOCK
 from fedrad.federation.client import client_app
 from fedrad.federation.cluster import Cluster
-from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.cores import worker_count
+from fedrad.federation.inprocess import InProcessGrid, ask_for_names
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import copied, files_in, packed, set_files
 from fedrad.federation.pool import Actor, ActorPool
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.server import Play, server_app
+from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
-from fedrad.federation.workers import worker_count
+from fedrad.training.process import set_up_process
 
 __all__ = ["RayGrid", "run_ray"]
 
@@ -68,6 +71,7 @@ class RayGrid(Grid):
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}
         self._pool = ActorPool(federation, self._folders, device, actors)
+        self.spent = Spent([{} for _ in range(actors)], Meter())
         self._sent: Any = None
         self._sent_key: tuple[int, ...] = ()
         self._kept: list[Any] = []
@@ -129,8 +133,7 @@ class RayGrid(Grid):
     ) -> Iterable[Message]:
         """Push messages and return all replies, in order of arrival."""
         messages = list(messages)
-        if all(config_of(message.content).get("action") == "describe" for message in messages):
-            # This process has the data too: no actor is needed to count images.
+        if ask_for_names(messages):
             return self._inner.send_and_receive(messages)
         return list(self._replies(messages))
 
@@ -194,7 +197,8 @@ class RayGrid(Grid):
             self._pool.begin(actor)
             return []
         try:
-            answers: list[Done] = ray.get(ref)
+            answers, seconds, first = ray.get(ref)
+            self.spent.add(self._pool.place(actor), seconds, first)
         except RayTaskError as error:
             # Not a site's error, which comes as an answer.
             log.error("%s", error)
@@ -267,7 +271,7 @@ def run_ray(
             versions, or its object store is too small.
         ConfigError: the object store does not fit.
     """
-    torch.set_num_threads(1)
+    set_up_process()
     if ":" in str(device):
         raise MissingError(f"--device {device}: with Ray say cuda, each worker gets its share")
     sites = {name: play.folder.site(name) for name in federation.sites}

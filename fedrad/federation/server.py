@@ -4,6 +4,7 @@ The round loop is ours because a crash may cost at most a round: after each one 
 is on the disk, and a repeated round starts every site from what it knew before.
 """
 
+import json
 import random
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from fedrad.algorithms.base import Algorithm
 from fedrad.assemble import algorithm_of, initial_state, metrics_of
 from fedrad.config import POOLED, Experiment
 from fedrad.core import seeds
+from fedrad.core.meter import Meter
 from fedrad.core.state import Bundle, all_finite
 from fedrad.data.sites import check_site_numbers
 from fedrad.errors import SiteFailed, TrainingDiverged
@@ -25,6 +27,7 @@ from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
 from fedrad.federation.evaluate import evaluate_arm, validate
 from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
+from fedrad.federation.spent import Window, spent_of
 from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, Claim, Evaluation, RunFolder
 
@@ -41,6 +44,7 @@ class Play:
         held_out: sites that only test.
         folder: where it is recorded.
         progress: is told.
+        profile: whether `profile.json` is written: where the workers' time went.
     """
 
     experiment: Experiment
@@ -49,6 +53,7 @@ class Play:
     held_out: Sequence[str]
     folder: RunFolder
     progress: Progress
+    profile: bool = False
 
 
 def server_app(play: Play) -> ServerApp:
@@ -70,6 +75,8 @@ def server_app(play: Play) -> ServerApp:
             for arm in play.arms:
                 for seed in play.seeds:
                     _Arm(play, arm, seed, grid, nodes, claims[arm]).play()
+            if play.profile and (spent := spent_of(grid)):
+                play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))
 
     return app
 
@@ -104,6 +111,7 @@ class _Arm:
         self._nodes = nodes
         self._grid = grid
         self._claim = claim
+        self._spent = spent_of(grid)
         text = play.experiment.text()
         self._config: dict[str, str | int] = {"experiment": text, "arm": name, "seed": seed}
         self._common: Bundle = {}
@@ -172,20 +180,24 @@ class _Arm:
 
     def _round(self, state: Bundle, number: int) -> Bundle:
         start = time.monotonic()
+        window = Window(self._spent)
         sites = self.sites(number, self._participants(number))
         after = self.algorithm.round(state, number, sites)
         if not all_finite(after):
             raise TrainingDiverged(f"round {number}: the mean of the sites' weights is not finite")
+        seconds = round(time.monotonic() - start, 4)
+        pace = window.told(len(sites.nodes), seconds)
         line = {
-            "seconds": round(time.monotonic() - start, 4),
+            "seconds": seconds,
             "bytes_down": sites.traffic.down,
             "bytes_up": sites.traffic.up,
             "steps": sites.traffic.steps,
             "missing": sites.missing,
             "validation": self._validation(after, number),
+            **window.record(),
         }
         self.folder.keep(number, after, line)
-        self._tell(number, line)
+        self._tell(number, line, pace)
         return after
 
     def _validation(self, state: Bundle, number: int) -> dict[str, dict[str, float | None]]:
@@ -196,7 +208,7 @@ class _Arm:
         sites = self.sites(number + 1, self.training)
         return validate(sites, send, self.metrics, self.arm.task)
 
-    def _tell(self, number: int, line: Mapping[str, Any]) -> None:
+    def _tell(self, number: int, line: Mapping[str, Any], pace: str) -> None:
         shown = list(line["validation"].values())
         primary = self.run.experiment.primary
         metric = primary.metric if primary else self.metrics[0].name
@@ -209,6 +221,7 @@ class _Arm:
             value=value,
             seconds=line["seconds"],
             missing=sorted(line["missing"]),
+            pace=pace,
         )
 
     def sites(self, number: int, names: Sequence[str]) -> FlowerSites:
@@ -225,6 +238,7 @@ class _Arm:
             common=self._common,
             traffic=Traffic(),
             missing={},
+            meter=self._spent.server if self._spent else Meter(),
         )
 
     @property

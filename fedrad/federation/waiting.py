@@ -47,10 +47,18 @@ class Waiting:
         while self._queue and self._queue[0] not in wanted:
             self._messages.pop(self._queue.popleft())
 
-    def next(self, workers: int) -> tuple[str, ...]:
-        """Take the next message from the queue, and while many wait those that may go with it."""
+    def head(self) -> Message:
+        """Return the next message, which stays in the queue."""
+        return self._messages[self._queue[0]]
+
+    def next(self, workers: int | None = None) -> tuple[str, ...]:
+        """Take the next message from the queue, and while many wait those that may go with it.
+
+        Args:
+            workers: among which all that wait is shared out; None takes one message.
+        """
         numbers = [self._queue.popleft()]
-        most = min(_BATCH, len(self._queue) // (4 * workers))
+        most = min(_BATCH, len(self._queue) // (4 * workers)) if workers else 1
         while len(numbers) < most and self._go_together(numbers[0], self._queue[0]):
             numbers.append(self._queue.popleft())
         return tuple(numbers)

@@ -27,8 +27,9 @@ class Progress(Protocol):
         value: float | None,
         seconds: float,
         missing: list[str],
+        pace: str = "",
     ) -> None:
-        """Take note of a finished round."""
+        """Take note of a finished round; the pace says how busy the workers were."""
 
     def arm_done(self, arm: str, seed: int, seconds: float) -> None:
         """Take note of a finished arm and seed."""
@@ -64,10 +65,12 @@ class LoggedProgress:
         value: float | None,
         seconds: float,
         missing: list[str],
+        pace: str = "",
     ) -> None:
         """Log one line a round."""
         lost = f", without {', '.join(missing)}" if missing else ""
-        log.info("%s seed %d round %d: loss %s, %.1f s%s", arm, seed, round, loss, seconds, lost)
+        more = f"{lost}, {pace}" if pace else lost
+        log.info("%s seed %d round %d: loss %s, %.1f s%s", arm, seed, round, loss, seconds, more)
 
     def arm_done(self, arm: str, seed: int, seconds: float) -> None:
         """Log that an arm is finished."""

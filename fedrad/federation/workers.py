@@ -3,15 +3,15 @@
 The parent imports torch and reads the data once, then forks. A worker that is free takes the next
 block of sites, those with the most images first. The weights that a round sends are written once,
 to memory that all workers map; what comes back is a block's sum. Pipes carry names and numbers
-only, and nobody polls. A worker that dies is replaced, and its block is played again.
+only, and nobody polls. A worker that dies is replaced, and its block is played again; one that is
+busy with what nobody waits for any more is replaced too.
 """
 
 import logging
 import multiprocessing
 import os
 import signal
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -24,21 +24,23 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedrad.algorithms.base import Reply
-from fedrad.core.state import Bundle, clone
+from fedrad.core.meter import Meter
+from fedrad.core.state import clone
 from fedrad.errors import MissingError, SiteFailed
-from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
 from fedrad.federation.deaths import die_with
-from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.inprocess import InProcessGrid, ask_for_names
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.shared import Layout, SharedArea
+from fedrad.federation.spent import Spent
+from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
+from fedrad.training.process import set_up_process
 
-__all__ = ["WorkersGrid", "can_fork", "worker_count"]
+__all__ = ["WorkersGrid", "can_fork"]
 
 log = logging.getLogger(__name__)
 
-_DEATHS = 3
-"""A block that has killed so many workers is given up: it would kill the next one too."""
+_LOOK_S = 1.0
+"""So often a round looks whether its deadline has passed."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ class _Job:
 class _Done:
     """A worker's answer; its arrays lie in the worker's area."""
 
-    number: str
     numbers: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     layout: Layout | None = None
@@ -66,10 +67,11 @@ class _Done:
 
 @dataclass
 class _Worker:
+    place: int
     process: Any
     pipe: Connection
     area: SharedArea
-    job: _Job | None = None
+    job: str | None = None
 
 
 class WorkersGrid(Grid):
@@ -79,28 +81,30 @@ class WorkersGrid(Grid):
         app: what every node runs; built before the fork, so its data are shared.
         sites: a site's name -> the folder where it keeps its memory.
         workers: processes.
+        meter: what the app tells its time to.
     """
 
     folds = True
 
-    def __init__(self, app: ClientApp, sites: Mapping[str, Path], workers: int) -> None:
+    def __init__(
+        self,
+        app: ClientApp,
+        sites: Mapping[str, Path],
+        workers: int,
+        meter: Meter | None = None,
+    ) -> None:
         if not can_fork():
-            raise MissingError(
-                "workers need fork: not on this system, and not after CUDA has started"
-            )
-        self._inner = InProcessGrid(app, sites)
-        self._nodes = dict(zip(sorted(sites), self._inner.get_node_ids(), strict=True))
+            raise MissingError("workers need fork: a Linux on which CUDA has not yet started")
+        self._inner = InProcessGrid(app, sites, meter)
+        self.spent = Spent([{} for _ in range(workers)], Meter())
         self._sent = SharedArea("sent")
-        self._sent_key: tuple[int, ...] = ()
+        self._sent_key: tuple[int, ...] | None = None
         self._sent_layout = Layout((), 0)
         self._kept: list[Any] = []
-        self._queue: deque[str] = deque()
-        self._messages: dict[str, Message] = {}
-        self._deaths: dict[str, int] = {}
-        self._count = 0
+        self._waiting = Waiting()
         self._pool: list[_Worker] = []
-        for _ in range(workers):
-            self._pool.append(self._fork())
+        for place in range(workers):
+            self._pool.append(self._fork(place))
 
     def __enter__(self) -> "WorkersGrid":
         return self
@@ -109,9 +113,7 @@ class WorkersGrid(Grid):
         for worker in self._pool:
             worker.process.kill()
         for worker in self._pool:
-            worker.process.join()
-            worker.pipe.close()
-            worker.area.close()
+            _close(worker)
         self._sent.close()
 
     def set_run(self, run: Run) -> None:
@@ -139,105 +141,117 @@ class WorkersGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages, in the order in which workers take them."""
-        ids = []
-        for message in messages:
-            self._count += 1
-            number = str(self._count)
-            message.metadata.__dict__["_message_id"] = number
-            self._messages[number] = message
-            self._queue.append(number)
-            ids.append(number)
-        return ids
+        return self._waiting.push(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Wait until a worker has answered, and return all answers that were asked for."""
+        """Wait a second at most for an answer, and return all answers that were asked for."""
         wanted = set(message_ids)
+        self._drop_late(wanted)
         self._feed()
         busy = [worker for worker in self._pool if worker.job]
         if not busy:
             return []
-        ready = wait([w.pipe for w in busy] + [w.process.sentinel for w in busy])
-        answers = [
-            self._take(worker)
+        ready = wait([*(w.pipe for w in busy), *(w.process.sentinel for w in busy)], _LOOK_S)
+        return [
+            answer
             for worker in busy
             if worker.pipe in ready or worker.process.sentinel in ready
+            for answer in self._take(worker)
         ]
-        self._feed()
-        return [m for m in answers if m and m.metadata.reply_to_message_id in wanted]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Push messages and return all replies, in order of arrival."""
-        waiting = set(self.push_messages(messages))
-        replies: list[Message] = []
+        messages = list(messages)
+        if ask_for_names(messages):
+            return self._inner.send_and_receive(messages)
+        waiting, replies = set(self.push_messages(messages)), []
         while waiting:
-            pulled = list(self.pull_messages(waiting))
-            waiting -= {message.metadata.reply_to_message_id for message in pulled}
-            replies += pulled
+            replies += list(self.pull_messages(waiting))
+            waiting -= {message.metadata.reply_to_message_id for message in replies}
         return replies
+
+    def _drop_late(self, wanted: Container[str]) -> None:
+        """Forget messages whose answers nobody waits for, and end workers that are at one.
+
+        They may hang, read what was sent before, or write a site's memory over newer memory.
+        """
+        self._waiting.drop_old(wanted)
+        for worker in list(self._pool):
+            if worker.job and worker.job not in wanted:
+                self._waiting.pop(worker.job)
+                worker.process.kill()
+                self._replace(worker)
 
     def _feed(self) -> None:
         """Give each free worker the next message."""
         for worker in self._pool:
-            if worker.job or not self._queue:
+            if worker.job or not len(self._waiting):
                 continue
-            message = self._messages[self._queue[0]]
-            records = tuple(id(record) for record in message.content.array_records.values())
-            if records != self._sent_key or not records:
-                if any(other.job for other in self._pool) and records != self._sent_key:
-                    # Someone still reads what was sent before; it is late, and we wait for it.
-                    return
-                self._send(message, records)
-            self._queue.popleft()
-            worker.job = _Job(
-                number=message.metadata.message_id,
-                kind=message.metadata.message_type,
-                node=message.metadata.dst_node_id,
-                group=message.metadata.group_id,
-                config=config_of(message.content),
-                layout=self._sent_layout,
-            )
-            # A worker that died while it had nothing to do is met here; its end is seen by `_take`.
+            key = arrays_of(self._waiting.head())
+            if key != self._sent_key:
+                if any(other.job for other in self._pool):
+                    return  # someone still reads what was sent before
+                self._send(self._waiting.head(), key)
+            (worker.job,) = self._waiting.next()
+            # A worker that died while it had nothing to do is met here; `_take` sees its end.
             with suppress(OSError):
-                worker.pipe.send(worker.job)
+                worker.pipe.send(self._job(worker.job))
 
-    def _send(self, message: Message, records: tuple[int, ...]) -> None:
+    def _job(self, number: str) -> _Job:
+        message = self._waiting[number]
+        return _Job(
+            number=number,
+            kind=message.metadata.message_type,
+            node=message.metadata.dst_node_id,
+            group=message.metadata.group_id,
+            config=config_of(message.content),
+            layout=self._sent_layout,
+        )
+
+    def _send(self, message: Message, key: tuple[int, ...]) -> None:
         self._sent_layout = self._sent.write(bundle_of(message.content))
-        self._sent_key = records
+        self._sent_key = key
         # Held, so that no other record can come to have the same id.
         self._kept = list(message.content.array_records.values())
 
-    def _take(self, worker: _Worker) -> Message | None:
+    def _take(self, worker: _Worker) -> list[Message]:
+        """Return a worker's answer, none where it died and its work waits again."""
         assert worker.job is not None
         try:
-            done: _Done = worker.pipe.recv()
+            done, seconds, first = worker.pipe.recv()
         except (EOFError, OSError):
-            return self._replace(worker)
+            return self._died(worker)
+        message = self._waiting.pop(worker.job)
         worker.job = None
-        message = self._messages.pop(done.number)
+        self.spent.add(worker.place, seconds, first)
         if done.error:
-            return Message(Error(*done.error), reply_to=message)
-        arrays = _copied(worker.area.read(done.layout)) if done.layout else {}
-        return Message(pack(arrays, done.numbers, done.config), reply_to=message)
+            return [Message(Error(*done.error), reply_to=message)]
+        shared = worker.area.read(done.layout) if done.layout else {}
+        arrays = {name: clone(state) for name, state in shared.items()}
+        # Its area is read; it may go on before its answer is looked at.
+        self._feed()
+        return [Message(pack(arrays, done.numbers, done.config), reply_to=message)]
 
-    def _replace(self, worker: _Worker) -> Message | None:
+    def _died(self, worker: _Worker) -> list[Message]:
         assert worker.job is not None
-        number = worker.job.number
-        worker.process.join()
-        code = worker.process.exitcode
-        worker.pipe.close()
-        worker.area.close()
-        self._pool[self._pool.index(worker)] = self._fork()
-        self._deaths[number] = self._deaths.get(number, 0) + 1
-        if self._deaths[number] < _DEATHS:
+        given_up = self._waiting.died([(worker.job,)])
+        code = self._replace(worker)
+        if not given_up:
             log.warning("a worker died (exit code %s); its sites are played again", code)
-            self._queue.appendleft(number)
-            return None
-        reason = f"{SiteFailed.__name__}: {_DEATHS} workers died of it (exit code {code})"
-        return Message(Error(100, reason), reply_to=self._messages.pop(number))
+        told = f"{SiteFailed.__name__}: {DEATHS} workers died of it (exit code {code})"
+        return [
+            Message(Error(100, told), reply_to=self._waiting.pop(number)) for number in given_up
+        ]
 
-    def _fork(self) -> _Worker:
+    def _replace(self, worker: _Worker) -> int:
+        """Fork a worker in place of one that has ended, and return how it ended."""
+        _close(worker)
+        self._pool[worker.place] = self._fork(worker.place)
+        return int(worker.process.exitcode)
+
+    def _fork(self, place: int) -> _Worker:
         ours, theirs = multiprocessing.Pipe()
         area = SharedArea("sums")
         others = [ours, *(worker.pipe for worker in self._pool)]
@@ -247,7 +261,7 @@ class WorkersGrid(Grid):
         )
         process.start()
         theirs.close()
-        return _Worker(process, ours, area)
+        return _Worker(place, process, ours, area)
 
     def _work(
         self, pipe: Connection, area: SharedArea, others: Sequence[Connection], parent: int
@@ -258,60 +272,37 @@ class WorkersGrid(Grid):
         for other in others:
             # A pipe of which nobody holds the parent's end tells a worker that its parent is gone.
             other.close()
-        torch.set_num_threads(1)
+        set_up_process()
+        meter = self._inner.meter
         while True:
             try:
                 job: _Job = pipe.recv()
-                pipe.send(self._done(job, area))
+                with meter.spent("messages"):
+                    done = self._done(job, area)
+                pipe.send((done, meter.take(), meter.first_training))
             except (EOFError, OSError):
                 # The parent is gone, in whatever way its end of the pipe tells it.
                 os._exit(0)
 
     def _done(self, job: _Job, area: SharedArea) -> _Done:
         content = pack(self._sent.read(job.layout), config=job.config)
-        reply = (
-            self._block(job, content) if BLOCK in job.config else self._one(job, content, job.node)
-        )
+        reply = self._inner.play(content, job.kind, job.node, job.group)
         if reply.has_error():
-            return _Done(job.number, error=(reply.error.code, reply.error.reason or ""))
+            return _Done(error=(reply.error.code, reply.error.reason or ""))
         arrays = bundle_of(reply.content)
         return _Done(
-            number=job.number,
             numbers=numbers_of(reply.content),
             config=config_of(reply.content),
             layout=area.write(arrays) if arrays else None,
         )
 
-    def _one(self, job: _Job, content: RecordDict, node: int) -> Message:
-        return self._inner.answer(self.create_message(content, job.kind, node, job.group))
-
-    def _block(self, job: _Job, content: RecordDict) -> Message:
-        part = Part()
-        for site in str(job.config[BLOCK]).split(","):
-            reply = self._one(job, content, self._nodes[site])
-            if reply.has_error():
-                part.failed[site] = reply.error.reason or "unknown error"
-                continue
-            found = Reply(bundle_of(reply.content), numbers_of(reply.content))
-            fold(part, found, str(job.config[WEIGHT]))
-        question = self.create_message(content, job.kind, job.node, job.group)
-        return Message(pack_part(part), reply_to=question)
-
 
 def can_fork() -> bool:
-    """Return whether a process may be forked here: on Linux, before CUDA has started."""
+    """Return whether a process may be forked: on Linux, before CUDA has started."""
     return hasattr(os, "memfd_create") and not bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
-def worker_count(asked: int | None, sites: int) -> int:
-    """Return how many workers to fork: as asked, else one a core, never more than sites."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if asked is not None and asked > cores:
-        log.warning("%d workers on %d cores: they will wait for one another", asked, cores)
-    return max(1, min(asked or cores, sites))
-
-
-def _copied(bundle: Bundle) -> Bundle:
-    return {name: clone(state) for name, state in bundle.items()}
+def _close(worker: _Worker) -> None:
+    worker.process.join()
+    worker.pipe.close()
+    worker.area.close()

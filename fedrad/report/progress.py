@@ -87,13 +87,18 @@ class RichProgress:
         value: float | None,
         seconds: float,
         missing: Sequence[str],
+        pace: str = "",
     ) -> None:
-        """Move on by one round; loss and value are means over the sites' validation images."""
+        """Move on by one round; loss and value are means over the sites' validation images.
+
+        The pace says how many workers there are, and how busy they were.
+        """
         key = (arm, seed)
         if self._task is not None and self._left.get(key, 0) > 0:
             self._left[key] -= 1
             self._bar.advance(self._task)
-        self._describe(f"{_name(arm, seed)}  round {round}/{self._rounds}{_figures(loss, value)}")
+        told = f"{_figures(loss, value)}{'  ' if pace else ''}{pace}"
+        self._describe(f"{_name(arm, seed)}  round {round}/{self._rounds}{told}")
         if list(missing) != self._missing.get(key, []):
             self._missing[key] = list(missing)
             self.note(_absence(arm, seed, round, missing))
@@ -168,6 +173,7 @@ class PlainProgress:
         value: float | None,
         seconds: float,
         missing: Sequence[str],
+        pace: str = "",
     ) -> None:
         """Write a line at every tenth of the rounds, and when other sites are missing."""
         key = (arm, seed)
@@ -176,7 +182,7 @@ class PlainProgress:
             self.note(_absence(arm, seed, round, missing))
         tenths = 10 * round // max(self._rounds, 1)
         if tenths > 10 * (round - 1) // max(self._rounds, 1):
-            took = f", {duration(seconds)} a round"
+            took = f", {duration(seconds)} a round{', ' if pace else ''}{pace}"
             figures = _figures(loss, value)
             self.note(f"{_name(arm, seed)}: round {round}/{self._rounds}{figures}{took}")
 

@@ -192,6 +192,10 @@ def _record(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
         },
         "seconds": _per_seed(done, "seconds", rounds),
         "steps_taken": _per_seed(done, "steps", rounds),
+        "efficiency": _efficiency(done),
+        "efficiency_by_seed": {
+            str(seed): _efficiency(one.rounds()) for seed, one in folders.items() if one.finished
+        },
         "missing_sites": _missing(done),
         "curves": _curves(rounds, metric),
     }
@@ -201,6 +205,14 @@ def _per_seed(
     lines: Sequence[Mapping[str, Any]], key: str, rounds: Sequence[object]
 ) -> float | None:
     return sum(line[key] for line in lines) / len(rounds) if rounds else None
+
+
+def _efficiency(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the share of the workers' time that was spent in training steps, if known."""
+    known = [line for line in lines if "efficiency" in line]
+    total = sum(line["worker_seconds"] for line in known)
+    spent = sum(line["efficiency"] * line["worker_seconds"] for line in known)
+    return round(spent / total, 4) if total else None
 
 
 def _missing(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -26,6 +26,7 @@ def fit(
     penalty: Penalty | None = None,
     correction: Sequence[Tensor] | None = None,
     clip: float | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> tuple[int, float]:
     """Take one step a batch, changing the parameters in place.
 
@@ -38,6 +39,7 @@ def fit(
         penalty: FedProx, Ditto; no part of the loss that is returned.
         correction: added to the gradients after clipping, in the order of params; SCAFFOLD.
         clip: the largest L2 norm of all gradients together.
+        precision: bfloat16 for a forward pass by autocast; the loss is taken in float32.
 
     Returns:
         The number of steps, and the mean of their losses (0 without a step).
@@ -46,10 +48,11 @@ def fit(
     if not model.training:
         model.train()
     start = [p.detach().clone() for p in params] if penalty else []
+    logits_of = model if precision == torch.float32 else _autocast(model, precision)
     total: Tensor | None = None
     steps = 0
     for x, y in batches:
-        loss = objective.loss(model(x), y)
+        loss = objective.loss(logits_of(x), y)
         # autograd.grad: gradients are values, no `.grad` is left over for the next caller.
         goal = loss + penalty(params, start) if penalty else loss
         grads: Sequence[Tensor] = torch.autograd.grad(goal, params)
@@ -62,6 +65,16 @@ def fit(
         total = loss.detach().double() if total is None else total + loss.detach()
         steps += 1
     return steps, 0.0 if total is None else total.item() / steps
+
+
+def _autocast(model: nn.Module, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
+    def logits(x: Tensor) -> Tensor:
+        # Not around the backward pass, which takes each operation's kind from the forward pass.
+        with torch.autocast(x.device.type, precision):
+            found: Tensor = model(x)
+        return found.float()
+
+    return logits
 
 
 def clipped(grads: Sequence[Tensor], norm: float) -> Sequence[Tensor]:

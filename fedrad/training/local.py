@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import isfinite
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fedrad.config import Task
+from fedrad.core.meter import Meter
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, all_finite, clone
 from fedrad.data.base import SiteData
@@ -65,6 +66,9 @@ class LocalTask:
         augment: changes the training images, in [0, 1].
         weights: class weights, [columns, 2] or [classes].
         device: where to compute.
+        precision: of the forward pass in training, as for `fit`.
+        channels_last: whether channels are innermost in images and kernels.
+        meter: is told how long training, reading and evaluation take.
     """
 
     site: str
@@ -82,6 +86,9 @@ class LocalTask:
     augment: Augment | None = None
     weights: Tensor | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
+    precision: torch.dtype = torch.float32
+    channels_last: bool = False
+    meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         """Refuse a budget that says nothing, or two things."""
@@ -97,6 +104,13 @@ class LocalTask:
     def patients(self) -> int:
         """Return the number of training patients."""
         return self.data.patients("train")
+
+    def at(self, data: SiteData) -> "LocalTask":
+        """Return another site's task; what does not depend on the site is shared, not made anew."""
+        task = replace(self, site=data.site, data=data)
+        shared = ("_placed_model", "_own", "_trained", "_objective", "_optimizer")
+        task.__dict__.update({name: getattr(self, name) for name in shared})
+        return task
 
     def steps_per_round(self) -> int:
         """Return the gradient steps of a round; 0 without training images."""
@@ -136,18 +150,20 @@ class LocalTask:
         if not steps:
             return Fitted(clone(start), self.examples, 0, 0.0)
         self._load(start)
-        named = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
+        named = self._trained
         params = list(named.values())
-        with _drawing(seed(self.seed, self.site, round, "model"), self.device):
+        drawing = _drawing(seed(self.seed, self.site, round, "model"), self.device)
+        with drawing, self.meter.spent("training"):
             taken, loss = fit(
                 self.model,
                 params,
-                self._batches(round, steps),
+                self.meter.each("data", self._batches(round, steps)),
                 self._objective,
                 self._optimizer(params),
                 penalty=penalty,
                 correction=None if correction is None else self._placed(correction, named),
                 clip=self.clip,
+                precision=self.precision,
             )
         state = clone(self._own)
         if not (isfinite(loss) and all_finite({"model": state})):
@@ -169,24 +185,26 @@ class LocalTask:
         Returns:
             Statistic's name -> float64 [1 + replicates, m]; row 0 is what was observed.
         """
-        self._load(state)
-        return evaluate(
-            self.model,
-            self.data,
-            split,
-            self._objective,
-            self.statistics,
-            device=self.device,
-            replicates=replicates,
-            seed=seed(0, self.site, 0, "bootstrap"),
-        )
+        with self.meter.spent("evaluation"):
+            self._load(state)
+            return evaluate(
+                self.model,
+                self.data,
+                split,
+                self._objective,
+                self.statistics,
+                device=self.device,
+                replicates=replicates,
+                seed=seed(0, self.site, 0, "bootstrap"),
+            )
 
     def _batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         draws = Generator().manual_seed(seed(self.seed, self.site, round, "augment"))
         shuffle = seed(self.seed, self.site, round, "shuffle")
         for order in orders(self.examples, self.batch, steps, shuffle):
             for x, y in self._read(order, self.batch):
-                yield model_input(x, self.augment, draws), y
+                x = model_input(x, self.augment, draws)
+                yield x.contiguous(memory_format=self._layout) if x.dim() == 4 else x, y
 
     def _load(self, state: State) -> None:
         load(self._own, state)
@@ -205,7 +223,17 @@ class LocalTask:
 
     @cached_property
     def _placed_model(self) -> nn.Module:
-        return self.model.to(self.device)
+        return self.model.to(self.device).to(memory_format=self._layout)
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @cached_property
+    def _trained(self) -> dict[str, Tensor]:
+        # Kept: walking through all modules costs as much as a layer's step.
+        named = self._placed_model.named_parameters()
+        return {name: value for name, value in named if value.requires_grad}
 
     @cached_property
     def _own(self) -> State:

@@ -84,12 +84,13 @@ def play(
     sites: Federation | None = None,
     arms: list[str] | None = None,
     workers: int = 1,
+    profile: bool = False,
 ) -> Told:
     """Play an experiment in process and return what was told."""
     what, sites, told = what or experiment(), sites or federation(), Told()
     names = arms or list(what.arm_names)
     run_local(
-        Play(what, names, what.seeds, sites.held_out, RunFolder(folder), told),
+        Play(what, names, what.seeds, sites.held_out, RunFolder(folder), told, profile),
         sites,
         torch.device("cpu"),
         workers=workers,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from made import experiment, federation, play, site
 from fedrad.core.state import same
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation import workers as module
+from fedrad.federation.cores import worker_count
 from fedrad.federation.shared import SharedArea
+from fedrad.federation.workers import WorkersGrid
+from fedrad.runs import RunFolder
 from fedrad.training.local import LocalTask
 
 
@@ -78,9 +81,9 @@ def test_a_worker_killed_while_it_had_nothing_to_do_changes_nothing(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The out-of-memory killer does not wait for work; the closed pipe is met when work comes."""
-    plain, killed = module.WorkersGrid.push_messages, []
+    plain, killed = WorkersGrid.push_messages, []
 
-    def push(grid: module.WorkersGrid, messages: object) -> object:
+    def push(grid: WorkersGrid, messages: object) -> object:
         if len(killed) < 3:
             worker = grid._pool[0].process
             killed.append(worker.pid)
@@ -88,7 +91,7 @@ def test_a_worker_killed_while_it_had_nothing_to_do_changes_nothing(
             worker.join()
         return plain(grid, messages)
 
-    monkeypatch.setattr(module.WorkersGrid, "push_messages", push)
+    monkeypatch.setattr(WorkersGrid, "push_messages", push)
     play(tmp_path / "run", arms=["tuned"], workers=2)
     assert len(set(killed)) == 3
     expected = {k: v for k, v in results(alone).items() if "tuned" in k}
@@ -130,6 +133,24 @@ def test_with_a_quorum_the_round_goes_on_and_names_who_is_missing(
     assert results(tmp_path / "1") == results(tmp_path / "2")
 
 
+def test_a_worker_that_is_late_is_ended_and_the_next_round_has_all_sites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ost hangs for good in round 2; the round goes on without it, and nobody waits for it."""
+    plain = LocalTask.fit
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
+        if task.site == "ost" and kwargs["round"] == 2:
+            time.sleep(1000)
+        return plain(task, *args, **kwargs)
+
+    monkeypatch.setattr(LocalTask, "fit", fit)
+    what = experiment(quorum=2, deadline=2.0, rounds=3, validate_every=0)
+    play(tmp_path, what, arms=["fedavg"], workers=2)
+    missing = [line["missing"] for line in RunFolder(tmp_path).arm("fedavg", 0).rounds()]
+    assert missing == [{}, {"ost": "no answer within 2 s"}, {}]
+
+
 def test_a_shared_area_grows_and_keeps_every_kind_of_array() -> None:
     area = SharedArea("test")
     small = {"a": {"w": torch.ones(3)}}
@@ -148,10 +169,10 @@ def test_workers_after_cuda_has_started_are_refused(
 
 def test_one_worker_a_core_and_never_more_than_sites(caplog: pytest.LogCaptureFixture) -> None:
     cores = len(os.sched_getaffinity(0))
-    assert module.worker_count(None, sites=1000) == cores
-    assert module.worker_count(None, sites=1) == 1
+    assert worker_count(None, sites=1000) == cores
+    assert worker_count(None, sites=1) == 1
     assert not caplog.records
-    assert module.worker_count(cores + 1, sites=1000) == cores + 1
+    assert worker_count(cores + 1, sites=1000) == cores + 1
     assert "will wait for one another" in caplog.text
 
 
