@@ -1,7 +1,7 @@
 """Tensors at a wire's precision, and as raw little-endian bytes with their type and shape.
 
-Two steps that know nothing of each other. `narrow` turns a tensor into smaller ones (a `State`, so
-it goes wherever arrays go), and `widen` turns them back: an algorithm does this, in every runtime,
+Two steps that know nothing of each other. `encode` turns a tensor into smaller ones (a `State`, so
+it goes wherever arrays go), and `decode` turns them back: an algorithm does this, in every runtime,
 so a run in one process rounds exactly as a run over a network does. `to_bytes` and `from_bytes` are
 for a transport: exact for every type, and nothing is ever unpickled.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from fedrad.core.state import State
 from fedrad.errors import TrainingDiverged
 
-__all__ = ["PRECISIONS", "TYPES", "Precision", "from_bytes", "narrow", "to_bytes", "widen"]
+__all__ = ["PRECISIONS", "TYPES", "Precision", "decode", "encode", "from_bytes", "to_bytes"]
 
 Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -31,53 +31,56 @@ TYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 """The types that a wire carries, by the names that stand in a frame."""
 
+_SCALE = ".scale"
 _LEVELS = 127
 _LEAST_SCALE = torch.finfo(torch.float32).tiny
 
 
-def narrow(x: Tensor, precision: Precision) -> State:
-    """Return a tensor's values at a precision, as they are sent.
+def encode(name: str, x: Tensor, precision: Precision) -> State:
+    """Return a tensor's values at a precision, under a name, as they are sent.
 
-    What `widen` gives back differs from x, element by element, by at most
+    What `decode` gives back differs from x, element by element, by at most
     float32: nothing (float64: by rounding to 24 bits);
     float16: max(|x| / 2^11, 2^-25);
     int8: max(a / 253.9, 2^-127), a the largest |x| of the element's channel in this tensor.
 
     Args:
+        name: of the array in its frame.
         x: [n, c, ...] of any floating type, or [n]; channels are the second axis, and one scale
             serves all of a tensor with one axis or none.
         precision: of the wire.
 
     Returns:
-        "values" of x's shape and of the precision's type; for int8 also "scale", float32 [c] or [].
+        The values under the name, of x's shape and of the precision's type; for int8 also
+        "<name>.scale", float32 [c] or [].
 
     Raises:
         TrainingDiverged: a value is not finite (float16, int8), or beyond 65504 (float16).
 
-    >>> sent = narrow(torch.tensor([[127.0, 0.3], [-63.6, 0.1]]), "int8")
-    >>> sent["values"].tolist()
-    [[127, 127], [-64, 42]]
-    >>> widen(sent)[1, 0].item()
+    >>> sent = encode("z", torch.tensor([[127.0, 0.3], [-63.6, 0.1]]), "int8")
+    >>> sent["z"].tolist(), [round(scale, 5) for scale in sent["z.scale"].tolist()]
+    ([[127, 127], [-64, 42]], [1.0, 0.00236])
+    >>> decode("z", sent)[1, 0].item()
     -64.0
     """
     x = x.detach()
     if precision == "float32":
-        return {"values": x.float()}
+        return {name: x.float()}
     if precision == "float16":
-        return {"values": _finite(x.half(), "float16 holds at most 65504")}
-    return _eight_bits(_finite(x, "int8 has no infinity and no NaN").float())
+        return {name: _finite(name, x.half(), "float16 holds at most 65504")}
+    levels, scale = _eight_bits(_finite(name, x, "int8 has no infinity and no NaN").float())
+    return {name: levels, name + _SCALE: scale}
 
 
-def widen(sent: State) -> Tensor:
-    """Return the tensor that `narrow` made small, as float32.
+def decode(name: str, arrays: State) -> Tensor:
+    """Return, as float32, the tensor that `encode` put under a name.
 
-    >>> widen(narrow(torch.tensor([0.1]), "float16")).item()
+    >>> decode("z", encode("z", torch.tensor([0.1]), "float16")).item()
     0.0999755859375
     """
-    values = sent["values"].float()
-    if "scale" not in sent:
-        return values
-    return values * _beside(sent["scale"], values.dim())
+    values = arrays[name].float()
+    scale = arrays.get(name + _SCALE)
+    return values if scale is None else values * _beside(scale, values.dim())
 
 
 def to_bytes(x: Tensor) -> tuple[str, tuple[int, ...], bytes]:
@@ -115,7 +118,7 @@ def from_bytes(dtype: str, shape: Sequence[int], raw: bytes) -> Tensor:
     return torch.from_numpy(own.view(np.uint8)).view(TYPES[dtype]).reshape(tuple(shape))
 
 
-def _eight_bits(x: Tensor) -> State:
+def _eight_bits(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return symmetric 8-bit levels and the scale of each channel; zero stays zero."""
     axes = [axis for axis in range(x.dim()) if axis != 1] if x.dim() > 1 else list(range(x.dim()))
     if not x.numel():
@@ -125,7 +128,7 @@ def _eight_bits(x: Tensor) -> State:
     # Not zero for a channel of zeros, and a normal number: 0 / 0 would be no level.
     scale = (largest / _LEVELS).clamp_min(_LEAST_SCALE)
     levels = (x / _beside(scale, x.dim())).round().clamp(-_LEVELS, _LEVELS)
-    return {"values": levels.to(torch.int8), "scale": scale}
+    return levels.to(torch.int8), scale
 
 
 def _beside(scale: Tensor, dims: int) -> Tensor:
@@ -133,11 +136,11 @@ def _beside(scale: Tensor, dims: int) -> Tensor:
     return scale.reshape(1, -1, *[1] * (dims - 2)) if dims > 1 else scale
 
 
-def _finite(x: Tensor, why: str) -> Tensor:
+def _finite(name: str, x: Tensor, why: str) -> Tensor:
     # The sum is finite unless an element is not, or it overflows itself: then look at each.
     if not bool(x.sum(dtype=torch.float32).isfinite()) and not bool(x.isfinite().all()):
         raise TrainingDiverged(
-            f"an array for the wire holds numbers that are not finite ({why}); "
+            f"'{name}' holds numbers that are not finite and cannot be sent ({why}); "
             "send float32 or lower the learning rate"
         )
     return x
