@@ -10,8 +10,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fedrad.algorithms.split import CutPlan
 from fedrad.core.state import Bundle, State
 from fedrad.training.local import Fitted, LocalTask
+from fedrad.training.server import ServerTask
 
 __all__ = [
     "PERSONAL",
@@ -113,11 +115,17 @@ class Stream(Protocol):
 class Streams(Protocol):
     """The open streams of a round, by site."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sites whose streams were opened and have not failed, sorted."""
+
     def __getitem__(self, site: str) -> Stream:
         """Return the stream to a site."""
 
     def arriving(self) -> Iterator[tuple[str, Frame]]:
         """Yield each frame as it comes, until every site has ended its stream.
+
+        A site that fails is left out from then on, while the quorum is met without it.
 
         Whoever takes a frame sends the answer before it asks for the next. The order of sites is
         the runtime's affair (`local`: one site after the other), so nothing may depend on it.
@@ -134,6 +142,13 @@ class Sites(Protocol):
     @property
     def rounds(self) -> int:
         """The rounds of the whole run."""
+
+    @property
+    def server(self) -> ServerTask:
+        """What the server itself computes with, in split learning."""
+
+    def note(self, key: str, value: object) -> None:
+        """Write something that the server drew or found into the round's record."""
 
     def mean(self, action: str, send: Bundle, *, weight: str = "num-examples") -> Reply:
         """Return the weighted mean of the replies' arrays and the sums of their numbers."""
@@ -165,6 +180,7 @@ class Algorithm:
         shared: the state's "model" is a result: one model for all.
         personal: each site's memory holds a model of its own under `PERSONAL`.
         pooled: trains on all sites' data in one place; only a simulation can.
+        cut: where the network is cut, if sites hold only their parts of it.
     """
 
     init: Callable[[State], Bundle]
@@ -174,6 +190,7 @@ class Algorithm:
     shared: bool = True
     personal: bool = False
     pooled: bool = False
+    cut: CutPlan | None = None
 
 
 def fitted_numbers(fitted: Fitted) -> Numbers:

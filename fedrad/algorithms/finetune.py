@@ -38,6 +38,8 @@ def finetune(federated: Algorithm, *, rounds: int = 1) -> Algorithm:
         round=play,
         handlers={**federated.handlers, "finetune": _finetune},
         personal=True,
+        # A site that trains alone needs the whole network, and then tests it at home, too.
+        cut=None,
     )
 
 
