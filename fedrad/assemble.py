@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from fedrad.algorithms import ALGORITHMS, WRAPPERS
-from fedrad.algorithms.base import Algorithm, Handler
+from fedrad.algorithms.base import Algorithm, Handler, StreamHandler
 from fedrad.algorithms.evaluation import evaluation
+from fedrad.algorithms.split_site import evaluation as split_evaluation
 from fedrad.config import Experiment, Local
 from fedrad.core import seeds
 from fedrad.core.state import State, clone
@@ -30,17 +31,22 @@ from fedrad.models import MODELS
 from fedrad.registry import build
 from fedrad.training.local import LocalTask
 from fedrad.training.optimizers import OPTIMIZERS
+from fedrad.training.server import ServerTask
 
 __all__ = [
     "algorithm_of",
     "check_arms",
+    "check_cut",
     "device_of",
     "handlers_of",
     "initial_state",
     "local_task",
     "metrics_of",
     "model_of",
+    "server_task",
+    "site_model_of",
     "steps_per_round",
+    "streams_of",
 ]
 
 
@@ -69,7 +75,7 @@ def check_arms(experiment: Experiment) -> None:
     for name in experiment.arm_names:
         arm = experiment.arm(name)
         algorithm_of(arm, where=f"arms.{name}.algorithm")
-        model_of(arm)
+        check_cut(arm, model_of(arm), where=f"arms.{name}.algorithm")
         _augmentation(arm.local, arm)
         weight = torch.zeros(1, requires_grad=True)
         build(OPTIMIZERS, arm.local.optimizer, [weight], where="local.optimizer")
@@ -79,6 +85,43 @@ def check_arms(experiment: Experiment) -> None:
 def handlers_of(arm: Experiment) -> Mapping[str, Handler]:
     """Return all that a site answers in an arm: the algorithm's actions and the common ones."""
     return {**evaluation(arm.replicates), **algorithm_of(arm).handlers}
+
+
+def check_cut(arm: Experiment, model: nn.Module, *, where: str = "algorithm") -> None:
+    """Refuse a cut that does not fit the arm's model, whatever wraps the algorithm.
+
+    Raises:
+        ConfigError: as for `CutPlan.check`.
+    """
+    algorithm: Algorithm = build(ALGORITHMS, arm.algorithm or "", where=where)
+    if algorithm.cut:
+        algorithm.cut.check(model, where=where)
+
+
+def streams_of(arm: Experiment) -> Mapping[str, StreamHandler]:
+    """Return all the streams that a site plays in an arm: the algorithm's, and evaluations."""
+    algorithm = algorithm_of(arm)
+    common = split_evaluation(algorithm.cut, arm.replicates) if algorithm.cut else {}
+    return {**common, **algorithm.streams}
+
+
+def site_model_of(arm: Experiment) -> nn.Module:
+    """Return what a site computes in: the arm's model, or its own parts of it where it is cut.
+
+    The rest of a cut model is never given any memory at the site.
+    """
+    plan = algorithm_of(arm).cut
+    if plan is None:
+        return model_of(arm)
+    with torch.device("meta"):
+        whole = model_of(arm)
+    return plan.ends(whole).to_empty(device="cpu")
+
+
+def server_task(arm: Experiment, *, seed: int, device: torch.device) -> ServerTask:
+    """Return what the server computes with in an arm."""
+    local = arm.local
+    return ServerTask(seed, arm.task, model_of(arm), local.optimizer, local.clip, device)
 
 
 def metrics_of(experiment: Experiment) -> tuple[Metric, ...]:

@@ -1,7 +1,7 @@
 """The server's half of split learning: the body, and with labels at the server the loss."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import torch
@@ -121,22 +121,24 @@ def drawn_order(sites: Sites, number: int) -> list[str]:
 
 
 def evaluate_with(
-    plan: CutPlan,
-) -> Callable[[Bundle, Sites, str], Iterator[tuple[str, Reply]]]:
-    """Return what evaluates a split model through the stream: no image leaves, nobody has it whole.
+    plan: CutPlan, model: State, sites: Sites, action: str
+) -> Iterator[tuple[str, Reply]]:
+    """Yield each site's sums of a split model: no image leaves, and no site has it whole.
 
     With shared parts the sites get the common ones; private ones are at the sites already.
+
+    Args:
+        plan: of the cut.
+        model: the whole network's state; with private parts only the server's part of it is used.
+        sites: that are asked.
+        action: "test", "tune" or "validate", as for a whole model.
     """
-
-    def evaluate(state: Bundle, sites: Sites, action: str) -> Iterator[tuple[str, Reply]]:
-        half = ServerHalf(plan, sites.server, state["model"])
-        send: Bundle = {}
-        if plan.shared:
-            send = {"model": site_part(plan, sites.server, state["model"])}
-        with sites.stream(f"split-{action}", dict.fromkeys(sites.names, send)) as streams:
-            for site, frame in streams.arriving():
-                streams[site].send(half.predict(frame))
-            for site in sites.names:
-                yield site, streams[site].result()
-
-    return evaluate
+    half = ServerHalf(plan, sites.server, model)
+    send: Bundle = {}
+    if plan.shared:
+        send = {"model": site_part(plan, sites.server, model)}
+    with sites.stream(f"split-{action}", dict.fromkeys(sites.names, send)) as streams:
+        for site, frame in streams.arriving():
+            streams[site].send(half.predict(frame))
+        replies = [(site, streams[site].result()) for site in streams.names]
+    yield from replies

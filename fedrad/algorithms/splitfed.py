@@ -1,8 +1,8 @@
 """SplitFed: split learning whose parts are averaged as in federated learning.
 
 Thapa, Arachchige, Camtepe, Sun: "SplitFed: When Federated Learning Meets Split Learning", AAAI
-2022, https://arxiv.org/abs/2004.12088, Algorithms 1 and 2 (version 1), section 3 (version 2). Version
-3: Gawali et al., "Comparison of privacy-preserving distributed deep learning methods in
+2022, https://arxiv.org/abs/2004.12088, Algorithms 1 and 2 (version 1), section 3 (version 2).
+Version 3: Gawali et al., "Comparison of privacy-preserving distributed deep learning methods in
 healthcare", MIUA 2021, https://arxiv.org/abs/2012.12591. Sites are weighted by their training
 images. Version 1 is `fedavg` of the whole network, bit for bit; the gap between the two in the
 paper's table is of its code, which makes a new optimiser for every batch on the server's side only.

@@ -10,7 +10,7 @@ from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED, Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation.client import client_app
+from fedrad.federation.client import site_apps
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.workers import WorkersGrid, can_fork, worker_count
@@ -52,14 +52,14 @@ def run_local(
     sites = {name: play.folder.site(name) for name in federation.sites}
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
-    app = client_app(Known(federation), device)
+    app, door = site_apps(Known(federation), device)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     count = _workers(workers, device, len(federation.training), play)
     if count == 1:
-        server_app(play)(InProcessGrid(app, sites), context)
+        server_app(play, device)(InProcessGrid(app, sites, door), context)
         return
-    with WorkersGrid(app, sites, count) as grid:
-        server_app(play)(grid, context)
+    with WorkersGrid(app, sites, count, door) as grid:
+        server_app(play, device)(grid, context)
 
 
 def _workers(asked: int | None, device: torch.device, sites: int, play: Play) -> int:

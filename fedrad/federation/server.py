@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedrad.algorithms.base import Algorithm
-from fedrad.assemble import algorithm_of, initial_state, metrics_of
+from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import POOLED, Experiment
 from fedrad.core import seeds
 from fedrad.core.state import Bundle, all_finite
@@ -26,6 +27,8 @@ from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, RunFolder
 
 __all__ = ["Play", "server_app"]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,14 @@ class Play:
     progress: Progress
 
 
-def server_app(play: Play) -> ServerApp:
+def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
     """Return the ServerApp that plays the arms and seeds one after the other.
 
     An arm that diverges or loses too many sites stops and says why; the others go on.
+
+    Args:
+        play: what is played.
+        device: where the server computes, in split learning.
     """
     app = ServerApp()
 
@@ -62,7 +69,7 @@ def server_app(play: Play) -> ServerApp:
         play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
         for arm in play.arms:
             for seed in play.seeds:
-                _Arm(play, arm, seed, grid, nodes, text).play()
+                _Arm(play, arm, seed, grid, nodes, text, device).play()
 
     return app
 
@@ -78,12 +85,14 @@ class _Arm:
         grid: Grid,
         nodes: Mapping[str, Node],
         text: str,
+        device: torch.device,
     ) -> None:
         self.name, self.seed, self.run = name, seed, play
         self.arm = play.experiment.arm(name)
         self.algorithm: Algorithm = algorithm_of(self.arm)
         self.folder: ArmFolder = play.folder.arm(name, seed)
         self.metrics = metrics_of(self.arm)
+        self._server = server_task(self.arm, seed=seed, device=device)
         self._nodes = nodes
         self._grid = grid
         self._config: dict[str, str | int] = {"experiment": text, "arm": name, "seed": seed}
@@ -137,6 +146,7 @@ class _Arm:
             "bytes_down": sites.traffic.down,
             "bytes_up": sites.traffic.up,
             "missing": sites.missing,
+            **sites.notes,
             "validation": self._validation(after, number),
         }
         self.folder.keep(number, after, line)
@@ -147,9 +157,8 @@ class _Arm:
         every = self.arm.validate_every
         if not every or (number % every and number != self.arm.rounds):
             return {}
-        send: Bundle = {"model": state["model"]} if self.algorithm.shared else {}
         sites = self.sites(number + 1, self.training)
-        return validate(sites, send, self.metrics, self.arm.task)
+        return validate(self.algorithm, state, sites, self.metrics, self.arm.task)
 
     def _tell(self, number: int, line: Mapping[str, Any]) -> None:
         shown = list(line["validation"].values())
@@ -174,11 +183,13 @@ class _Arm:
             config=self._config,
             number=number,
             rounds=self.arm.rounds,
+            server=self._server,
             quorum=self.arm.quorum if len(names) == len(self.training) else None,
             deadline=self.arm.deadline,
             common=self._common,
             traffic=Traffic(),
             missing={},
+            notes={},
         )
 
     @property

@@ -12,6 +12,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -27,6 +28,7 @@ from fedrad.algorithms.base import Reply
 from fedrad.core.state import Bundle, clone
 from fedrad.errors import MissingError, SiteFailed
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
+from fedrad.federation.channels import Channels, Door
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.shared import Layout, SharedArea
@@ -77,16 +79,19 @@ class WorkersGrid(Grid):
         app: what every node runs; built before the fork, so its data are shared.
         sites: a site's name -> the folder where it keeps its memory.
         workers: processes.
+        door: opens a node's streams; without one there are none.
     """
 
     folds = True
 
-    def __init__(self, app: ClientApp, sites: Mapping[str, Path], workers: int) -> None:
+    def __init__(
+        self, app: ClientApp, sites: Mapping[str, Path], workers: int, door: Door | None = None
+    ) -> None:
         if not can_fork():
             raise MissingError(
                 "workers need fork: not on this system, and not after CUDA has started"
             )
-        self._inner = InProcessGrid(app, sites)
+        self._inner = InProcessGrid(app, sites, door)
         self._nodes = dict(zip(sorted(sites), self._inner.get_node_ids(), strict=True))
         self._sent = SharedArea("sent")
         self._sent_key: tuple[int, ...] = ()
@@ -174,6 +179,12 @@ class WorkersGrid(Grid):
             waiting -= {message.metadata.reply_to_message_id for message in pulled}
             replies += pulled
         return replies
+
+    def streams(
+        self, messages: Mapping[str, Message], *, deadline: float
+    ) -> AbstractContextManager[Channels]:
+        """Open streams; sites and server take turns in this process, and workers have no part."""
+        return self._inner.streams(messages, deadline=deadline)
 
     def _feed(self) -> None:
         """Give each free worker the next message."""

@@ -87,7 +87,8 @@ def clipping(norms: Sequence[Tensor], limit: float) -> Tensor:
     0.2
     """
     total = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return (limit / (total + 1e-6)).clamp(max=1.0)
+    scale: Tensor = limit / (total + 1e-6)
+    return scale.clamp(max=1.0)
 
 
 def load(own: State, state: State) -> None:
