@@ -132,11 +132,16 @@ class Link:
                 self.arrived.notify_all()
 
     def fail(self, reason: str) -> None:
-        """Note why this conversation cannot go on; the first reason stands."""
+        """Note why this conversation cannot go on, if it has not ended; the first reason stands."""
         with self.lock:
+            self.note(reason)
+
+    def note(self, reason: str) -> None:
+        """Do what `fail` does; the lock must be held."""
+        if not self.ended:
             self.failure = self.failure or reason
-            self._to_send.notify_all()
-            self.arrived.notify_all()
+        self._to_send.notify_all()
+        self.arrived.notify_all()
 
     def packets(self, connection: int) -> Iterator[bytes]:
         """Yield what is to be sent on a connection, until it or the conversation is over."""

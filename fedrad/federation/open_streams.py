@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fedrad.algorithms.base import Frame
-from fedrad.errors import SiteFailed, TrainingDiverged
+from fedrad.errors import SiteFailed
 from fedrad.federation.link import Link
 
-__all__ = ["Limits", "OpenStreams", "SiteStream"]
+__all__ = ["Ended", "Limits", "OpenStreams", "SiteStream"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class Limits:
     def overdue(self, link: Link) -> str | None:
         """Return what a link is late with, or None."""
         now = time.monotonic()
+        if link.ended or link.failure is not None:
+            return None
         if now > self.ends:
             came = "its stream did not end" if link.opened else "it did not open its stream"
             return f"{came} within {self.deadline:g} s"
-        if not link.opened or link.ended or not link.waits():
+        if not link.opened or not link.waits():
             return None
         if not link.connected and now - link.since > self.patience:
             return f"its connection broke and did not come back within {self.patience:g} s"
@@ -37,37 +39,38 @@ class Limits:
     def left(self, link: Link) -> float:
         """Return the seconds after which a link must be looked at again."""
         ends = self.ends
-        if link.opened and not link.ended:
+        if link.opened and link.waits():
             ends = min(ends, link.since + (self.silence if link.connected else self.patience))
         # A little later than the limit, so that it is past it then.
         return max(0.0, ends - time.monotonic()) + 0.01
 
 
+@dataclass(frozen=True)
+class Ended:
+    """The end of a stream.
+
+    Args:
+        failure: None, or why the site or its stream could not go on.
+    """
+
+    failure: str | None = None
+
+
 class SiteStream:
-    """The stream to one site, as the algorithm's server half sees it."""
+    """The stream to one site, as the coordinator sees it."""
 
     def __init__(self, site: str, link: Link, limits: Limits) -> None:
         self._site, self._link, self._limits = site, link, limits
 
-    def receive(self) -> Frame:
-        """Wait for the site's next frame.
-
-        Raises:
-            SiteFailed: the site failed, stalled, broke a rule of the stream, or ended it.
-            TrainingDiverged: the site's loss or weights are no numbers any more.
-        """
+    def receive(self) -> Frame | Ended:
+        """Wait for the site's next frame, or for the end of its stream, and say which came."""
         with self._link.lock:
-            while True:
-                frame = self._link.pop()
-                if frame is not None:
-                    return frame
-                self.check()
-                if self._link.ended:
-                    raise SiteFailed(f"{self._site}: it ended its stream; another frame was due")
+            while (came := self.look()) is None:
                 self._link.arrived.wait(self._limits.left(self._link))
+            return came
 
     def send(self, frame: Frame) -> None:
-        """Send the frame that the site waits for.
+        """Send the frame that the site waits for; to a stream that has failed, nothing.
 
         Raises:
             SiteFailed: the frame is larger than the stream takes.
@@ -77,40 +80,16 @@ class SiteStream:
         except ValueError as error:
             raise SiteFailed(f"{self._site}: {error}") from None
 
-    def finish(self) -> None:
-        """Wait for the site's last word.
-
-        Raises:
-            SiteFailed: as `receive`, or the site sent another frame.
-            TrainingDiverged: as `receive`.
-        """
-        with self._link.lock:
-            while not self._link.ended:
-                self.check()
-                if self._link.pop() is not None:
-                    raise SiteFailed(f"{self._site}: it sent a frame; the end was due")
-                self._link.arrived.wait(self._limits.left(self._link))
-            self.check()
-
-    def check(self) -> None:
-        """Raise if the site failed or is overdue; the link's lock must be held."""
-        if self._link.failure is not None:
-            kind, _, text = self._link.failure.partition(": ")
-            if kind == TrainingDiverged.__name__:
-                raise TrainingDiverged(text)
-            raise SiteFailed(f"{self._site}: {self._link.failure}")
+    def look(self) -> Frame | Ended | None:
+        """Return what has come, if anything has; the link's lock must be held."""
+        frame = self._link.pop()
+        if frame is not None:
+            return frame
         late = self._limits.overdue(self._link)
         if late is not None:
-            raise SiteFailed(f"{self._site}: {late}")
-
-    def pop(self) -> Frame | None:
-        """Return a frame that has arrived; the link's lock must be held."""
-        return self._link.pop()
-
-    @property
-    def ended(self) -> bool:
-        """Return whether the site has said its last word."""
-        return self._link.ended
+            self._link.note(late)
+        over = self._link.failure is not None or self._link.ended
+        return Ended(self._link.failure) if over else None
 
 
 class OpenStreams(Mapping[str, SiteStream]):
@@ -137,33 +116,25 @@ class OpenStreams(Mapping[str, SiteStream]):
         """Return the number of sites."""
         return len(self._streams)
 
-    def arriving(self) -> Iterator[tuple[str, Frame]]:
-        """Yield each frame as it comes, whichever site's, until all have ended.
-
-        Raises:
-            SiteFailed, TrainingDiverged: as `SiteStream.receive`, of any site.
-        """
+    def arriving(self) -> Iterator[tuple[str, Frame | Ended]]:
+        """Yield what comes, from whichever site, until the end of every stream has come."""
         order = sorted(self._streams)
-        while (found := self._next(order)) is not None:
+        while order:
+            site, came = self._next(order)
             # Behind all others next time: a fast site does not keep a slow one waiting.
-            order.remove(found[0])
-            order.append(found[0])
-            yield found
+            order.remove(site)
+            if isinstance(came, Frame):
+                order.append(site)
+            yield site, came
 
-    def _next(self, order: list[str]) -> tuple[str, Frame] | None:
-        links = list(self._links.values())
-        if not links:
-            return None
+    def _next(self, order: list[str]) -> tuple[str, Frame | Ended]:
+        links = [self._links[site] for site in order]
         with links[0].lock:
             while True:
                 for site in order:
-                    frame = self._streams[site].pop()
-                    if frame is not None:
-                        return site, frame
-                for stream in self._streams.values():
-                    stream.check()
-                if all(stream.ended for stream in self._streams.values()):
-                    return None
+                    came = self._streams[site].look()
+                    if came is not None:
+                        return site, came
                 links[0].arrived.wait(min(self._limits.left(link) for link in links))
 
     def fail(self, site: str, reason: str) -> None:
