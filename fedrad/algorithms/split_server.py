@@ -1,6 +1,5 @@
 """The server's half of split learning: the body, and with labels at the server the loss."""
 
-import random
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
@@ -113,9 +112,12 @@ def site_part(plan: CutPlan, server: ServerTask, state: State) -> State:
 
 
 def drawn_order(sites: Sites, number: int) -> list[str]:
-    """Return the sites in the order in which a round visits them, and put it into the record."""
-    order = list(sites.names)
-    random.Random(seeds.seed(sites.server.seed, "", number, "order")).shuffle(order)
+    """Return the sites in the order in which a round visits them, and put it into the record.
+
+    Each site draws its place, so one more or less does not change the order of the others.
+    """
+    run = sites.server.seed
+    order = sorted(sites.names, key=lambda site: seeds.seed(run, site, number, "order"))
     sites.note("order", order)
     return order
 

@@ -115,4 +115,6 @@ def load(own: State, state: State) -> None:
         if value.shape != state[name].shape:
             shapes = f"{tuple(state[name].shape)}, the model's {tuple(value.shape)}"
             raise ConfigError(f"a state does not fit the model: {name} is {shapes}")
-    torch._foreach_copy_(list(own.values()), [state[name] for name in own])
+    # A part of a cut network may have no arrays.
+    if own:
+        torch._foreach_copy_(list(own.values()), [state[name] for name in own])
