@@ -30,6 +30,8 @@ from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, FedradError
 from fedrad.federation.channels import Door, Half
+from fedrad.federation.invitation import Invitation
+from fedrad.federation.play import play_stream
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.training.local import LocalTask
 from fedrad.training.objective import balanced_weights
@@ -157,7 +159,12 @@ def site_apps(source: Source, device: torch.device) -> tuple[ClientApp, Door]:
 
     def answer(message: Message, context: Context) -> Message:
         try:
-            return _answer(sites, message, context)
+            config = config_of(message.content)
+            invitation = Invitation.of(config)
+            if invitation is None:
+                return _answer(sites, message, context)
+            site = sites.name(context, str(config["experiment"]))
+            return play_stream(door(message, context), invitation, site=site)
         except Exception as error:
             return _failed(error, message)
 

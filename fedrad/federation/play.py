@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 
 from fedrad.algorithms.base import Frame
 from fedrad.errors import ConfigError, FedradError, SiteFailed

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
 
 from fedrad.errors import ConfigError
@@ -48,7 +48,8 @@ class StreamServer:
 
     Args:
         bind: address and port to listen on, "0.0.0.0:9094"; port 0 is any free one.
-        reach: host that sites reach this server under; a name in its certificate.
+        reach: host, or host:port, that sites reach this server under; a name in its certificate.
+            Without a port it is the one listened on.
         certificate, key, ca: paths of PEM files; the CA's is sent to the sites.
         largest: most bytes of one packet.
         patience: seconds that a broken connection may stay away.
@@ -147,7 +148,7 @@ class StreamServer:
                 session.link.fail("the coordinator has ended the round")
 
     def _invitation(self, run: str, round: int, deadline: float) -> Invitation:
-        address = f"{self._reach}:{self.port}"
+        address = self._reach if ":" in self._reach else f"{self._reach}:{self.port}"
         return Invitation(address, new_token(), run, round, self._ca, self._largest, deadline)
 
     def _play(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:

@@ -9,13 +9,13 @@ class BrokenNetwork:
     """Passes bytes on to a port until it is told otherwise.
 
     Args:
-        port: where the bytes go to.
+        port: where the bytes go to; may be set later, as `target`.
         cut_after: bytes towards the port, counted over all connections, at which all connections
             are reset, one mark after the other.
     """
 
-    def __init__(self, port: int, cut_after: tuple[int, ...] = ()) -> None:
-        self._port, self._marks = port, list(cut_after)
+    def __init__(self, port: int = 0, cut_after: tuple[int, ...] = ()) -> None:
+        self.target, self._marks = port, list(cut_after)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -52,7 +52,7 @@ class BrokenNetwork:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                far = socket.create_connection(("127.0.0.1", self._port))
+                far = socket.create_connection(("127.0.0.1", self.target))
                 self.connections += 1
                 self._open += [near, far]
                 for pair in ((near, far, True), (far, near, False)):
