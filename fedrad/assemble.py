@@ -14,6 +14,7 @@ from torch import nn
 from fedrad.algorithms import ALGORITHMS, WRAPPERS
 from fedrad.algorithms.base import Algorithm, Handler, StreamHandler
 from fedrad.algorithms.evaluation import evaluation
+from fedrad.algorithms.split import CutPlan
 from fedrad.algorithms.split_site import evaluation as split_evaluation
 from fedrad.config import Experiment, Local
 from fedrad.core import seeds
@@ -36,7 +37,7 @@ from fedrad.training.server import ServerTask
 __all__ = [
     "algorithm_of",
     "check_arms",
-    "check_cut",
+    "cut_of",
     "device_of",
     "handlers_of",
     "initial_state",
@@ -75,7 +76,9 @@ def check_arms(experiment: Experiment) -> None:
     for name in experiment.arm_names:
         arm = experiment.arm(name)
         algorithm_of(arm, where=f"arms.{name}.algorithm")
-        check_cut(arm, model_of(arm), where=f"arms.{name}.algorithm")
+        model, plan = model_of(arm), cut_of(arm)
+        if plan:
+            plan.check(model, where=f"arms.{name}.algorithm")
         _augmentation(arm.local, arm)
         weight = torch.zeros(1, requires_grad=True)
         build(OPTIMIZERS, arm.local.optimizer, [weight], where="local.optimizer")
@@ -87,15 +90,10 @@ def handlers_of(arm: Experiment) -> Mapping[str, Handler]:
     return {**evaluation(arm.replicates), **algorithm_of(arm).handlers}
 
 
-def check_cut(arm: Experiment, model: nn.Module, *, where: str = "algorithm") -> None:
-    """Refuse a cut that does not fit the arm's model, whatever wraps the algorithm.
-
-    Raises:
-        ConfigError: as for `CutPlan.check`.
-    """
+def cut_of(arm: Experiment, *, where: str = "algorithm") -> CutPlan | None:
+    """Return where an arm's network is cut, whatever wraps the algorithm; None if nowhere."""
     algorithm: Algorithm = build(ALGORITHMS, arm.algorithm or "", where=where)
-    if algorithm.cut:
-        algorithm.cut.check(model, where=where)
+    return algorithm.cut
 
 
 def streams_of(arm: Experiment) -> Mapping[str, StreamHandler]:

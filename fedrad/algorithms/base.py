@@ -180,6 +180,7 @@ class Algorithm:
         shared: the state's "model" is a result: one model for all.
         personal: each site's memory holds a model of its own under `PERSONAL`.
         pooled: trains on all sites' data in one place; only a simulation can.
+        relays: one model meets all sites of a round, one after another.
         cut: where the network is cut, if sites hold only their parts of it.
     """
 
@@ -190,6 +191,7 @@ class Algorithm:
     shared: bool = True
     personal: bool = False
     pooled: bool = False
+    relays: bool = False
     cut: CutPlan | None = None
 
 

@@ -58,6 +58,7 @@ def splitnn(
         round=partial(_by_visit if by_visit else _by_batch, plan),
         handlers={},
         streams={"fit": train(plan) if by_visit else relay(plan)},
+        relays=True,
         cut=plan,
     )
 

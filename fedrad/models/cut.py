@@ -61,11 +61,14 @@ def chain(model: nn.Module) -> dict[str, nn.Module]:
     return dict(_leaves(model, ""))
 
 
-def legal_cuts(model: nn.Module, *, inner: bool = False) -> tuple[str, ...]:
+def legal_cuts(
+    model: nn.Module, *, inner: bool = False, tail: str | None = None
+) -> tuple[str, ...]:
     """Return the names after which a network can be cut, in its order.
 
     Args:
         model: a chain.
+        tail: the tail begins with this child, and something must be left before it.
         inner: also those inside its children, such as `layer2.0`; a child that is a chain then
             stands for itself by its last leaf.
 
@@ -73,7 +76,8 @@ def legal_cuts(model: nn.Module, *, inner: bool = False) -> tuple[str, ...]:
     ('stem',)
     """
     names = list(chain(model)) if inner else [name for name, _ in model.named_children()]
-    return tuple(names[:-1])
+    end = len(chain(model)) if tail is None else _place(model, tail, where="tail")[0]
+    return tuple(name for name in names if _place(model, name, where="cut")[1] < end)
 
 
 def check_cut(model: nn.Module, cut: str, tail: str | None, *, where: str = "algorithm") -> None:
