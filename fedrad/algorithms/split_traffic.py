@@ -74,7 +74,9 @@ def visit_bytes(
         plan: of the cut.
         sizes: of the cut.
         batches: the images of each, from `batch_sizes`.
-        columns, weights, clip: as for `step_bytes`.
+        columns: as for `step_bytes`.
+        weights: as for `step_bytes`.
+        clip: as for `step_bytes`.
         travels: whether the site's parts travel after every batch, instead of once a visit.
     """
     total = Moved(0, 0)
