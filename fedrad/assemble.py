@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from fedrad.algorithms import ALGORITHMS, WRAPPERS
-from fedrad.algorithms.base import Algorithm, Handler
+from fedrad.algorithms.base import Algorithm, Handler, StreamHandler
 from fedrad.algorithms.evaluation import evaluation
+from fedrad.algorithms.split import CutPlan
+from fedrad.algorithms.split_site import evaluation as split_evaluation
 from fedrad.config import Experiment, Local
 from fedrad.core import seeds
 from fedrad.core.state import State, clone
@@ -31,18 +33,23 @@ from fedrad.models import MODELS
 from fedrad.registry import build, split
 from fedrad.training.local import LocalTask
 from fedrad.training.optimizers import OPTIMIZERS
+from fedrad.training.server import ServerTask
 
 __all__ = [
     "algorithm_of",
     "check_arms",
     "check_model",
+    "cut_of",
     "device_of",
     "handlers_of",
     "initial_state",
     "local_task",
     "metrics_of",
     "model_of",
+    "server_task",
+    "site_model_of",
     "steps_per_round",
+    "streams_of",
 ]
 
 _MOST_PARAMETERS = 2_000_000_000
@@ -79,7 +86,9 @@ def check_arms(experiment: Experiment) -> None:
                 "none to federate"
             )
         check_model(arm)
-        model_of(arm)
+        model, plan = model_of(arm), cut_of(arm)
+        if plan:
+            plan.check(model, where=f"arms.{name}.algorithm")
         _augmentation(arm.local, arm)
         weight = torch.zeros(1, requires_grad=True)
         build(OPTIMIZERS, arm.local.optimizer, [weight], where="local.optimizer")
@@ -89,6 +98,38 @@ def check_arms(experiment: Experiment) -> None:
 def handlers_of(arm: Experiment) -> Mapping[str, Handler]:
     """Return all that a site answers in an arm: the algorithm's actions and the common ones."""
     return {**evaluation(arm.replicates), **algorithm_of(arm).handlers}
+
+
+def cut_of(arm: Experiment, *, where: str = "algorithm") -> CutPlan | None:
+    """Return where an arm's network is cut, whatever wraps the algorithm; None if nowhere."""
+    algorithm: Algorithm = build(ALGORITHMS, arm.algorithm or "", where=where)
+    return algorithm.cut
+
+
+def streams_of(arm: Experiment) -> Mapping[str, StreamHandler]:
+    """Return all the streams that a site plays in an arm: the algorithm's, and evaluations."""
+    algorithm = algorithm_of(arm)
+    common = split_evaluation(algorithm.cut, arm.replicates) if algorithm.cut else {}
+    return {**common, **algorithm.streams}
+
+
+def site_model_of(arm: Experiment) -> nn.Module:
+    """Return what a site computes in: the arm's model, or its own parts of it where it is cut.
+
+    The rest of a cut model is never given any memory at the site.
+    """
+    plan = algorithm_of(arm).cut
+    if plan is None:
+        return model_of(arm)
+    with torch.device("meta"):
+        whole = model_of(arm)
+    return plan.ends(whole).to_empty(device="cpu")
+
+
+def server_task(arm: Experiment, *, seed: int, device: torch.device) -> ServerTask:
+    """Return what the server computes with in an arm."""
+    local = arm.local
+    return ServerTask(seed, arm.task, model_of(arm), local.optimizer, local.clip, device)
 
 
 def metrics_of(experiment: Experiment) -> tuple[Metric, ...]:

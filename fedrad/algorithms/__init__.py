@@ -8,12 +8,16 @@ from fedrad.algorithms.fedavg import fedavg
 from fedrad.algorithms.fedprox import fedprox
 from fedrad.algorithms.finetune import finetune
 from fedrad.algorithms.local import local
+from fedrad.algorithms.splitfed import splitfed
+from fedrad.algorithms.splitnn import splitnn
 
 ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
     "centralized": centralized,
     "fedavg": fedavg,
     "fedprox": fedprox,
     "local": local,
+    "splitfed": splitfed,
+    "splitnn": splitnn,
 }
 
 WRAPPERS: Mapping[str, Callable[..., Algorithm]] = {"finetune": finetune}

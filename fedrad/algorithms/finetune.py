@@ -51,6 +51,8 @@ def finetune(federated: Algorithm, *, rounds: Annotated[int, Field(gt=0)] = 1) -
         handlers={**federated.handlers, "finetune": _finetune},
         personal=True,
         home_rounds=rounds,
+        # A site that trains alone needs the whole network, and then tests it at home, too.
+        cut=None,
     )
 
 

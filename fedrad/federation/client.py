@@ -4,19 +4,27 @@ The same app runs in process, on Ray, and at a hospital; only where its data com
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from fedrad.algorithms.base import Handler, Request
-from fedrad.assemble import check_model, handlers_of, local_task, model_of, steps_per_round
+from fedrad.algorithms.base import Handler, Reply, Request, StreamHandler
+from fedrad.assemble import (
+    algorithm_of,
+    check_model,
+    handlers_of,
+    local_task,
+    site_model_of,
+    steps_per_round,
+    streams_of,
+)
 from fedrad.config import POOLED, Experiment, from_text
 from fedrad.core.meter import Meter
 from fedrad.core.state import Bundle
@@ -24,13 +32,18 @@ from fedrad.core.store import Versions
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, FedradError
+from fedrad.federation.channels import Door, Half
+from fedrad.federation.invitation import Invitation
+from fedrad.federation.play import play_stream
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.training.local import LocalTask
 from fedrad.training.objective import balanced_weights
 
-__all__ = ["COUNTS", "Source", "client_app"]
+__all__ = ["COUNTS", "Source", "client_app", "site_apps"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 COUNTS = "counts"
 """The name under which label counts of all sites travel, for global class weights."""
@@ -95,10 +108,11 @@ class _Sites:
         """Return the site's half of an action."""
         if (text, arm) not in self._handlers:
             self._handlers[text, arm] = dict(handlers_of(self._arm(text, arm)))
-        known = self._handlers[text, arm]
-        if action not in known:
-            raise ConfigError(f"action '{action}' is not one of {', '.join(sorted(known))}")
-        return known[action]
+        return _known(self._handlers[text, arm], action)
+
+    def stream(self, text: str, arm: str, action: str) -> StreamHandler:
+        """Return the site's half of a stream."""
+        return _known(streams_of(self._arm(text, arm)), action)
 
     def task(self, text: str, arm: str, seed: int, site: str) -> LocalTask:
         """Return a site's task in an arm."""
@@ -138,11 +152,17 @@ class _Sites:
         return self._tasks[key]
 
     def _model(self, arm: Experiment) -> nn.Module:
-        key = f"{arm.model} {arm.task} {arm.local.channels_last}"
+        key = f"{arm.model} {arm.task} {arm.local.channels_last} {algorithm_of(arm).cut}"
         if key not in self._models:
             check_model(arm)
-            self._models = {key: model_of(arm).to(self._device)}
+            self._models = {key: site_model_of(arm).to(self._device)}
         return self._models[key]
+
+
+def _known(table: Mapping[str, T], action: str) -> T:
+    if action not in table:
+        raise ConfigError(f"action '{action}' is not one of {', '.join(sorted(table))}")
+    return table[action]
 
 
 def _data(federation: Federation, site: str, arm: Experiment) -> tuple[SiteData, int | None]:
@@ -159,25 +179,46 @@ def client_app(source: Source, device: torch.device, meter: Meter | None = None)
     Flower strategy may leave the action out, which then is fit or validate. A meter is told what
     the sites' work takes.
     """
+    return site_apps(source, device, meter)[0]
+
+
+def site_apps(
+    source: Source, device: torch.device, meter: Meter | None = None
+) -> tuple[ClientApp, Door]:
+    """Return a site's ClientApp, and the door through which its streams are opened."""
     sites = _Sites(source, device, meter or Meter())
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
         try:
-            return _answer(sites, message, context)
-        except FedradError as error:
-            return Message(
-                Error(_FEDRAD_ERROR, f"{type(error).__name__}: {error}"), reply_to=message
-            )
+            config = config_of(message.content)
+            invitation = Invitation.of(config)
+            if invitation is None:
+                return _answer(sites, message, context)
+            site = sites.name(context, str(config["experiment"]))
+            return play_stream(door(message, context), invitation, site=site)
         except Exception as error:
-            # The text stays here: it can hold a path, and a path can hold a name.
-            log.exception("round failed")
-            return Message(Error(_OTHER_ERROR, type(error).__name__), reply_to=message)
+            return _failed(error, message)
+
+    def door(message: Message, context: Context) -> Half:
+        try:
+            return (yield from _stream(sites, message, context))
+        except Exception as error:
+            return _failed(error, message)
 
     registrations: tuple[Callable[[], Any], ...] = (app.train, app.evaluate, app.query)
     for register in registrations:
         register()(answer)
-    return app
+    return app, door
+
+
+def _failed(error: Exception, message: Message) -> Message:
+    if isinstance(error, FedradError):
+        told = f"{type(error).__name__}: {error}"
+        return Message(Error(_FEDRAD_ERROR, told), reply_to=message)
+    # The text stays here: it can hold a path, and a path can hold a name.
+    log.error("round failed", exc_info=error)
+    return Message(Error(_OTHER_ERROR, type(error).__name__), reply_to=message)
 
 
 def _answer(sites: _Sites, message: Message, context: Context) -> Message:
@@ -187,18 +228,40 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     action = str(config.get("action") or _DEFAULT_ACTIONS[message.metadata.message_type])
     if action == "describe":
         return Message(_description(sites, text, site), reply_to=message)
+    request, memory = _request(sites, message, site, context)
+    reply, after = sites.handler(text, str(config["arm"]), action)(request)
+    return _replied(message, request, reply, after, memory)
+
+
+def _stream(sites: _Sites, message: Message, context: Context) -> Half:
+    config = config_of(message.content)
+    text, arm, action = (str(config[key]) for key in ("experiment", "arm", "action"))
+    request, memory = _request(sites, message, sites.name(context, text), context)
+    reply, after = yield from sites.stream(text, arm, action)(request)
+    return _replied(message, request, reply, after, memory)
+
+
+def _request(
+    sites: _Sites, message: Message, site: str, context: Context
+) -> tuple[Request, Versions]:
+    """Return what a site is asked, and where it keeps its memory."""
+    config = config_of(message.content)
     arm, seed, number = str(config["arm"]), int(config["seed"]), int(config["server-round"])
     arrays = bundle_of(message.content)
-    key = (text, arm, seed, site)
+    key = (str(config["experiment"]), arm, seed, site)
     counts = arrays.pop(COUNTS, None)
     task = sites.weigh(key, counts["train"]) if counts else sites.task(*key)
     memory = Versions(_memory_folder(context, arm, seed))
     before: Bundle = memory.before(number)
-    request = Request(site=site, round=number, arrays=arrays, memory=before, local=task)
-    reply, after = sites.handler(text, arm, action)(request)
-    if after is not before and after:
-        memory.write(number, after)
-    return Message(pack(reply.arrays, reply.numbers, {"site": site}), reply_to=message)
+    return Request(site=site, round=number, arrays=arrays, memory=before, local=task), memory
+
+
+def _replied(
+    message: Message, request: Request, reply: Reply, after: Bundle, memory: Versions
+) -> Message:
+    if after is not request.memory and after:
+        memory.write(request.round, after)
+    return Message(pack(reply.arrays, reply.numbers, {"site": request.site}), reply_to=message)
 
 
 def _description(sites: _Sites, text: str, site: str) -> RecordDict:

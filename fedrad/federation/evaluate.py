@@ -4,11 +4,12 @@ A test set is read once, after the last round. Thresholds come from validation i
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fedrad.algorithms.base import Algorithm, Reply
+from fedrad.algorithms.split_server import evaluate_with
 from fedrad.config import POOLED, Task
 from fedrad.core.state import Bundle
 from fedrad.federation.exchange import FlowerSites
@@ -27,7 +28,11 @@ MATRIX_LIMIT = 16
 
 
 def validate(
-    sites: FlowerSites, send: Bundle, metrics: tuple[Metric, ...], task: Task
+    algorithm: Algorithm,
+    state: Bundle,
+    sites: FlowerSites,
+    metrics: tuple[Metric, ...],
+    task: Task,
 ) -> dict[str, dict[str, float | None]]:
     """Return site -> metric -> value of the model in use, on each site's validation images.
 
@@ -36,7 +41,7 @@ def validate(
     wanted = {metric.name: metric for metric in (*metrics, loss(task))}
     return {
         site: {name: _plain(_compute(metric, sums, sums)[0]) for name, metric in wanted.items()}
-        for site, sums, _ in _gather(sites, "validate", send)
+        for site, sums, _ in _ask(algorithm, state, sites, "validate")
         if sums
     }
 
@@ -53,18 +58,22 @@ def evaluate_arm(
     """Return an arm's cells: its common model, its personal models, or both, at every test site."""
     table = _Table(task, metrics)
     if algorithm.shared:
-        _test_common(table, {"model": state["model"]}, training, testing)
+        _test_common(table, algorithm, state, training, testing)
     if algorithm.personal:
-        _test_personal(table, training, testing)
+        _test_personal(table, algorithm, state, training, testing)
     return Evaluation(table.cells, table.reasons, table.counts, table.facts)
 
 
 def _test_common(
-    table: "_Table", send: Bundle, training: FlowerSites, testing: FlowerSites
+    table: "_Table",
+    algorithm: Algorithm,
+    state: Bundle,
+    training: FlowerSites,
+    testing: FlowerSites,
 ) -> None:
-    tuning = _added([sums for _, sums, _ in _gather(training, "tune", send)])
+    tuning = _added([sums for _, sums, _ in _ask(algorithm, state, training, "tune")])
     total: Sums = {}
-    for site, sums, patients in _gather(testing, "test", send):
+    for site, sums, patients in _ask(algorithm, state, testing, "test"):
         table.add("global", site, sums, tuning)
         table.count(site, sums, patients)
         if site in training.nodes:
@@ -73,17 +82,25 @@ def _test_common(
     table.look(total)
 
 
-def _test_personal(table: "_Table", training: FlowerSites, testing: FlowerSites) -> None:
-    tuning = {site: sums for site, sums, _ in _gather(training, "tune", {})}
+def _test_personal(
+    table: "_Table",
+    algorithm: Algorithm,
+    state: Bundle,
+    training: FlowerSites,
+    testing: FlowerSites,
+) -> None:
+    own = replace(algorithm, shared=False)
+    tuning = {site: sums for site, sums, _ in _ask(own, state, training, "tune")}
     total: Sums = {}
-    for site, sums, patients in _gather(training, "test", {}):
+    for site, sums, patients in _ask(own, state, training, "test"):
         table.add(f"personal:{site}", site, sums, tuning[site])
         total = _added([total, sums])
         if sums:
             table.count(site, sums, patients)
     table.add(f"personal:{POOLED}", POOLED, total, _added(list(tuning.values())))
     table.look(total)
-    if len(training.nodes) > MATRIX_LIMIT:
+    # A site's part of a cut network does not leave it, so only its owner can test it.
+    if len(training.nodes) > MATRIX_LIMIT or algorithm.cut:
         return
     for owner in training.names:
         if not tuning[owner]:
@@ -95,6 +112,18 @@ def _test_personal(table: "_Table", training: FlowerSites, testing: FlowerSites)
         for site, sums, patients in _gather(others, "test", send):
             table.add(f"personal:{owner}", site, sums, tuning[owner])
             table.count(site, sums, patients)
+
+
+def _ask(
+    algorithm: Algorithm, state: Bundle, sites: FlowerSites, action: str
+) -> Iterator[tuple[str, Sums, int]]:
+    """Yield each site's sums of the model in use: sent whole, its own, or played over streams."""
+    if algorithm.cut:
+        replies = evaluate_with(algorithm.cut, state["model"], sites, action)
+        for site, reply in replies:
+            yield site, _sums(reply), int(reply.numbers["patients"])
+        return
+    yield from _gather(sites, action, {"model": state["model"]} if algorithm.shared else {})
 
 
 def _gather(sites: FlowerSites, action: str, send: Bundle) -> Iterator[tuple[str, Sums, int]]:

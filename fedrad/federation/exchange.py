@@ -7,18 +7,22 @@ late sites are named; with the quorum met the round goes on without them.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedrad.algorithms.base import Reply
+from fedrad.algorithms.base import Reply, Streams
 from fedrad.core.meter import Meter
 from fedrad.core.state import Bundle, Mean, num_bytes
 from fedrad.errors import FedradError, RunError, SiteFailed, TrainingDiverged
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, part_of
+from fedrad.federation.channels import StreamingGrid
+from fedrad.federation.counted import CountedStreams, Traffic
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.training.server import ServerTask
 
 __all__ = ["FlowerSites", "Node", "Traffic", "nodes_of"]
 
@@ -30,15 +34,6 @@ MOST_BLOCKS = 32
 
 _QUERIES = frozenset({"count", "describe", "share"})
 _EVALUATIONS = frozenset({"test", "tune", "validate"})
-
-
-@dataclass
-class Traffic:
-    """What a round took: bytes of arrays that crossed, without framing, and gradient steps."""
-
-    down: int = 0
-    up: int = 0
-    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,12 +63,14 @@ class FlowerSites:
         config: goes with every message: experiment, arm, seed.
         number: the round.
         rounds: of the whole run.
+        server: what the server computes with, in split learning.
         common: arrays that go with every message (the label counts of all sites).
         quorum: least number of sites that must answer; None is all of them.
         deadline: seconds that a round may wait.
         traffic: is added to.
         missing: site -> reason, is added to.
         meter: is told how long sums take here.
+        notes: of the round, for the record; is added to.
     """
 
     grid: Grid
@@ -81,12 +78,14 @@ class FlowerSites:
     config: Mapping[str, str | int]
     number: int
     rounds: int
+    server: ServerTask
     quorum: int | None = None
     deadline: float = 3600.0
     common: Bundle = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     missing: dict[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
+    notes: dict[str, object] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -137,6 +136,56 @@ class FlowerSites:
             self.traffic.steps += int(reply.numbers.get("steps", 0))
             yield site, reply
         self._settle(action, failed)
+
+    @contextmanager
+    def stream(self, action: str, send: Mapping[str, Bundle]) -> Iterator[Streams]:
+        """Open a stream to each site named, with what is sent to it at the start.
+
+        Raises:
+            SiteFailed: this way of running has no streams, or too few sites came to the end.
+            TrainingDiverged: a site's loss or weights are no numbers any more.
+        """
+        if not hasattr(self.grid, "streams"):
+            raise SiteFailed(
+                f"round {self.number}, {action}: this runtime opens no streams, which split "
+                "learning needs"
+            )
+        grid: StreamingGrid = self.grid
+        messages = {
+            site: self.grid.create_message(
+                self._content(pack({**send[site], **self.common}), action, {}),
+                _kind(action),
+                self.nodes[site].id,
+                str(self.number),
+            )
+            for site in sorted(send)
+        }
+        self.traffic.down += sum(num_bytes(bundle) for bundle in send.values())
+        with grid.streams(messages, deadline=self.deadline) as channels:
+            streams = CountedStreams(channels, list(messages), self.traffic)
+            yield streams
+        self._check(streams.failed)
+        self._settle(action, streams.failed)
+
+    def average(
+        self, replies: Iterable[tuple[str, Reply]], *, weight: str = "num-examples"
+    ) -> Reply:
+        """Return the bits that `mean` would return of the same replies."""
+        found, mean, numbers = dict(replies), Mean(), dict[str, float]()
+        for block in self._blocks():
+            part = Part()
+            for site in (site for site in block if site in found):
+                fold(part, found[site], weight)
+            mean.merge(part.mean)
+            for key, value in part.numbers.items():
+                numbers[key] = numbers.get(key, 0.0) + value
+        if not mean.total > 0:
+            raise SiteFailed(f"round {self.number}: no site has any {weight}")
+        return Reply(mean.value(), numbers)
+
+    def note(self, key: str, value: object) -> None:
+        """Write something that the server drew or found into the round's record."""
+        self.notes[key] = value
 
     def _parts(
         self, action: str, send: Bundle, weight: str, failed: dict[str, str]

@@ -7,6 +7,7 @@ not grow with the number of sites.
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -19,7 +20,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedrad.algorithms.base import Reply
 from fedrad.core.meter import Meter
+from fedrad.errors import SiteFailed
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
+from fedrad.federation.channels import CalledChannels, Door, Half
 from fedrad.federation.records import bundle_of, config_of, numbers_of
 from fedrad.federation.spent import Spent
 
@@ -37,15 +40,21 @@ class InProcessGrid(Grid):
         app: what every node runs.
         sites: a site's name -> the folder where it keeps its memory.
         meter: what the app tells its time to.
+        door: opens a node's streams; without one there are none.
     """
 
     def __init__(
-        self, app: ClientApp, sites: Mapping[str, Path], meter: Meter | None = None
+        self,
+        app: ClientApp,
+        sites: Mapping[str, Path],
+        meter: Meter | None = None,
+        door: Door | None = None,
     ) -> None:
         self.meter = meter or Meter()
         self.spent = Spent([self.meter.seconds], self.meter)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN, _SERVER, _RUN
         self._app = app
+        self._door = door
         self._contexts = {
             node: Context(
                 run_id=_RUN,
@@ -106,6 +115,24 @@ class InProcessGrid(Grid):
     def _all(self, ids: list[str]) -> Iterator[Message]:
         for number in ids:
             yield from self.pull_messages([number])
+
+    @contextmanager
+    def streams(
+        self, messages: Mapping[str, Message], *, deadline: float
+    ) -> Iterator[CalledChannels]:
+        """Open streams that are calls in this process, which no deadline interrupts."""
+        halves = {site: self.half(message) for site, message in messages.items()}
+        channels = CalledChannels(halves)
+        try:
+            yield channels
+        finally:
+            channels.close()
+
+    def half(self, message: Message) -> Half:
+        """Return a node's half of the stream that a message opens."""
+        if self._door is None:
+            raise SiteFailed("this runtime opens no streams, which split learning needs")
+        return self._door(message, self._contexts[message.metadata.dst_node_id])
 
     def answer(self, message: Message) -> Message:
         """Call the node that a message is for, and return its reply."""

@@ -11,7 +11,7 @@ from fedrad.config import POOLED, Experiment
 from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation.client import client_app
+from fedrad.federation.client import site_apps
 from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
@@ -55,14 +55,14 @@ def run_local(
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
     meter = Meter()
-    app = client_app(Known(federation), device, meter)
+    app, door = site_apps(Known(federation), device, meter)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     count = _workers(workers, device, len(federation.training), play)
     if count == 1:
-        server_app(play)(InProcessGrid(app, sites, meter), context)
+        server_app(play, device)(InProcessGrid(app, sites, meter, door), context)
         return
-    with WorkersGrid(app, sites, count, meter) as grid:
-        server_app(play)(grid, context)
+    with WorkersGrid(app, sites, count, meter, door) as grid:
+        server_app(play, device)(grid, context)
 
 
 def _workers(asked: int | None, device: torch.device, sites: int, play: Play) -> int:

@@ -9,7 +9,7 @@ what an actor or a node was doing when it died is played again elsewhere, with t
 
 import logging
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from fedrad.data.sites import Federation
 from fedrad.errors import MissingError, SiteFailed
 from fedrad.federation.actor import Done, Job, own_folder
 from fedrad.federation.blocks import BLOCK
-from fedrad.federation.client import client_app
+from fedrad.federation.channels import Channels
+from fedrad.federation.client import site_apps
 from fedrad.federation.cluster import Cluster
 from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid, ask_for_names
@@ -67,7 +68,8 @@ class RayGrid(Grid):
     def __init__(
         self, federation: Federation, sites: Mapping[str, Path], device: torch.device, actors: int
     ) -> None:
-        self._inner = InProcessGrid(client_app(Known(federation), device), sites)
+        app, door = site_apps(Known(federation), device)
+        self._inner = InProcessGrid(app, sites, door=door)
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}
         self._pool = ActorPool(federation, self._folders, device, actors)
@@ -136,6 +138,12 @@ class RayGrid(Grid):
         if ask_for_names(messages):
             return self._inner.send_and_receive(messages)
         return list(self._replies(messages))
+
+    def streams(
+        self, messages: Mapping[str, Message], *, deadline: float
+    ) -> AbstractContextManager[Channels]:
+        """Open streams; sites and server take turns in this process, and actors have no part."""
+        return self._inner.streams(messages, deadline=deadline)
 
     def _replies(self, messages: Iterable[Message]) -> Iterator[Message]:
         waiting = set(self.push_messages(messages))
@@ -289,7 +297,7 @@ def run_ray(
         started.wait()
         actors = _actor_count(workers, trained)
         with RayGrid(federation, sites, device, actors) as grid:
-            server_app(play)(grid, context)
+            server_app(play, torch.device(device.type))(grid, context)
 
 
 def _actor_count(asked: int | None, sites: int) -> int:

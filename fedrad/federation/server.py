@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedrad.algorithms.base import Algorithm
-from fedrad.assemble import algorithm_of, initial_state, metrics_of
+from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import POOLED, Experiment
 from fedrad.core import seeds
 from fedrad.core.meter import Meter
@@ -32,6 +33,8 @@ from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, Claim, Evaluation, RunFolder
 
 __all__ = ["Play", "server_app"]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,14 @@ class Play:
     profile: bool = False
 
 
-def server_app(play: Play) -> ServerApp:
+def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
     """Return the ServerApp that plays the arms and seeds one after the other.
 
     An arm that diverges or loses too many sites stops and says why; the others go on.
+
+    Args:
+        play: what is played.
+        device: where the server computes, in split learning.
     """
     app = ServerApp()
 
@@ -74,7 +81,7 @@ def server_app(play: Play) -> ServerApp:
             play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
             for arm in play.arms:
                 for seed in play.seeds:
-                    _Arm(play, arm, seed, grid, nodes, claims[arm]).play()
+                    _Arm(play, arm, seed, grid, nodes, claims[arm], device).play()
             if play.profile and (spent := spent_of(grid)):
                 play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))
 
@@ -102,12 +109,14 @@ class _Arm:
         grid: Grid,
         nodes: Mapping[str, Node],
         claim: Claim,
+        device: torch.device,
     ) -> None:
         self.name, self.seed, self.run = name, seed, play
         self.arm = play.experiment.arm(name)
         self.algorithm: Algorithm = algorithm_of(self.arm)
         self.folder: ArmFolder = play.folder.arm(name, seed)
         self.metrics = metrics_of(self.arm)
+        self._server = server_task(self.arm, seed=seed, device=device)
         self._nodes = nodes
         self._grid = grid
         self._claim = claim
@@ -193,6 +202,7 @@ class _Arm:
             "bytes_up": sites.traffic.up,
             "steps": sites.traffic.steps,
             "missing": sites.missing,
+            **sites.notes,
             "validation": self._validation(after, number),
             **window.record(),
         }
@@ -204,9 +214,8 @@ class _Arm:
         every = self.arm.validate_every
         if not every or (number % every and number != self.arm.rounds):
             return {}
-        send: Bundle = {"model": state["model"]} if self.algorithm.shared else {}
         sites = self.sites(number + 1, self.training)
-        return validate(sites, send, self.metrics, self.arm.task)
+        return validate(self.algorithm, state, sites, self.metrics, self.arm.task)
 
     def _tell(self, number: int, line: Mapping[str, Any], pace: str) -> None:
         shown = list(line["validation"].values())
@@ -232,6 +241,7 @@ class _Arm:
             config=self._config,
             number=number,
             rounds=self.arm.rounds,
+            server=self._server,
             # Of few sites, such as the one that pools the data, all must answer.
             quorum=min(self.arm.quorum or len(names), len(names)),
             deadline=self.arm.deadline,
@@ -239,6 +249,7 @@ class _Arm:
             traffic=Traffic(),
             missing={},
             meter=self._spent.server if self._spent else Meter(),
+            notes={},
         )
 
     @property

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -27,6 +27,7 @@ from flwr.supercore.run import Run
 from fedrad.core.meter import Meter
 from fedrad.core.state import clone
 from fedrad.errors import MissingError, SiteFailed
+from fedrad.federation.channels import Channels, Door
 from fedrad.federation.deaths import die_with
 from fedrad.federation.inprocess import InProcessGrid, ask_for_names
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
@@ -82,6 +83,7 @@ class WorkersGrid(Grid):
         sites: a site's name -> the folder where it keeps its memory.
         workers: processes.
         meter: what the app tells its time to.
+        door: opens a node's streams; without one there are none.
     """
 
     folds = True
@@ -92,10 +94,11 @@ class WorkersGrid(Grid):
         sites: Mapping[str, Path],
         workers: int,
         meter: Meter | None = None,
+        door: Door | None = None,
     ) -> None:
         if not can_fork():
             raise MissingError("workers need fork: a Linux on which CUDA has not yet started")
-        self._inner = InProcessGrid(app, sites, meter)
+        self._inner = InProcessGrid(app, sites, meter, door)
         self.spent = Spent([{} for _ in range(workers)], Meter())
         self._sent = SharedArea("sent")
         self._sent_key: tuple[int, ...] | None = None
@@ -171,6 +174,12 @@ class WorkersGrid(Grid):
             replies += list(self.pull_messages(waiting))
             waiting -= {message.metadata.reply_to_message_id for message in replies}
         return replies
+
+    def streams(
+        self, messages: Mapping[str, Message], *, deadline: float
+    ) -> AbstractContextManager[Channels]:
+        """Open streams; sites and server take turns in this process, and workers have no part."""
+        return self._inner.streams(messages, deadline=deadline)
 
     def _drop_late(self, wanted: Container[str]) -> None:
         """Forget messages whose answers nobody waits for, and end workers that are at one.

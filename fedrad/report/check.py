@@ -15,6 +15,7 @@ from fedrad.errors import ConfigError
 from fedrad.metrics import METRICS
 from fedrad.models import MODELS
 from fedrad.registry import nearest, options_of
+from fedrad.report.cuts import cut_tables
 from fedrad.training.optimizers import OPTIMIZERS
 
 __all__ = ["plan_tables", "table_of_names"]
@@ -56,7 +57,14 @@ def _option(name: str, default: Any, empty: Any) -> str:
 
 def plan_tables(experiment: Experiment, plan: Mapping[str, Any]) -> list[RenderableType]:
     """Return the tables of a plan (`plan.plan_of`), for a terminal."""
-    return [_heading(experiment, plan), _sites(plan), _distances(plan), _arms(plan), plan["budget"]]
+    return [
+        _heading(experiment, plan),
+        _sites(plan),
+        _distances(plan),
+        _arms(plan),
+        plan["budget"],
+        *cut_tables(plan["cuts"]),
+    ]
 
 
 def _heading(experiment: Experiment, plan: Mapping[str, Any]) -> Text:

@@ -17,6 +17,7 @@ from fedrad.data.heterogeneity import heterogeneity
 from fedrad.data.sites import Federation
 from fedrad.metrics.intervals import half_widths
 from fedrad.registry import split
+from fedrad.report.cuts import arm_cut, cuts_of
 
 __all__ = ["budget_of", "plan_of"]
 
@@ -49,6 +50,7 @@ def plan_of(experiment: Experiment, federation: Federation) -> dict[str, Any]:
         "model": _model(experiment),
         "arms": arms,
         "budget": budget_of(arms, experiment),
+        "cuts": cuts_of(experiment),
         "precision": {
             name: _precision(data, experiment.task) for name, data in federation.sites.items()
         },
@@ -95,12 +97,13 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
     share = min(1.0, (arm.sites_per_round or len(images)) / len(images))
     steps = [steps_per_round(arm.local, n) for n in images]
     total = round(sum(steps) * arm.rounds * (1 if algorithm.pooled else share))
-    one_model = sum(steps) if algorithm.pooled else max(steps)
+    one_model = sum(steps) if algorithm.pooled or algorithm.relays else max(steps)
     return {
         "name": name,
         "algorithm": _told(arm),
         "models": _models(algorithm.shared, algorithm.personal),
         "gradient_steps": {"total": total, "one_model": one_model * arm.rounds},
+        "split": arm_cut(arm, federation),
         "images_seen": _images_seen(arm, images, pooled=algorithm.pooled, share=share),
     }
 

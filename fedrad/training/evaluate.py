@@ -13,9 +13,10 @@ from fedrad.metrics.intervals import patient_weights
 from fedrad.training.batches import model_input, reader
 from fedrad.training.objective import Objective
 
-__all__ = ["evaluate", "predict"]
+__all__ = ["BATCH", "evaluate", "predict", "summed"]
 
-_BATCH = 128
+BATCH = 128
+"""Images that a model sees at once where nothing is learnt."""
 
 
 def predict(
@@ -42,7 +43,7 @@ def predict(
     places = torch.arange(data.images(split))
     found: list[Tensor] = []
     with torch.inference_mode():
-        for x, _ in reader(data, split, device)(places, _BATCH):
+        for x, _ in reader(data, split, device)(places, BATCH):
             found.append(objective.probabilities(model(model_input(x)).double()))
     y = np.asarray(data.y[data.rows[split]], np.float64)
     # Without images there is one empty batch, from which the model itself says how many outputs.
@@ -67,15 +68,38 @@ def evaluate(
         data: as for `predict`.
         split: as for `predict`.
         objective: as for `predict`.
-        statistics: what is summed.
+        statistics: as for `summed`.
         device: as for `predict`.
+        replicates: as for `summed`.
+        seed: as for `summed`.
+    """
+    scores, _ = predict(model, data, split, objective, device=device)
+    return summed(scores, data, split, statistics, replicates=replicates, seed=seed)
+
+
+def summed(
+    scores: Array,
+    data: SiteData,
+    split: str,
+    statistics: Sequence[Statistic],
+    *,
+    replicates: int = 0,
+    seed: int = 0,
+) -> State:
+    """Return the sums of statistics over a split, and over resamples of its patients.
+
+    Args:
+        scores: probabilities float64 [n, outputs], in the order of the split's rows.
+        data: the site's.
+        split: "train", "val" or "test".
+        statistics: what is summed.
         replicates: bootstrap resamples of the split's patients, with all images of each.
         seed: of the resampling.
 
     Returns:
         Statistic's name -> float64 [1 + replicates, m], on the CPU; row 0 is what was observed.
     """
-    scores, y = predict(model, data, split, objective, device=device)
+    y = np.asarray(data.y[data.rows[split]], np.float64)
     weights = None
     if replicates:
         weights = patient_weights(data.patient[data.rows[split]], replicates, seed)

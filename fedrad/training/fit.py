@@ -10,7 +10,7 @@ from fedrad.errors import ConfigError
 from fedrad.training.objective import Objective
 from fedrad.training.optimizers import Step
 
-__all__ = ["Penalty", "clipped", "fit", "load"]
+__all__ = ["Penalty", "clipped", "clipping", "fit", "load"]
 
 Penalty = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 """(parameters, the same before the first step) -> scalar that is added to the loss."""
@@ -85,9 +85,23 @@ def clipped(grads: Sequence[Tensor], norm: float) -> Sequence[Tensor]:
     >>> [round(g.item(), 3) for g in clipped([torch.tensor(3.0), torch.tensor(4.0)], 1.0)]
     [0.6, 0.8]
     """
-    total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))))
-    scale = (norm / (total + 1e-6)).clamp(max=1.0)
+    scale = clipping(torch._foreach_norm(list(grads)), norm)
     return torch._foreach_mul(list(grads), scale)
+
+
+def clipping(norms: Sequence[Tensor], limit: float) -> Tensor:
+    """Return by what gradients are multiplied, so that their norm is not above a limit.
+
+    Args:
+        norms: L2 norm of each gradient, scalars, in the order of the parameters.
+        limit: of the norm of all together.
+
+    >>> round(clipping([torch.tensor(3.0), torch.tensor(4.0)], 1.0).item(), 3)
+    0.2
+    """
+    total = torch.linalg.vector_norm(torch.stack(list(norms)))
+    scale: Tensor = limit / (total + 1e-6)
+    return scale.clamp(max=1.0)
 
 
 def load(own: State, state: State) -> None:
@@ -114,4 +128,6 @@ def load(own: State, state: State) -> None:
         if value.shape != state[name].shape:
             shapes = f"{tuple(state[name].shape)}, the model's {tuple(value.shape)}"
             raise ConfigError(f"a state does not fit the model: {name} is {shapes}")
-    torch._foreach_copy_(list(own.values()), [state[name] for name in own])
+    # A part of a cut network may have no arrays.
+    if own:
+        torch._foreach_copy_(list(own.values()), [state[name] for name in own])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -15,14 +15,13 @@ from fedrad.core.meter import Meter
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, all_finite, clone
 from fedrad.data.base import SiteData
-from fedrad.errors import ConfigError, TrainingDiverged
-from fedrad.metrics.base import Statistic
-from fedrad.registry import check_options, nearest, split
+from fedrad.errors import TrainingDiverged
+from fedrad.metrics.base import Array, Statistic
 from fedrad.training.batches import Augment, Reader, model_input, orders, reader
-from fedrad.training.evaluate import evaluate
+from fedrad.training.evaluate import evaluate, summed
 from fedrad.training.fit import Penalty, fit, load
 from fedrad.training.objective import Objective, label_counts, objective
-from fedrad.training.optimizers import OPTIMIZERS, Step
+from fedrad.training.optimizers import Step, stepper
 
 __all__ = ["Fitted", "LocalTask"]
 
@@ -108,7 +107,7 @@ class LocalTask:
     def at(self, data: SiteData) -> "LocalTask":
         """Return another site's task; what does not depend on the site is shared, not made anew."""
         task = replace(self, site=data.site, data=data)
-        shared = ("_placed_model", "_own", "_trained", "_objective", "_optimizer")
+        shared = ("_placed_model", "_own", "_trained", "objective", "stepper")
         task.__dict__.update({name: getattr(self, name) for name in shared})
         return task
 
@@ -157,9 +156,9 @@ class LocalTask:
             taken, loss = fit(
                 self.model,
                 params,
-                self.meter.each("data", self._batches(round, steps)),
-                self._objective,
-                self._optimizer(params),
+                self.meter.each("data", self.batches(round, steps)),
+                self.objective,
+                self.stepper(params),
                 penalty=penalty,
                 correction=None if correction is None else self._placed(correction, named),
                 clip=self.clip,
@@ -191,14 +190,26 @@ class LocalTask:
                 self.model,
                 self.data,
                 split,
-                self._objective,
+                self.objective,
                 self.statistics,
                 device=self.device,
                 replicates=replicates,
                 seed=seed(0, self.site, 0, "bootstrap"),
             )
 
-    def _batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def sums(self, scores: Array, *, split: str, replicates: int = 0) -> State:
+        """Return what `evaluate` does, of probabilities float64 [n, outputs] for a split's rows."""
+        return summed(
+            scores,
+            self.data,
+            split,
+            self.statistics,
+            replicates=replicates,
+            seed=seed(0, self.site, 0, "bootstrap"),
+        )
+
+    def batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield a round's (x, y) of so many steps, shuffled and augmented by the round's seeds."""
         draws = Generator().manual_seed(seed(self.seed, self.site, round, "augment"))
         shuffle = seed(self.seed, self.site, round, "shuffle")
         for order in orders(self.examples, self.batch, steps, shuffle):
@@ -217,7 +228,8 @@ class LocalTask:
         return reader(self.data, "train", self.device)
 
     @cached_property
-    def _objective(self) -> Objective:
+    def objective(self) -> Objective:
+        """Return what is minimised, with the class weights."""
         weights = None if self.weights is None else self.weights.to(self.device)
         return objective(self.task, weights)
 
@@ -241,15 +253,9 @@ class LocalTask:
         return self._placed_model.state_dict()
 
     @cached_property
-    def _optimizer(self) -> Callable[[Sequence[Tensor]], Step]:
-        # Checked once: pydantic takes a millisecond, which is many steps of a small model.
-        where = "local.optimizer"
-        name, options = split(self.optimizer, where=where)
-        builder = OPTIMIZERS.get(name)
-        if builder is None:
-            known = ", ".join(OPTIMIZERS)
-            raise ConfigError(f"{where}: '{name}' is not one of {known}{nearest(name, OPTIMIZERS)}")
-        return partial(builder, **check_options(builder, options, where=where, name=name))
+    def stepper(self) -> Callable[[Sequence[Tensor]], Step]:
+        """Return what makes an optimiser over parameters, its options checked once."""
+        return stepper(self.optimizer)
 
 
 @contextmanager

@@ -5,13 +5,17 @@ two seconds in every worker, and because a round's state is then a closure that 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-__all__ = ["OPTIMIZERS", "Step", "adam", "adamw", "sgd"]
+from fedrad.errors import ConfigError
+from fedrad.registry import check_options, nearest, split
+
+__all__ = ["OPTIMIZERS", "Step", "adam", "adamw", "sgd", "stepper"]
 
 Step = Callable[[Sequence[Tensor]], None]
 """Takes the gradients, in the order of the parameters, and changes the parameters in place."""
@@ -134,3 +138,27 @@ def _adam(params: list[Tensor], lr: float, betas: tuple[float, float], eps: floa
 
 
 OPTIMIZERS: Mapping[str, Callable[..., Step]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
+
+
+def stepper(
+    spec: str | Mapping[str, Any], *, where: str = "local.optimizer"
+) -> Callable[[Sequence[Tensor]], Step]:
+    """Return what makes the optimiser that a spec names, over any parameters.
+
+    The options are checked here, once: pydantic takes a millisecond, which is many steps of a small
+    model.
+
+    Raises:
+        ConfigError: the name or an option does not fit.
+
+    >>> w = torch.tensor([1.0])
+    >>> stepper({"name": "sgd", "lr": 0.5})([w])([torch.tensor([1.0])])
+    >>> w
+    tensor([0.5000])
+    """
+    name, options = split(spec, where=where)
+    builder = OPTIMIZERS.get(name)
+    if builder is None:
+        known = ", ".join(OPTIMIZERS)
+        raise ConfigError(f"{where}: '{name}' is not one of {known}{nearest(name, OPTIMIZERS)}")
+    return partial(builder, **check_options(builder, options, where=where, name=name))
