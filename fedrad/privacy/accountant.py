@@ -12,7 +12,7 @@ Neighbours are two data sets of which one has one unit (a patient, or an image) 
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, inf, log, log1p, sqrt
 from typing import Literal
@@ -81,7 +81,8 @@ class Use:
         >>> Use(rate=0.5, noise=1.0, steps=3, units=2).of_patients()
         Use(rate=0.75, noise=0.5, steps=3, units=1)
         """
-        rate = 1 - (1 - self.rate) ** self.units
+        # One unit keeps its rate to the last bit.
+        rate = self.rate if self.units == 1 else 1 - (1 - self.rate) ** self.units
         return Use(rate, self.noise / self.units, self.steps)
 
 
@@ -251,12 +252,12 @@ def merged(uses: Iterable[Use]) -> Sequence[Use]:
     >>> merged([Use(0.5, 1.0, 2), Use(0.5, 1.0, 3)])
     [Use(rate=0.5, noise=1.0, steps=5, units=1)]
     """
-    steps: Counter[Use] = Counter()
+    steps: Counter[tuple[float, float, int]] = Counter()
     for use in uses:
-        steps[replace(use, steps=0)] += use.steps
+        steps[use.rate, use.noise, use.units] += use.steps
     alike: Counter[tuple[float, float]] = Counter()
-    for use, number in steps.items():
-        patients = use.of_patients() if use.units > 1 else use
+    for (rate, noise, units), number in steps.items():
+        patients = Use(rate, noise, number, units).of_patients()
         alike[patients.rate, patients.noise] += number
     return [Use(rate, noise, number) for (rate, noise), number in alike.items()]
 
