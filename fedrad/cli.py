@@ -142,11 +142,13 @@ def _assembled(
 
     # The text is checked before torch is imported: a typing error is told at once.
     experiment = load_experiment(file, sets)
-    from fedrad.assemble import check_arms
+    from fedrad.assemble import check_arms, check_privacy
     from fedrad.data.sites import federation_of
 
     check_arms(experiment)
-    return experiment, federation_of(experiment, data_root or Path())
+    federation = federation_of(experiment, data_root or Path())
+    check_privacy(experiment, federation)
+    return experiment, federation
 
 
 def _selected(

@@ -24,6 +24,7 @@ from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import Arrays, Files, files_in, opened, packed, read, set_files
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.privacy.account import Simulated
 
 __all__ = ["Done", "Hello", "Job", "SiteActor", "versions"]
 
@@ -118,7 +119,7 @@ class SiteActor:
             folders = {site: scratch / str(n) for n, site in enumerate(sorted(folders))}
         self._folders = folders
         federation: Federation = ray.get(data[1] if self._travels else data[0])
-        app = client_app(Known(opened(federation)), torch.device(device))
+        app = client_app(Known(opened(federation)), torch.device(device), Simulated())
         self._grid = InProcessGrid(app, folders)
         self._nodes = dict(zip(sorted(folders), self._grid.get_node_ids(), strict=True))
         return hello

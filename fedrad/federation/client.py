@@ -23,8 +23,11 @@ from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, FedradError
 from fedrad.federation.records import bundle_of, config_of, pack
+from fedrad.privacy.account import Account
+from fedrad.privacy.dp_sgd import rounded
 from fedrad.training.local import LocalTask
 from fedrad.training.objective import balanced_weights
+from fedrad.training.private_arm import asked_of
 
 __all__ = ["COUNTS", "Source", "client_app"]
 
@@ -48,8 +51,9 @@ class Source(Protocol):
 class _Sites:
     """The sites' halves, built once and kept: data are read once, one model serves all sites."""
 
-    def __init__(self, source: Source, device: torch.device) -> None:
+    def __init__(self, source: Source, device: torch.device, account: Account | None) -> None:
         self._source = source
+        self._account = account
         self._device = device
         self._experiments: dict[str, Experiment] = {}
         self._models: dict[str, nn.Module] = {}
@@ -72,9 +76,12 @@ class _Sites:
         raise ConfigError("the node's configuration names no site")
 
     def images(self, text: str, site: str) -> int:
-        """Return how many training images a site has."""
-        federation = self._source.federation(self.experiment(text))
-        return (federation.pool() if site == POOLED else federation.sites[site]).images("train")
+        """Return how many training images a site has; rounded if any arm is private."""
+        experiment = self.experiment(text)
+        federation = self._source.federation(experiment)
+        data = federation.pool() if site == POOLED else federation.sites[site]
+        private = any(asked_of(experiment.arm(name)) for name in experiment.arm_names)
+        return rounded(data.images("train")) if private else data.images("train")
 
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
@@ -98,7 +105,15 @@ class _Sites:
         arm = self.experiment(text).arm(name)
         federation = self._source.federation(self.experiment(text))
         data, steps = _data(federation, site, arm)
-        task = local_task(arm, data, self._model(arm), seed=seed, device=self._device, steps=steps)
+        task = local_task(
+            arm,
+            data,
+            self._model(arm),
+            seed=seed,
+            device=self._device,
+            steps=steps,
+            account=self._account,
+        )
         if arm.local.class_weights == "site":
             return replace(task, weights=balanced_weights(task.label_counts()))
         return task
@@ -124,13 +139,18 @@ def _data(federation: Federation, site: str, arm: Experiment) -> tuple[SiteData,
     return federation.pool(), sum(steps_per_round(arm.local, images) for images in parts)
 
 
-def client_app(source: Source, device: torch.device) -> ClientApp:
+def client_app(source: Source, device: torch.device, account: Account | None = None) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
+
+    Args:
+        source: where the sites' data are found.
+        device: where models live.
+        account: what private training is charged to; without one it is refused.
 
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
     Flower strategy may leave the action out, which then is fit or validate.
     """
-    sites = _Sites(source, device)
+    sites = _Sites(source, device, account)
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:

@@ -14,6 +14,7 @@ from fedrad.federation.client import client_app
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.workers import WorkersGrid, can_fork, worker_count
+from fedrad.privacy.account import Simulated
 
 __all__ = ["Known", "run_local"]
 
@@ -52,7 +53,7 @@ def run_local(
     sites = {name: play.folder.site(name) for name in federation.sites}
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
-    app = client_app(Known(federation), device)
+    app = client_app(Known(federation), device, Simulated())
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     count = _workers(workers, device, len(federation.training), play)
     if count == 1:

@@ -37,6 +37,7 @@ from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
 from fedrad.federation.workers import worker_count
+from fedrad.privacy.account import Simulated
 
 __all__ = ["RayGrid", "run_ray"]
 
@@ -64,7 +65,7 @@ class RayGrid(Grid):
     def __init__(
         self, federation: Federation, sites: Mapping[str, Path], device: torch.device, actors: int
     ) -> None:
-        self._inner = InProcessGrid(client_app(Known(federation), device), sites)
+        self._inner = InProcessGrid(client_app(Known(federation), device, Simulated()), sites)
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}
         self._pool = ActorPool(federation, self._folders, device, actors)
