@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from fedrad.algorithms.base import Algorithm
+from fedrad.algorithms.central_dp import central_dp
 from fedrad.algorithms.centralized import centralized
 from fedrad.algorithms.fedavg import fedavg
 from fedrad.algorithms.fedprox import fedprox
@@ -16,4 +17,7 @@ ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
     "local": local,
 }
 
-WRAPPERS: Mapping[str, Callable[..., Algorithm]] = {"finetune": finetune}
+WRAPPERS: Mapping[str, Callable[..., Algorithm]] = {
+    "central_dp": central_dp,
+    "finetune": finetune,
+}

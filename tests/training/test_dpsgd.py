@@ -85,9 +85,7 @@ def test_one_patient_more_moves_the_sum_by_one_clip_at_most() -> None:
     data = site(each=4)
     fewer = replace(data, rows={**data.rows, "train": data.rows["train"][4:]})
     one_step: dict = {"steps": 1, "optimizer": {"name": "sgd", "lr": 20.0}}
-    with_them, without = (
-        change(replace(local(d, clip=0.05), **one_step)) for d in (data, fewer)
-    )
+    with_them, without = (change(replace(local(d, clip=0.05), **one_step)) for d in (data, fewer))
     moved = (with_them - without).norm().item()
     assert 0.04 < moved <= 0.05 * (1 + 1e-3)
 
