@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrad.commands.ledger import EXAMPLE, ledger
+
 if TYPE_CHECKING:
     from fedrad.config import Experiment
     from fedrad.data.sites import Federation
@@ -133,6 +135,11 @@ def list_(
     from fedrad.report.check import table_of_names
 
     Console().print(table_of_names(kind))
+
+
+site = typer.Typer(name="site", help="What a hospital's own people run.", no_args_is_help=True)
+site.command(epilog=EXAMPLE)(ledger)
+app.add_typer(site)
 
 
 def _assembled(

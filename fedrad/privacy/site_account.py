@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fedrad.errors import PrivacyError
 from fedrad.privacy.account import Charge, fresh_key
+from fedrad.privacy.accountant import Spend, compose
 from fedrad.privacy.ledger import Ledger, Projection
 
 __all__ = ["SiteAccount"]
@@ -35,6 +36,10 @@ class SiteAccount:
     def key(self, seed: int) -> bytes:
         """Return 32 bytes of the operating system; a run's seed is known to its coordinator."""
         return fresh_key()
+
+    def spent(self) -> Spend:
+        """Return what a patient has spent over all experiments."""
+        return compose([entry.charge.use for entry in self.ledger.entries()], self.delta)
 
     def project(self, charge: Charge) -> Projection:
         """Return what a charge would come to; nothing is written."""

@@ -79,19 +79,26 @@ class Private:
             PrivacyError: the account refuses.
         """
         check_model(model)
-        use = self.plan.use(steps)
-        self.account.spend(
-            Charge(
-                data=data_digest(data),
-                experiment=self.experiment,
-                digest=self.digest,
-                round=round,
-                mechanism="dp_sgd",
-                unit=self.plan.unit,
-                use=use,
-            )
-        )
+        self.account.spend(self.charge(data, round=round, steps=steps))
         return self.account.key(seed)
+
+    def charge(self, data: SiteData, *, round: int, steps: int) -> Charge:
+        """Return so many steps as a ledger books them.
+
+        Args:
+            data: the site's.
+            round: from 1.
+            steps: about to be taken.
+        """
+        return Charge(
+            data=data_digest(data),
+            experiment=self.experiment,
+            digest=self.digest,
+            round=round,
+            mechanism="dp_sgd",
+            unit=self.plan.unit,
+            use=self.plan.use(steps),
+        )
 
     def gradient(
         self,
