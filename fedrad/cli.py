@@ -118,8 +118,11 @@ def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
 
     from fedrad.report.check import plan_tables
     from fedrad.report.plan import plan_of
+    from fedrad.report.privacy import privacy_of, privacy_tables
 
     for renderable in plan_tables(experiment, plan_of(experiment, federation)):
+        console.print(renderable)
+    for renderable in privacy_tables(privacy_of(experiment, federation)):
         console.print(renderable)
 
 

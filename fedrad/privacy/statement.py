@@ -23,7 +23,7 @@ def ledger_rows(entries: Sequence[Entry], delta: float) -> list[tuple[str, ...]]
     kinds = dict.fromkeys(
         (e.charge.data, e.charge.experiment, e.charge.digest, e.charge.unit) for e in entries
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for data, experiment, digest, unit in kinds:
         uses = [
             e.charge.use

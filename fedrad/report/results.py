@@ -17,6 +17,7 @@ from fedrad.data.sites import Federation
 from fedrad.report.comparison import ArmRun, compare
 from fedrad.report.page import render
 from fedrad.report.plan import plan_of
+from fedrad.report.privacy import privacy_of
 from fedrad.runs import ArmFolder, RunFolder
 
 __all__ = ["results_of", "write_results"]
@@ -66,6 +67,7 @@ def results_of(
             for m in metrics
         ],
         "arms": arms,
+        "privacy": privacy_of(experiment, federation),
         **{key: compared[key] for key in ("matrix", "comparisons", "headline", "notes")},
     }
 
