@@ -22,6 +22,7 @@ from fedrad.core import seeds
 from fedrad.core.state import State, clone
 from fedrad.data import TRANSFORMS
 from fedrad.data.base import SiteData
+from fedrad.data.sites import Federation
 from fedrad.data.transforms import compose
 from fedrad.errors import ConfigError, MissingError
 from fedrad.metrics import METRICS
@@ -30,15 +31,18 @@ from fedrad.metrics.calibration import loss
 from fedrad.metrics.classification import confusion
 from fedrad.metrics.ranking import histogram
 from fedrad.models import MODELS
+from fedrad.privacy.account import Account
 from fedrad.registry import build, split
 from fedrad.training.local import LocalTask
 from fedrad.training.optimizers import OPTIMIZERS
+from fedrad.training.private_arm import check_private, plan_at, private_at
 from fedrad.training.server import ServerTask
 
 __all__ = [
     "algorithm_of",
     "check_arms",
     "check_model",
+    "check_privacy",
     "cut_of",
     "device_of",
     "handlers_of",
@@ -87,12 +91,29 @@ def check_arms(experiment: Experiment) -> None:
             )
         check_model(arm)
         model, plan = model_of(arm), cut_of(arm)
+        check_private(arm, model, where=f"arms.{name}.privacy")
         if plan:
             plan.check(model, where=f"arms.{name}.algorithm")
         _augmentation(arm.local, arm)
         weight = torch.zeros(1, requires_grad=True)
         build(OPTIMIZERS, arm.local.optimizer, [weight], where="local.optimizer")
     metrics_of(experiment)
+
+
+def check_privacy(experiment: Experiment, federation: Federation) -> None:
+    """Solve the noise of every private arm at every site, before anything is trained.
+
+    Raises:
+        ConfigError: a site cannot carry the epsilon that is asked for; names the arm.
+    """
+    for name in experiment.arm_names:
+        arm = experiment.arm(name)
+        pooled = algorithm_of(arm).pooled
+        for data in [] if pooled else [federation.sites[site] for site in federation.training]:
+            try:
+                plan_at(arm, data)
+            except ConfigError as error:
+                raise ConfigError(f"arms.{name}: {error}") from None
 
 
 def handlers_of(arm: Experiment) -> Mapping[str, Handler]:
@@ -203,6 +224,7 @@ def local_task(
     seed: int,
     device: torch.device,
     steps: int | None = None,
+    account: Account | None = None,
 ) -> LocalTask:
     """Return what an algorithm's handlers train and evaluate with at one site.
 
@@ -213,6 +235,7 @@ def local_task(
         seed: of the run.
         device: where to compute.
         steps: gradient steps of one round, instead of the arm's epochs or steps.
+        account: what a private arm's training is charged to.
     """
     local = arm.local
     return LocalTask(
@@ -233,6 +256,7 @@ def local_task(
         device=device,
         precision=torch.bfloat16 if local.precision == "bfloat16" else torch.float32,
         channels_last=local.channels_last,
+        private=private_at(arm, data, account, steps=steps),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrad.commands.ledger import EXAMPLE, ledger
 from fedrad.federation.runtimes import Runtime, RuntimeName
 
 if TYPE_CHECKING:
@@ -159,8 +160,11 @@ def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
 
     from fedrad.report.check import plan_tables
     from fedrad.report.plan import plan_of
+    from fedrad.report.privacy import privacy_of, privacy_tables
 
     for renderable in plan_tables(experiment, plan_of(experiment, federation)):
+        console.print(renderable)
+    for renderable in privacy_tables(privacy_of(experiment, federation)):
         console.print(renderable)
 
 
@@ -178,6 +182,11 @@ def list_(
     Console().print(table_of_names(kind))
 
 
+site = typer.Typer(name="site", help="What a hospital's own people run.", no_args_is_help=True)
+site.command(epilog=EXAMPLE)(ledger)
+app.add_typer(site)
+
+
 def _read(file: Path, sets: list[str]) -> "Experiment":
     """Read the text before torch is imported: a typing error is told at once."""
     from fedrad.config import load_experiment
@@ -188,12 +197,14 @@ def _read(file: Path, sets: list[str]) -> "Experiment":
 def _federation(
     experiment: "Experiment", data_root: Path | None, device: str = "cpu"
 ) -> "Federation":
-    from fedrad.assemble import check_arms, device_of
+    from fedrad.assemble import check_arms, check_privacy, device_of
     from fedrad.data.sites import federation_of
 
     device_of(device)
     check_arms(experiment)
-    return federation_of(experiment, data_root or Path())
+    federation = federation_of(experiment, data_root or Path())
+    check_privacy(experiment, federation)
+    return federation
 
 
 def _selected(

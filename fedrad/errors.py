@@ -7,6 +7,7 @@ FedradError
 │   └── LeakError      one patient or one image where it must not be
 ├── RunError           the researcher: the run's folder (another experiment's, a full disk)
 ├── MissingError       the machine's owner: a device or package that was asked for is not here
+├── PrivacyError       the hospital: its ceiling is reached, or its ledger needs an operator
 ├── TrainingDiverged   the researcher: a loss or weight stopped being a number
 └── SiteFailed         the coordinator: sites did not answer, or answered with an error
 ```
@@ -20,6 +21,7 @@ __all__ = [
     "FedradError",
     "LeakError",
     "MissingError",
+    "PrivacyError",
     "RunError",
     "SiteFailed",
     "TrainingDiverged",
@@ -48,6 +50,10 @@ class RunError(FedradError):
 
 class MissingError(FedradError):
     """A device, package or file that was asked for is not on this machine."""
+
+
+class PrivacyError(FedradError):
+    """A hospital's ceiling of epsilon would be passed, or its ledger cannot be trusted."""
 
 
 class TrainingDiverged(FedradError):

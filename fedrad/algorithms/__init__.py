@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from fedrad.algorithms.base import Algorithm
+from fedrad.algorithms.central_dp import central_dp
 from fedrad.algorithms.centralized import centralized
 from fedrad.algorithms.fedavg import fedavg
 from fedrad.algorithms.fedprox import fedprox
@@ -20,4 +21,7 @@ ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
     "splitnn": splitnn,
 }
 
-WRAPPERS: Mapping[str, Callable[..., Algorithm]] = {"finetune": finetune}
+WRAPPERS: Mapping[str, Callable[..., Algorithm]] = {
+    "central_dp": central_dp,
+    "finetune": finetune,
+}

@@ -8,6 +8,7 @@ reply; one that says `stream` exchanges many messages with each site within a ro
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Protocol
 
 from fedrad.algorithms.split import CutPlan
@@ -213,11 +214,10 @@ def own_model(fitted: Fitted) -> Bundle:
 def fitted_numbers(fitted: Fitted) -> Numbers:
     """Return what a site tells of its training: counts, and the loss summed over steps.
 
+    A private site tells no loss.
+
     >>> fitted_numbers(Fitted(state={}, examples=10, steps=4, loss=0.5))
     {'num-examples': 10.0, 'steps': 4.0, 'loss-sum': 2.0}
     """
-    return {
-        "num-examples": float(fitted.examples),
-        "steps": float(fitted.steps),
-        "loss-sum": fitted.loss * fitted.steps,
-    }
+    counts = {"num-examples": float(fitted.examples), "steps": float(fitted.steps)}
+    return counts if isnan(fitted.loss) else counts | {"loss-sum": fitted.loss * fitted.steps}

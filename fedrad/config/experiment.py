@@ -117,7 +117,7 @@ class Primary(Frozen):
     metric: str = "auroc"
 
 
-ARM_KEYS = ("algorithm", "local", "model", "wrap")
+ARM_KEYS = ("algorithm", "local", "model", "privacy", "wrap")
 """What an arm may say differently. Rounds, seeds and data are common to all arms."""
 
 
@@ -152,6 +152,7 @@ class Experiment(Frozen):
     local: Local
     algorithm: Spec | None = None
     wrap: tuple[Spec, ...] = ()
+    privacy: Spec | None = None
     arms: dict[ArmName, dict[str, Any]] = Field(default_factory=dict)
     rounds: int = Field(gt=0)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
@@ -226,6 +227,9 @@ class Experiment(Frozen):
                     f"arms.{name}.local: needs keys and values, such as {{epochs: 1}}, "
                     f"found {type(arm['local']).__name__}"
                 )
+            if arm.get("privacy", "none") is None:
+                # The canonical text leaves null out, and the arm would get the base's.
+                raise ValueError(f"arms.{name}.privacy: say none for an arm without it")
             if self.algorithm is None and "algorithm" not in arm:
                 raise ValueError(f"arms.{name}: names no algorithm, and the base has none")
         return self._primary_fits()

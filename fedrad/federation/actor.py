@@ -23,6 +23,7 @@ from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import Arrays, Files, files_in, opened, packed, read, set_files
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
 
 __all__ = ["Done", "Hello", "Job", "SiteActor", "versions"]
@@ -119,7 +120,9 @@ class SiteActor:
         self._folders = folders
         federation: Federation = ray.get(data[1] if self._travels else data[0])
         meter = Meter()
-        app = client_app(Known(opened(federation)), torch.device(device), meter)
+        app = client_app(
+            Known(opened(federation)), torch.device(device), meter=meter, account=Simulated()
+        )
         self._grid = InProcessGrid(app, folders, meter)
         return hello
 

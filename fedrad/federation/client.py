@@ -36,8 +36,11 @@ from fedrad.federation.channels import Door, Half
 from fedrad.federation.invitation import Invitation
 from fedrad.federation.play import play_stream
 from fedrad.federation.records import bundle_of, config_of, pack
+from fedrad.privacy.account import Account
+from fedrad.privacy.dp_sgd import rounded
 from fedrad.training.local import LocalTask
 from fedrad.training.objective import balanced_weights
+from fedrad.training.private_arm import asked_of
 
 __all__ = ["COUNTS", "Source", "client_app", "site_apps"]
 
@@ -63,8 +66,11 @@ class Source(Protocol):
 class _Sites:
     """The sites' halves, built once and kept: data are read once, one model serves all sites."""
 
-    def __init__(self, source: Source, device: torch.device, meter: Meter) -> None:
+    def __init__(
+        self, source: Source, device: torch.device, meter: Meter, account: Account | None
+    ) -> None:
         self._source = source
+        self._account = account
         self._device = device
         self._meter = meter
         self._experiments: dict[str, Experiment] = {}
@@ -99,6 +105,12 @@ class _Sites:
         federation = self._source.federation(self.experiment(text))
         return federation.pool() if site == POOLED else federation.sites[site]
 
+    def images(self, text: str, site: str) -> int:
+        """Return how many training images a site has; rounded if any arm is private."""
+        experiment, images = self.experiment(text), self.data(text, site).images("train")
+        private = any(asked_of(experiment.arm(name)) for name in experiment.arm_names)
+        return rounded(images) if private else images
+
     @property
     def machine(self) -> str:
         """Return on what the bits of a result depend, beside the data."""
@@ -128,19 +140,28 @@ class _Sites:
         arm = self._arm(text, name)
         federation = self._source.federation(self.experiment(text))
         data, steps = _data(federation, site, arm)
-        task = self._like((text, name, seed, steps), arm, data)
+        # Private noise is solved for the site's own patients: its task is like no other's.
+        own = site if asked_of(arm) else ""
+        task = self._like((text, name, seed, steps, own), arm, data)
         if arm.local.class_weights == "site":
             return replace(task, weights=balanced_weights(task.label_counts()))
         return task
 
     def _like(
-        self, key: tuple[str, str, int, int | None], arm: Experiment, data: SiteData
+        self, key: tuple[str, str, int, int | None, str], arm: Experiment, data: SiteData
     ) -> LocalTask:
         """Return a site's task, made like the last one where only the site differs."""
         if self._pattern is None or self._pattern[0] != key:
-            *_, seed, steps = key
-            model = self._model(arm)
-            task = local_task(arm, data, model, seed=seed, device=self._device, steps=steps)
+            _, _, seed, steps, _ = key
+            task = local_task(
+                arm,
+                data,
+                self._model(arm),
+                seed=seed,
+                device=self._device,
+                steps=steps,
+                account=self._account,
+            )
             self._pattern = key, replace(task, meter=self._meter)
         return self._pattern[1].at(data)
 
@@ -172,21 +193,36 @@ def _data(federation: Federation, site: str, arm: Experiment) -> tuple[SiteData,
     return federation.pool(), sum(steps_per_round(arm.local, images) for images in parts)
 
 
-def client_app(source: Source, device: torch.device, meter: Meter | None = None) -> ClientApp:
+def client_app(
+    source: Source,
+    device: torch.device,
+    *,
+    meter: Meter | None = None,
+    account: Account | None = None,
+) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
 
+    Args:
+        source: where the sites' data are found.
+        device: where models live.
+        meter: is told what the sites' work takes.
+        account: what private training is charged to; without one it is refused.
+
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
-    Flower strategy may leave the action out, which then is fit or validate. A meter is told what
-    the sites' work takes.
+    Flower strategy may leave the action out, which then is fit or validate.
     """
-    return site_apps(source, device, meter)[0]
+    return site_apps(source, device, meter=meter, account=account)[0]
 
 
 def site_apps(
-    source: Source, device: torch.device, meter: Meter | None = None
+    source: Source,
+    device: torch.device,
+    *,
+    meter: Meter | None = None,
+    account: Account | None = None,
 ) -> tuple[ClientApp, Door]:
     """Return a site's ClientApp, and the door through which its streams are opened."""
-    sites = _Sites(source, device, meter or Meter())
+    sites = _Sites(source, device, meter or Meter(), account)
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
@@ -272,7 +308,7 @@ def _description(sites: _Sites, text: str, site: str) -> RecordDict:
         "data": "" if site == POOLED else data.digest,
         "machine": sites.machine,
     }
-    return pack({}, {"num-examples": float(data.images("train"))}, told)
+    return pack({}, {"num-examples": float(sites.images(text, site))}, told)
 
 
 def _memory_folder(context: Context, arm: str, seed: int) -> Path:

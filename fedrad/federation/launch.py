@@ -16,6 +16,7 @@ from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.workers import WorkersGrid, can_fork
+from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
 
 __all__ = ["Known", "run_local"]
@@ -55,7 +56,7 @@ def run_local(
     if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
         sites[POOLED] = play.folder.site(POOLED)
     meter = Meter()
-    app, door = site_apps(Known(federation), device, meter)
+    app, door = site_apps(Known(federation), device, meter=meter, account=Simulated())
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     count = _workers(workers, device, len(federation.training), play)
     if count == 1:

@@ -40,6 +40,7 @@ from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
+from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
 
 __all__ = ["RayGrid", "run_ray"]
@@ -68,7 +69,7 @@ class RayGrid(Grid):
     def __init__(
         self, federation: Federation, sites: Mapping[str, Path], device: torch.device, actors: int
     ) -> None:
-        app, door = site_apps(Known(federation), device)
+        app, door = site_apps(Known(federation), device, account=Simulated())
         self._inner = InProcessGrid(app, sites, door=door)
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}

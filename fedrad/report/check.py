@@ -14,6 +14,7 @@ from fedrad.data import ADAPTERS, PARTITIONERS, TRANSFORMS
 from fedrad.errors import ConfigError
 from fedrad.metrics import METRICS
 from fedrad.models import MODELS
+from fedrad.privacy import PRIVACY
 from fedrad.registry import nearest, options_of
 from fedrad.report.cuts import cut_tables
 from fedrad.training.optimizers import OPTIMIZERS
@@ -27,6 +28,7 @@ TABLES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "models": MODELS,
     "optimizers": OPTIMIZERS,
     "partitioners": PARTITIONERS,
+    "privacy": PRIVACY,
     "transforms": TRANSFORMS,
     "wrappers": WRAPPERS,
 }

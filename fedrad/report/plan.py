@@ -18,6 +18,7 @@ from fedrad.data.sites import Federation
 from fedrad.metrics.intervals import half_widths
 from fedrad.registry import split
 from fedrad.report.cuts import arm_cut, cuts_of
+from fedrad.training.private_arm import counted
 
 __all__ = ["budget_of", "plan_of"]
 
@@ -93,7 +94,7 @@ def _model(experiment: Experiment) -> dict[str, Any]:
 def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str, Any]:
     arm = experiment.arm(name)
     algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
-    images = [federation.sites[site].images("train") for site in federation.training]
+    images = [counted(arm, federation.sites[site].images("train")) for site in federation.training]
     share = min(1.0, (arm.sites_per_round or len(images)) / len(images))
     steps = [steps_per_round(arm.local, n) for n in images]
     total = round(sum(steps) * arm.rounds * (1 if algorithm.pooled else share))

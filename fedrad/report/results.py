@@ -18,6 +18,7 @@ from fedrad.errors import RunError
 from fedrad.report.comparison import ArmRun, compare
 from fedrad.report.page import render
 from fedrad.report.plan import budget_of, plan_of
+from fedrad.report.privacy import privacy_of
 from fedrad.runs import ArmFolder, RunFolder
 
 __all__ = ["results_of", "write_results"]
@@ -69,6 +70,7 @@ def results_of(
             for m in metrics
         ],
         "arms": arms,
+        "privacy": privacy_of(experiment, federation),
         **{key: compared[key] for key in ("matrix", "comparisons", "headline", "notes")},
     }
 

@@ -1,6 +1,8 @@
 """The one training loop, with an opening for a penalty and one for a correction."""
 
 from collections.abc import Callable, Iterable, Sequence
+from math import nan
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,10 @@ from fedrad.errors import ConfigError
 from fedrad.training.objective import Objective
 from fedrad.training.optimizers import Step
 
-__all__ = ["Penalty", "clipped", "clipping", "fit", "load"]
+__all__ = ["Gradient", "Penalty", "clipped", "clipping", "fit", "load"]
+
+Gradient = Callable[[Any], Sequence[Tensor]]
+"""(what a step sees) -> the gradients of its loss, in the order of the parameters."""
 
 Penalty = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 """(parameters, the same before the first step) -> scalar that is added to the loss."""
@@ -19,7 +24,7 @@ Penalty = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 def fit(
     model: nn.Module,
     params: Sequence[Tensor],
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[Any],
     objective: Objective,
     step: Step,
     *,
@@ -27,22 +32,25 @@ def fit(
     correction: Sequence[Tensor] | None = None,
     clip: float | None = None,
     precision: torch.dtype = torch.float32,
+    gradient: Gradient | None = None,
 ) -> tuple[int, float]:
     """Take one step a batch, changing the parameters in place.
 
     Args:
         model: [n, ...] -> logits [n, k]; is put into training mode.
         params: the parameters to train; others stay as they are.
-        batches: (x, y) as the model and the objective take them, on the model's device.
+        batches: (x, y) as the model and the objective take them, on the model's device; or what
+            `gradient` takes.
         objective: its loss is the mean over a batch's labels.
         step: an optimiser's step over the same parameters.
         penalty: FedProx, Ditto; no part of the loss that is returned.
         correction: added to the gradients after clipping, in the order of params; SCAFFOLD.
         clip: the largest L2 norm of all gradients together.
         precision: bfloat16 for a forward pass by autocast; the loss is taken in float32.
+        gradient: makes the gradients in place of the loss, which is then not known; DP-SGD.
 
     Returns:
-        The number of steps, and the mean of their losses (0 without a step).
+        The number of steps, and the mean of their losses (0 without a step, nan if not known).
     """
     # Walking through all modules costs as much as a layer's step.
     if not model.training:
@@ -50,12 +58,21 @@ def fit(
     start = [p.detach().clone() for p in params] if penalty else []
     logits_of = model if precision == torch.float32 else _autocast(model, precision)
     total: Tensor | None = None
+    unknown = torch.tensor(nan)
     steps = 0
-    for x, y in batches:
-        loss = objective.loss(logits_of(x), y)
-        # autograd.grad: gradients are values, no `.grad` is left over for the next caller.
-        goal = loss + penalty(params, start) if penalty else loss
-        grads: Sequence[Tensor] = torch.autograd.grad(goal, params)
+    for batch in batches:
+        grads: Sequence[Tensor]
+        if gradient is not None:
+            loss, grads = unknown, gradient(batch)
+            if penalty:
+                pull = torch.autograd.grad(penalty(params, start), params)
+                grads = torch._foreach_add(list(grads), list(pull))
+        else:
+            x, y = batch
+            loss = objective.loss(logits_of(x), y)
+            # autograd.grad: gradients are values, no `.grad` is left over for the next caller.
+            goal = loss + penalty(params, start) if penalty else loss
+            grads = torch.autograd.grad(goal, params)
         if clip is not None:
             grads = clipped(grads, clip)
         if correction is not None:

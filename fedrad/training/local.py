@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 from typing import Any
 
@@ -15,11 +15,20 @@ from fedrad.core.meter import Meter
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, all_finite, clone
 from fedrad.data.base import SiteData
-from fedrad.errors import TrainingDiverged
+from fedrad.errors import ConfigError, TrainingDiverged
 from fedrad.metrics.base import Array, Statistic
+from fedrad.privacy.dp_sgd import rounded
 from fedrad.training.batches import Augment, Reader, model_input, orders, reader
+from fedrad.training.dpsgd import (
+    Private,
+    mean_losses,
+    reading,
+    refuse_correction,
+    samples,
+    units_of,
+)
 from fedrad.training.evaluate import evaluate, summed
-from fedrad.training.fit import Penalty, fit, load
+from fedrad.training.fit import Gradient, Penalty, fit, load
 from fedrad.training.objective import Objective, label_counts, objective
 from fedrad.training.optimizers import Step, stepper
 
@@ -34,7 +43,7 @@ class Fitted:
         state: the model after the last step; shares no memory with anything.
         examples: the site's training images.
         steps: gradient steps taken.
-        loss: mean over the steps, without a penalty; 0 without a step.
+        loss: mean over the steps, without a penalty; 0 without a step, nan where it is private.
     """
 
     state: State
@@ -68,6 +77,7 @@ class LocalTask:
         precision: of the forward pass in training, as for `fit`.
         channels_last: whether channels are innermost in images and kernels.
         meter: is told how long training, reading and evaluation take.
+        private: differential privacy of the training images, or None.
     """
 
     site: str
@@ -88,6 +98,7 @@ class LocalTask:
     precision: torch.dtype = torch.float32
     channels_last: bool = False
     meter: Meter = field(default_factory=Meter)
+    private: Private | None = None
 
     def __post_init__(self) -> None:
         """Refuse a budget that says nothing, or two things."""
@@ -96,8 +107,9 @@ class LocalTask:
 
     @property
     def examples(self) -> int:
-        """Return the number of training images."""
-        return self.data.images("train")
+        """Return the number of training images; to the nearest ten where they are private."""
+        images = self.data.images("train")
+        return images if self.private is None else rounded(images)
 
     @property
     def patients(self) -> int:
@@ -120,7 +132,13 @@ class LocalTask:
         return (self.epochs or 0) * -(-self.examples // self.batch)
 
     def label_counts(self) -> Tensor:
-        """Return how often each label was read in the training images, as `label_counts` does."""
+        """Return how often each label was read in the training images, as `label_counts` does.
+
+        Raises:
+            ConfigError: they are private.
+        """
+        if self.private is not None:
+            raise ConfigError("privacy: counts of labels do not leave a site under dp_sgd")
         return label_counts(self.task, torch.from_numpy(self.data.y[self.data.rows["train"]]))
 
     def fit(
@@ -151,21 +169,24 @@ class LocalTask:
         self._load(start)
         named = self._trained
         params = list(named.values())
+        batches, gradient = self._steps(round, steps, params, correction)
         drawing = _drawing(seed(self.seed, self.site, round, "model"), self.device)
         with drawing, self.meter.spent("training"):
             taken, loss = fit(
                 self.model,
                 params,
-                self.meter.each("data", self.batches(round, steps)),
+                self.meter.each("data", batches),
                 self.objective,
                 self.stepper(params),
                 penalty=penalty,
                 correction=None if correction is None else self._placed(correction, named),
                 clip=self.clip,
                 precision=self.precision,
+                gradient=gradient,
             )
         state = clone(self._own)
-        if not (isfinite(loss) and all_finite({"model": state})):
+        private = self.private is not None
+        if not ((private or isfinite(loss)) and all_finite({"model": state})):
             raise TrainingDiverged(
                 f"{self.site}: round {round}: the loss or a weight is no finite number after "
                 f"{taken} steps; lower the learning rate or set clip"
@@ -206,6 +227,27 @@ class LocalTask:
             self.statistics,
             replicates=replicates,
             seed=seed(0, self.site, 0, "bootstrap"),
+        )
+
+    def _steps(
+        self, round: int, steps: int, params: Sequence[Tensor], correction: State | None
+    ) -> tuple[Iterator[Any], Gradient | None]:
+        """Return what the steps see, and, for private ones, what makes their gradients of it."""
+        private = self.private
+        if private is None:
+            return self.batches(round, steps), None
+        refuse_correction(correction)
+        simulated = seed(self.seed, self.site, round, "noise")
+        key = private.begin(self.data, self.model, round=round, steps=steps, seed=simulated)
+        draws = Generator().manual_seed(seed(self.seed, self.site, round, "augment"))
+        prepare = partial(model_input, augment=self.augment, generator=draws)
+        plan, losses = private.plan, mean_losses(self.objective.losses)
+        units = units_of(self.data, plan.unit)
+        return (
+            samples(units, rate=plan.rate, steps=steps, physical=plan.physical, key=key),
+            private.gradient(
+                key, self.model, params, losses, reading(self._read, prepare, plan.physical)
+            ),
         )
 
     def batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,0 +1,51 @@
+"""What a hospital's guard asks the ledger before anything is trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from fedrad.config import Experiment
+from fedrad.data.base import SiteData
+from fedrad.privacy.site_account import SiteAccount
+from fedrad.training.private_arm import private_at
+
+__all__ = ["GuardLedger"]
+
+TOLD = frozenset({"describe", "test", "tune", "validate"})
+"""Actions that tell of validation and test patients, or of a model that others made."""
+
+
+@dataclass(frozen=True)
+class GuardLedger:
+    """The hospital's account, as its guard sees it; projecting writes nothing.
+
+    The entry itself is written by training, before the data are touched.
+
+    Args:
+        account: ledger and ceiling.
+        data: an experiment -> the hospital's own data.
+    """
+
+    account: SiteAccount
+    data: Callable[[Experiment], SiteData]
+
+    def project(self, arm: Experiment, *, seed: int, round: int, action: str) -> float:
+        """Return the epsilon that a training patient would have spent after an action.
+
+        Infinite where what leaves tells of training patients and is not differentially private.
+        Epsilon does not cover validation and test patients, whose sums of errors are exact.
+
+        Args:
+            arm: the experiment as the arm sees it.
+            seed: of the run; each seed is a run of its own and is charged for itself.
+            round: from 1.
+            action: that is asked for.
+        """
+        data = self.data(arm)
+        private = private_at(arm, data, self.account)
+        if action in TOLD or (action == "share" and private is not None):
+            return self.account.spent().epsilon
+        if private is None or action == "count":
+            return inf
+        charge = private.charge(data, round=round, steps=private.plan.steps)
+        return self.account.project(charge).after.epsilon
