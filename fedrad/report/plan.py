@@ -166,7 +166,8 @@ def budget_of(arms: Sequence[Mapping[str, Any]], experiment: Experiment) -> str:
 def _steps(arm: Mapping[str, Any]) -> float:
     taken = arm.get("steps_taken")
     planned: float = arm["gradient_steps"]["total"]
-    return planned if taken is None else float(taken)
+    # A wrapper that hides single sites hides their steps, too.
+    return float(taken) if taken else planned
 
 
 def _precision(data: SiteData, task: Task) -> dict[str, float | None]:
