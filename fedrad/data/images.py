@@ -82,11 +82,8 @@ def images(
     if not 1 <= bits <= 16:
         raise ConfigError(f"bits: found {bits}; fits 1 to 16")
     rule = label_rule(task, label=label, labels=labels, values=values, drop=drop)
-    table = read_columns(
-        root / csv,
-        named=[image, *rule.columns, *(where or ()), patient, site, split, age, sex, view],
-        private=[patient, image],
-    )
+    named = [image, *rule.columns, *(where or ()), patient, site, split, age, sex, view]
+    table = read_columns(root / csv, named=named, private=[patient, image])
     table = selected(table, where=where, site=site, sites=sites)
     table = drop_rows(table, rule)
     y = labels_of(table, rule)

@@ -121,14 +121,11 @@ def table(
         threshold=threshold,
     )
     plan = _planned(task, features, missing, missing_zero)
+    named = [*features, *rule.columns, *(where or ()), patient, site, split, age, sex]
     parts = []
     for name, file in {None: csv}.items() if files is None else files.items():
-        cells = read_columns(
-            root / str(file),
-            header=columns,
-            named=[*features, *rule.columns, *(where or ()), patient, site, split, age, sex],
-            private=[patient],
-        )
+        path = root / str(file)
+        cells = read_columns(path, header=columns, named=named, private=[patient])
         cells = drop_rows(selected(cells, where=where, site=site, sites=sites), rule)
         places = site_of(cells, site) if name is None else np.full(len(cells), name)
         part = Records(
