@@ -157,7 +157,7 @@ class LocalTask:
             taken, loss = fit(
                 self.model,
                 params,
-                self.meter.each("data", self._batches(round, steps)),
+                self.meter.each("data", self.batches(round, steps)),
                 self._objective,
                 self._optimizer(params),
                 penalty=penalty,
@@ -198,13 +198,23 @@ class LocalTask:
                 seed=seed(0, self.site, 0, "bootstrap"),
             )
 
-    def _batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield a round's batches as the model and the objective take them, on the device."""
         draws = Generator().manual_seed(seed(self.seed, self.site, round, "augment"))
         shuffle = seed(self.seed, self.site, round, "shuffle")
         for order in orders(self.examples, self.batch, steps, shuffle):
             for x, y in self._read(order, self.batch):
                 x = model_input(x, self.augment, draws)
                 yield x.contiguous(memory_format=self._layout) if x.dim() == 4 else x, y
+
+    @property
+    def objective(self) -> Objective:
+        """Return what is minimised."""
+        return self._objective
+
+    def optimizer_step(self, params: Sequence[Tensor]) -> Step:
+        """Return a new optimiser's step over these parameters."""
+        return self._optimizer(params)
 
     def _load(self, state: State) -> None:
         load(self._own, state)
