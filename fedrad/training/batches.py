@@ -16,24 +16,28 @@ Augment = Callable[[Tensor, Generator], Tensor]
 Reader = Callable[[Tensor, int], Iterator[tuple[Tensor, Tensor]]]
 """(places in the split int64 [n], size of a batch) -> (x as stored, y) of each batch."""
 
-_KEPT = 2**30  # bytes of a split that are kept on a GPU
+_SHARE = 4
+"""A split stays on a GPU if it takes no more than this part of what is free there, one in four."""
 
 
 def reader(data: SiteData, split: str, device: torch.device) -> Reader:
     """Return what reads a split's images and labels to a device.
 
     On a CPU nothing is copied but the batch itself, so images may be a memory-mapped file. A GPU
-    keeps a small split, because copying each batch to it would cost more than a small step.
+    keeps a small split as it is stored, one byte a pixel, because copying each batch to it would
+    cost more than a small step. Batches of a large one go there through pinned memory, while the
+    GPU computes.
     """
     rows = data.rows[split]
     size = len(rows) * int(np.prod(data.x.shape[1:])) * data.x.itemsize
-    if device.type == "cpu" or size > _KEPT:
+    if device.type == "cpu" or size > torch.cuda.mem_get_info(device)[0] // _SHARE:
+        parts = (data.x, data.y)
 
         def read(order: Tensor, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
             for index in torch.split(order, batch):
                 take = rows[index.numpy()]
-                x, y = torch.from_numpy(data.x[take]), torch.from_numpy(data.y[take])
-                yield x.to(device), y.to(device)
+                x, y = (_moved(torch.from_numpy(part[take]), device) for part in parts)
+                yield x, y
 
         return read
 
@@ -44,6 +48,10 @@ def reader(data: SiteData, split: str, device: torch.device) -> Reader:
             yield kept[0][index], kept[1][index]
 
     return pick
+
+
+def _moved(part: Tensor, device: torch.device) -> Tensor:
+    return part if device.type == "cpu" else part.pin_memory().to(device, non_blocking=True)
 
 
 def model_input(
