@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fedrad.algorithms.base import Algorithm
 from fedrad.assemble import algorithm_of, initial_state, steps_per_round
 from fedrad.config import Experiment, Task
 from fedrad.core.state import num_bytes
@@ -95,9 +96,9 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
     arm = experiment.arm(name)
     algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
     images = [counted(arm, federation.sites[site].images("train")) for site in federation.training]
-    share = min(1.0, (arm.sites_per_round or len(images)) / len(images))
+    share = _share(arm, algorithm, len(images))
     steps = [steps_per_round(arm.local, n) for n in images]
-    total = round(sum(steps) * arm.rounds * (1 if algorithm.pooled else share))
+    total = round(sum(steps) * arm.rounds * share)
     one_model = sum(steps) if algorithm.pooled or algorithm.relays else max(steps)
     return {
         "name": name,
@@ -107,6 +108,15 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
         "split": arm_cut(arm, federation),
         "images_seen": _images_seen(arm, images, pooled=algorithm.pooled, share=share),
     }
+
+
+def _share(arm: Experiment, algorithm: Algorithm, sites: int) -> float:
+    """Return the share of all sites' rounds that are trained; at home every site always trains."""
+    if algorithm.pooled or not algorithm.shared:
+        return 1.0
+    drawn = min(1.0, (arm.sites_per_round or sites) / sites)
+    home = algorithm.home_rounds
+    return (drawn * (arm.rounds - home) + home) / arm.rounds
 
 
 def _told(arm: Experiment) -> str:

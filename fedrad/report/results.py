@@ -127,7 +127,12 @@ def _compared(
     if len(experiment.arm_names) == 1:
         alone = f"Only one arm, {experiment.arm_names[0]}, was asked for: nothing is compared."
         compared |= {"comparisons": [], "headline": [alone]}
-    compared["notes"] = [*compared["notes"], *_weighting(experiment), *_unlabelled(plan)]
+    compared["notes"] = [
+        *compared["notes"],
+        *_weighting(experiment),
+        *_unlabelled(plan),
+        *_absent(folders),
+    ]
     left = sorted(set(experiment.seeds) - common)
     if left and common:
         told = ", ".join(map(str, left))
@@ -277,6 +282,20 @@ def _unlabelled(plan: Mapping[str, Any]) -> list[str]:
         return []
     told = ", ".join(f"{n:,} at {site}" for site, n in left_out.items())
     return [f"Images of which no label was read are left out of all splits: {told}."]
+
+
+def _absent(folders: Mapping[str, Folders]) -> list[str]:
+    gone = {
+        f"{arm}, seed {number}": sorted(one.evaluation().facts.get("absent", {}))
+        for arm, number, one in _each(folders)
+        if one.finished
+    }
+    return [
+        f"{place}: {', '.join(sites)} did not answer the final evaluation, and all figures over "
+        "several sites are without it."
+        for place, sites in gone.items()
+        if sites
+    ]
 
 
 def _experiment(experiment: Experiment, budget: str, command: str) -> dict[str, Any]:

@@ -200,3 +200,25 @@ def test_the_arm_that_was_declared_as_opponent_is_the_one_to_beat(tmp_path: Path
     fedavg = next(arm for arm in found["arms"] if arm["name"] == "fedavg")
     by_site = [row["difference"]["value"] for row in fedavg["beats_own_model"]]
     assert np.mean(by_site) == pytest.approx(found["comparisons"][0]["difference"]["value"])
+
+
+def test_sites_that_are_drawn_spend_less_than_sites_that_train_at_home_in_every_round() -> None:
+    """12 batches a round: at home all four rounds, federated with one of three sites a third of
+    them, and fine-tuned three such rounds and one of all sites."""
+    what = experiment(sites_per_round=1)
+    planned = {
+        arm["name"]: arm["gradient_steps"]["total"] for arm in plan_of(what, federation())["arms"]
+    }
+    assert {planned["local"], planned["centralized"]} == {48}
+    assert (planned["fedavg"], planned["tuned"]) == (16, 24)
+
+
+def test_a_site_that_missed_the_last_evaluation_is_named(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    record = tmp_path / "run" / "fedavg" / "seed-0" / "evaluation.json"
+    told = json.loads(record.read_text())
+    told["facts"]["absent"] = {"ost": "no answer within 9 s"}
+    record.write_text(json.dumps(told))
+    note = "fedavg, seed 0: ost did not answer the final evaluation"
+    assert any(each.startswith(note) for each in results(tmp_path / "run")["notes"])
+    assert not any("final evaluation" in each for each in results(finished)["notes"])
