@@ -146,7 +146,7 @@ def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) ->
         ),
         (["run", "small.yaml", "--device", "foo"], "--device foo: say cpu, cuda, or cuda:1"),
         (["run", "small.yaml", "--out", "small.yaml"], "--out small.yaml: is a file; results need"),
-        (["run", "small.yaml", "--out", "small.yaml/x"], "arm.yaml could not be written (Not a d"),
+        (["run", "small.yaml", "--out", "small.yaml/x"], "x cannot be written (Not a d"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_no_traceback(
