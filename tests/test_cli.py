@@ -198,6 +198,23 @@ def test_help_needs_no_heavy_import(call: Call) -> None:
     assert "Example" in call("run", "--help").stdout
 
 
+def test_what_the_first_batch_does_not_need_is_not_imported(small: Path) -> None:
+    """Three seconds to the first batch is the promise; each of these takes a part of a second."""
+    code = (
+        "import sys; from fedrad.cli import main; import fedrad.training.local as local\n"
+        "def fit(*_, **__):\n"
+        "    names = ('torch._dynamo', 'torchvision', 'opacus', 'sympy', 'ray', 'jinja2')\n"
+        "    print('loaded', [name for name in names if name in sys.modules])\n"
+        "    sys.stdout.flush(); import os; os._exit(0)\n"
+        "local.fit = fit\n"
+        "sys.argv = ['fedrad', 'run', 'small.yaml', '--arm', 'fedavg', '--workers', '1']; main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=small, capture_output=True, text=True, timeout=120
+    )
+    assert "loaded []" in ran.stdout, ran.stdout + ran.stderr
+
+
 def test_a_run_that_diverges_says_so_and_returns_an_error(call: Call, small: Path) -> None:
     wild = "arms.wild={algorithm: fedavg, local: {optimizer: {name: sgd, lr: 1.0e+30}}}"
     ran = call("run", "small.yaml", "--set", wild)

@@ -36,7 +36,7 @@ from fedrad.federation.inprocess import InProcessGrid, ask_for_names
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import copied, files_in, packed, set_files
 from fedrad.federation.pool import Actor, ActorPool
-from fedrad.federation.records import bundle_of, config_of, pack
+from fedrad.federation.records import arrays_in, bundle_of, config_of, pack
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
@@ -194,7 +194,7 @@ class RayGrid(Grid):
             self._pool.check_store(2 * num_bytes(bundle), "two rounds' weights")
             self._sent, self._sent_key = ray.put(packed(bundle)), key
             # Held, so that no other record can come to have the same id.
-            self._kept = list(message.content.array_records.values())
+            self._kept = list(arrays_in(message.content).values())
         return self._sent
 
     def _take(self, ref: Any, wanted: set[str]) -> list[Message]:

@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedrad.core.state import Bundle, State
 
-__all__ = ["TensorArray", "bundle_of", "config_of", "numbers_of", "pack"]
+__all__ = ["TensorArray", "arrays_in", "bundle_of", "config_of", "numbers_of", "pack"]
 
 _ARRAYS = "arrays"
 
@@ -77,22 +77,33 @@ def pack(
 
 def bundle_of(content: RecordDict) -> Bundle:
     """Return the arrays of a message; tensors by reference where no wire lies between."""
-    bundle: Bundle = {}
-    for key, record in content.array_records.items():
-        name = "model" if key == _ARRAYS else key.removeprefix(f"{_ARRAYS}.")
-        bundle[name] = _state(record)
-    return bundle
+    return {
+        "model" if key == _ARRAYS else key.removeprefix(f"{_ARRAYS}."): _state(record)
+        for key, record in arrays_in(content).items()
+    }
+
+
+def arrays_in(content: RecordDict) -> dict[str, ArrayRecord]:
+    """Return a message's records of arrays.
+
+    Not by `content.array_records`: that makes a cycle of references, so that the arrays of a
+    message live on until Python's garbage collector comes by, which with large models is too late.
+    """
+    return {key: record for key, record in content.items() if isinstance(record, ArrayRecord)}
 
 
 def numbers_of(content: RecordDict) -> dict[str, float]:
     """Return the numbers of a message."""
-    record = content.metric_records.get("metrics", MetricRecord())
+    record = content.get("metrics")
+    if not isinstance(record, MetricRecord):
+        return {}
     return {key: float(value) for key, value in record.items() if not isinstance(value, list)}
 
 
 def config_of(content: RecordDict) -> dict[str, Any]:
     """Return the settings of a message."""
-    return dict(content.config_records.get("config", ConfigRecord()))
+    record = content.get("config")
+    return dict(record) if isinstance(record, ConfigRecord) else {}
 
 
 def _state(record: ArrayRecord) -> State:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Sequence
 from flwr.app import Message
 
 from fedrad.federation.blocks import BLOCK
-from fedrad.federation.records import config_of
+from fedrad.federation.records import arrays_in, config_of
 
 __all__ = ["DEATHS", "Waiting", "arrays_of"]
 
@@ -96,4 +96,4 @@ class Waiting:
 
 def arrays_of(message: Message) -> tuple[int, ...]:
     """Return what tells a message's arrays from others; those of one exchange are the same."""
-    return tuple(id(record) for record in message.content.array_records.values())
+    return tuple(id(record) for record in arrays_in(message.content).values())

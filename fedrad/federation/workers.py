@@ -30,7 +30,7 @@ from fedrad.errors import MissingError, SiteFailed
 from fedrad.federation.channels import Channels, Door
 from fedrad.federation.deaths import die_with
 from fedrad.federation.inprocess import InProcessGrid, ask_for_names
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.records import arrays_in, bundle_of, config_of, numbers_of, pack
 from fedrad.federation.shared import Layout, SharedArea
 from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
@@ -223,7 +223,7 @@ class WorkersGrid(Grid):
         self._sent_layout = self._sent.write(bundle_of(message.content))
         self._sent_key = key
         # Held, so that no other record can come to have the same id.
-        self._kept = list(message.content.array_records.values())
+        self._kept = list(arrays_in(message.content).values())
 
     def _take(self, worker: _Worker) -> list[Message]:
         """Return a worker's answer, none where it died and its work waits again."""

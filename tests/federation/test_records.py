@@ -1,5 +1,8 @@
 """Bundles over Flower's records: by reference in process, bit for bit over a wire."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from flwr.app import ArrayRecord
@@ -41,3 +44,18 @@ def test_the_model_travels_under_the_key_that_stock_strategies_know() -> None:
 def test_an_array_on_the_wire_is_named_as_flowers_own() -> None:
     """Flower writes the class's name into each object's header and looks it up by it."""
     assert TensorArray(torch.ones(1)).deflate().split(b"\x00")[0].split(b" ")[0] == b"Array"
+
+
+def test_arrays_that_were_read_are_let_go_at_once() -> None:
+    """Without waiting for the garbage collector: with large models it would come too late."""
+    gc.collect()
+    gc.disable()
+    try:
+        content = pack({"model": {"w": torch.ones(3)}}, {"num-examples": 1.0}, {"arm": "a"})
+        bundle = bundle_of(content)
+        held = weakref.ref(bundle["model"]["w"])
+        assert numbers_of(content) and config_of(content)
+        del content, bundle
+        assert held() is None
+    finally:
+        gc.enable()

@@ -258,6 +258,42 @@ def test_an_optimizer_that_is_unknown_or_misspelt_is_refused() -> None:
         local(steps=1, epochs=1)
 
 
+def images_task(**changes: Any) -> tuple[LocalTask, State]:
+    torch.manual_seed(0)
+    model = MODELS["cnn"](TASK, width=8)
+    return local(model=model, **changes), clone(model.state_dict())
+
+
+def test_the_layout_of_images_changes_results_by_rounding_alone() -> None:
+    """And kernels do lie with their channels innermost."""
+    plain, initial = images_task()
+    last, _ = images_task(channels_last=True)
+    found = last.fit(initial, round=1)
+    kernel = found.state["layer1.0.weight"]
+    assert kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
+    torch.testing.assert_close(found.state, plain.fit(initial, round=1).state, atol=1e-5, rtol=0)
+
+
+def test_a_forward_pass_in_bfloat16_leaves_float32_weights_near_those_of_float32() -> None:
+    """bfloat16 has 8 bits: the weights differ, by less than a hundredth after 10 steps."""
+    plain, initial = images_task(optimizer={"name": "sgd", "lr": 0.01})
+    half, _ = images_task(optimizer={"name": "sgd", "lr": 0.01}, precision=torch.bfloat16)
+    one, other = plain.fit(initial, round=1), half.fit(initial, round=1)
+    assert all(value.dtype == torch.float32 for value in other.state.values())
+    assert not equal(one.state, other.state)
+    torch.testing.assert_close(one.state, other.state, atol=1e-2, rtol=0)
+
+
+def test_another_sites_task_is_as_if_made_anew() -> None:
+    """The network is shared, and nothing else of the first site remains."""
+    first = local()
+    first.fit(start(), round=1)
+    other = site("ost", train=13, seed=1)
+    moved, anew = first.at(other), local(site="ost", data=other)
+    assert moved.model is first.model and moved.site == "ost"
+    assert equal(moved.fit(start(), round=2).state, anew.fit(start(), round=2).state)
+
+
 def test_a_small_cnn_learns_what_can_be_seen() -> None:
     """Bright and dark images are told apart; the loss falls from log 2 to nearly nothing."""
     data = site()
