@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedrad.report import gains, grounds, panels
+from fedrad.report.tradeoff import trade_off
 from fedrad.report.wording import size
 
 __all__ = ["render"]
@@ -54,6 +55,7 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "sites": grounds.who_took_part(results),
         "distances": grounds.distances(results),
         "costs": grounds.costs(results),
+        "cuts": trade_off(results),
         "notes": results["notes"],
     }
 
