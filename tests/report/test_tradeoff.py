@@ -16,7 +16,7 @@ CUT = {
 
 
 def cut_results() -> dict:
-    """The example, with its fedavg cut, and its centralized arm known to pool, and its local arm silent."""
+    """The example, with its fedavg cut, its centralized arm pooling and its local arm silent."""
     results = example()
     for arm in results["arms"]:
         arm["split"] = CUT if arm["name"] == "fedavg" else None
