@@ -54,6 +54,9 @@ Workers = Annotated[
         help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1
     ),
 ]
+Leakage = Annotated[
+    bool, typer.Option("--leakage", help="Attack what cut networks send, and report what it tells.")
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
 ]
@@ -72,6 +75,7 @@ def run(
     data_root: Root = None,
     device: Device = "cpu",
     workers: Workers = None,
+    leakage: Leakage = False,
 ) -> None:
     """Play an experiment: every arm and seed, then the table and the report page.
 
@@ -96,7 +100,9 @@ def run(
         play = Play(experiment, arms, seeds, federation.held_out, folder, progress)
         run_local(play, federation, device_of(device), workers=workers)
     command = f"fedrad run {file}"
-    results = write_results(folder, experiment, federation, command=command, device=device)
+    results = write_results(
+        folder, experiment, federation, command=command, device=device, leakage=leakage
+    )
     for renderable in results_tables(results):
         console.print(renderable)
     console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
