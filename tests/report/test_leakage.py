@@ -83,7 +83,7 @@ def test_an_early_cut_leaks_images_and_the_last_layer_leaks_labels(measured: dic
     """
     assert measured["distance_correlation"]["corrected"] > 0.5
     drawn = measured["reconstruction"]
-    assert drawn["ssim"] > drawn["guess_ssim"] and drawn["psnr"] > drawn["guess_psnr"] + 3
+    assert drawn["ssim"] > drawn["guess_ssim"] and drawn["psnr"] > drawn["guess_psnr"] + 2
     assert measured["labels"]["findings"]["nodule"]["direction"] > 0.8
 
 
