@@ -80,6 +80,9 @@ Dashboard = Annotated[bool, typer.Option("--dashboard", help="Show the web page 
 Profile = Annotated[
     bool, typer.Option("--profile", help="Say where the workers' time went, in profile.json too.")
 ]
+Leakage = Annotated[
+    bool, typer.Option("--leakage", help="Attack what cut networks send, and report what it tells.")
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
 ]
@@ -103,6 +106,7 @@ def run(
     object_store: Store = None,
     dashboard: Dashboard = False,
     profile: Profile = False,
+    leakage: Leakage = False,
 ) -> None:
     """Play an experiment: every arm and seed, then the table and the report page.
 
@@ -135,7 +139,9 @@ def run(
     from fedrad.report.tables import results_tables
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    results = write_results(folder, experiment, federation, command=command, device=device)
+    results = write_results(
+        folder, experiment, federation, command=command, device=device, leakage=leakage
+    )
     for renderable in results_tables(results):
         console.print(renderable)
     if profile:

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import nn
 
 from fedrad.core.wire import Precision
+from fedrad.errors import ConfigError
 from fedrad.models.cut import Parts, chain, check_cut, check_shared, ends, parts
 
 __all__ = ["CutPlan", "NoPeek", "Noise", "Shape"]
@@ -60,6 +61,11 @@ class CutPlan:
         Raises:
             ConfigError: as for `check_cut` and `check_shared`, or a tail where it has no place.
         """
+        if self.tail and self.shape != "u":
+            raise ConfigError(
+                f"{where}.tail: with shape: labels_at_server the network ends at the server; "
+                "leave tail out, or take shape: u"
+            )
         check_cut(model, self.cut, self.tail_of(model), where=where)
         if self.shared:
             check_shared(model, self.cut, self.tail_of(model), where=where)

@@ -83,20 +83,23 @@ def decode(name: str, arrays: State) -> Tensor:
     return values if scale is None else values * _beside(scale, values.dim())
 
 
-def to_bytes(x: Tensor) -> tuple[str, tuple[int, ...], bytes]:
-    r"""Return a tensor's type, its shape, and its elements as little-endian bytes in C order.
+def to_bytes(x: Tensor) -> tuple[str, tuple[int, ...], memoryview]:
+    """Return a tensor's type, its shape, and its elements as little-endian bytes in C order.
 
-    >>> to_bytes(torch.tensor([[1, 258]], dtype=torch.int16))
-    ('int16', (1, 2), b'\x01\x00\x02\x01')
+    The bytes are the tensor's own memory where that is in order already, so nothing is copied.
+
+    >>> dtype, shape, raw = to_bytes(torch.tensor([[1, 258]], dtype=torch.int16))
+    >>> dtype, shape, raw.tolist()
+    ('int16', (1, 2), [1, 0, 2, 1])
     """
     flat = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     size = x.element_size()
     # On a big-endian machine this turns the bytes round; on all others it does nothing.
-    raw = flat.view(f"=u{size}").astype(f"<u{size}", copy=False).tobytes()
-    return str(x.dtype).removeprefix("torch."), tuple(x.shape), raw
+    raw = flat.view(f"=u{size}").astype(f"<u{size}", copy=False)
+    return str(x.dtype).removeprefix("torch."), tuple(x.shape), raw.view(np.uint8).data
 
 
-def from_bytes(dtype: str, shape: Sequence[int], raw: bytes) -> Tensor:
+def from_bytes(dtype: str, shape: Sequence[int], raw: bytes | memoryview) -> Tensor:
     r"""Return the tensor that `to_bytes` took apart; it has memory of its own.
 
     Raises:

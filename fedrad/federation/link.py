@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from fedrad.algorithms.base import Frame
 from fedrad.federation import split_pb2
-from fedrad.federation.frames import message_of, packet_of, read
+from fedrad.federation.frames import packet_of, packet_with, read
 
 __all__ = ["Link"]
 
@@ -64,11 +64,11 @@ class Link:
             ValueError: it is larger than a packet may be.
             RuntimeError: it is the other side's turn.
         """
-        self._send(split_pb2.Packet(frame=message_of(frame)))
+        self._send(frame)
 
     def end(self, failure: str = "") -> None:
         """Send the last word instead of a frame: nothing, or why this side cannot go on."""
-        self._send(split_pb2.Packet(end=split_pb2.End(failure=failure)))
+        self._send(split_pb2.End(failure=failure))
 
     def take(self, connection: int, raw: bytes) -> None:
         """Take in what a connection delivered; of a connection that was given up, nothing.
@@ -163,19 +163,19 @@ class Link:
     def _my_turn(self) -> bool:
         return self._sent - self._received == (0 if self._first else -1)
 
-    def _send(self, packet: split_pb2.Packet) -> None:
+    def _send(self, content: Frame | split_pb2.End) -> None:
         with self.lock:
             if not self._my_turn():
                 raise RuntimeError("a frame was sent before the other side answered the last one")
-            packet.number, packet.acknowledged = self._sent + 1, self._received
-        raw = packet.SerializeToString()
+            number, acknowledged = self._sent + 1, self._received
+        raw = packet_with(number, acknowledged, content)
         if len(raw) > self._largest:
             raise ValueError(
                 f"a frame of {len(raw)} bytes is more than the {self._largest} that are taken; "
                 "use a smaller batch, a later cut, or activations: int8"
             )
         with self.lock:
-            self._sent, self._kept = packet.number, raw
+            self._sent, self._kept = number, raw
             self.since = time.monotonic()
             self._to_send.notify()
 

@@ -1,7 +1,7 @@
 """One HTML file that says what a run found: opens offline, prints, needs no script.
 
 The page asks the network for nothing, and its own Content-Security-Policy forbids scripts and
-requests. Every text from the experiment or a site is escaped.
+requests; pictures are in the page itself. Every text from the experiment or a site is escaped.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedrad.report import gains, grounds, panels
+from fedrad.report.leakage_panel import leakage
 from fedrad.report.privacy import privacy_panel
+from fedrad.report.tradeoff import trade_off
 from fedrad.report.wording import size
 
 __all__ = ["render"]
@@ -56,6 +58,8 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "distances": grounds.distances(results),
         "costs": grounds.costs(results),
         "privacy": privacy_panel(results),
+        "cuts": trade_off(results),
+        "leaks": leakage(results),
         "notes": results["notes"],
     }
 

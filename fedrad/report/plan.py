@@ -103,6 +103,7 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
     return {
         "name": name,
         "algorithm": _told(arm),
+        "pooled": algorithm.pooled,
         "models": _models(algorithm.shared, algorithm.personal),
         "gradient_steps": {"total": total, "one_model": one_model * arm.rounds},
         "split": arm_cut(arm, federation),

@@ -16,6 +16,7 @@ from fedrad.config import Experiment, Primary
 from fedrad.data.sites import Federation
 from fedrad.errors import RunError
 from fedrad.report.comparison import ArmRun, compare
+from fedrad.report.leakage import leakage_of
 from fedrad.report.page import render
 from fedrad.report.plan import budget_of, plan_of
 from fedrad.report.privacy import privacy_of
@@ -29,10 +30,21 @@ _PACKAGES = ("fedrad", "flwr", "numpy", "opacus", "pillow", "torch", "torchvisio
 
 
 def write_results(
-    folder: RunFolder, experiment: Experiment, federation: Federation, *, command: str, device: str
+    folder: RunFolder,
+    experiment: Experiment,
+    federation: Federation,
+    *,
+    command: str,
+    device: str,
+    leakage: bool = False,
 ) -> dict[str, Any]:
-    """Write `results.json` and `report.html` of what was played, and return the results."""
+    """Write `results.json` and `report.html` of what was played, and return the results.
+
+    With leakage, cut networks are attacked first, which takes a minute or so for each arm.
+    """
     results = results_of(folder, experiment, federation, command=command, device=device)
+    leaks = leakage_of(folder, experiment, federation) if leakage else {}
+    results["arms"] = [arm | {"leakage": leaks.get(arm["name"])} for arm in results["arms"]]
     folder.write("partition.csv", _partition(federation))
     folder.write("results.json", json.dumps(results, indent=1, allow_nan=False))
     folder.write("report.html", render(results))

@@ -18,7 +18,7 @@ from fedrad.config import Task
 from fedrad.core.state import Mean, State, clone, same
 from fedrad.core.wire import decode, encode
 from fedrad.data.base import SiteData
-from fedrad.errors import TrainingDiverged
+from fedrad.errors import ConfigError, TrainingDiverged
 from fedrad.metrics.ranking import histogram
 from fedrad.models import MODELS
 from fedrad.models.cut import legal_cuts, merged, parts
@@ -311,6 +311,13 @@ def test_a_site_without_images_opens_a_stream_and_sends_nothing() -> None:
     sites = {**tasks(), "leer": task_of(empty)}
     _, calls = play_rounds(splitfed(cut="layer1"), sites, rounds=1)
     assert not any(place.startswith("leer") for place, _ in calls.frames)
+
+
+def test_a_tail_is_refused_where_the_network_ends_at_the_server() -> None:
+    plan = splitnn(cut="layer1", tail="head", shape="labels_at_server").cut
+    assert plan
+    with pytest.raises(ConfigError, match=r"algorithm\.tail: with shape: labels_at_server"):
+        plan.check(net())
 
 
 def test_the_model_input_of_a_front_is_an_image() -> None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from split_arms import ARMS, split_experiment
 from fedrad.core.store import load
 from fedrad.report.plan import plan_of
 from fedrad.runs import ArmFolder, RunFolder
+from fedrad.training.local import LocalTask
 
 SPLIT = [name for name in ARMS if name not in ("fedavg", "tuned")]
 
@@ -110,6 +112,44 @@ def test_workers_change_nothing(finished: Path, tmp_path: Path) -> None:
     play(tmp_path, split_experiment(), federation("sued"), workers=2)
     for name in ARMS:
         assert files(tmp_path, name) == files(finished, name)
+
+
+def test_splitfed_1_goes_on_without_a_site_that_fails_while_the_quorum_is_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Round 2 without ost is the mean of the others, as fedavg without ost in round 2."""
+
+    def failing(plain: Callable) -> Callable:
+        def batches(task: LocalTask, round: int, steps: int) -> object:
+            if task.site == "ost" and round == 2:
+                raise OSError("/path/of/a/patient")
+            return plain(task, round, steps)
+
+        return batches
+
+    monkeypatch.setattr(LocalTask, "batches", failing(LocalTask.batches))
+    what = split_experiment(quorum=2)
+    told = play(tmp_path, what, arms=["fedavg", "v1"])
+    assert not told.stopped
+    first, second = (arm(tmp_path, name).rounds() for name in ("fedavg", "v1"))
+    assert [line["missing"] for line in second] == [line["missing"] for line in first]
+    assert second[1]["missing"] == {"ost": "OSError"}
+    assert (tmp_path / "v1/seed-0/state.safetensors").read_bytes() == (
+        tmp_path / "fedavg/seed-0/state.safetensors"
+    ).read_bytes()
+
+
+def test_a_sequential_round_stops_with_a_site_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server part has already learnt from half a visit; the round is repeated, not mended."""
+
+    def batches(task: LocalTask, round: int, steps: int) -> object:
+        raise OSError("/path/of/a/patient")
+
+    monkeypatch.setattr(LocalTask, "batches", batches)
+    told = play(tmp_path, split_experiment(quorum=2), arms=["v2"])
+    assert "OSError" in told.stopped["v2"] and "patient" not in told.stopped["v2"]
 
 
 KILLED = """

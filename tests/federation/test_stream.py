@@ -20,7 +20,6 @@ from fedrad.algorithms.base import Frame
 from fedrad.errors import ConfigError, DataError, SiteFailed, TrainingDiverged
 from fedrad.federation import split_pb2
 from fedrad.federation.call import HELLO, METHOD
-from fedrad.federation.frames import message_of
 from fedrad.federation.invitation import Invitation
 from fedrad.federation.open_streams import Ended, OpenStreams
 from fedrad.federation.play import play_stream
@@ -301,16 +300,16 @@ def call(
 
 def packet(number: int = 1, acknowledged: int = 0, **changes: Any) -> bytes:
     """A packet by hand."""
-    frame = message_of(Frame("ask", {"x": torch.ones(2, 3)}))
+    array = split_pb2.Array(name="x", dtype="float32", shape=[2, 3], data=bytes(24))
     for key, value in changes.items():
         if key == "shape":
-            del frame.arrays[0].shape[:]
-            frame.arrays[0].shape.extend(value)
+            del array.shape[:]
+            array.shape.extend(value)
         else:
-            setattr(frame.arrays[0], key, value)
-    return split_pb2.Packet(
-        number=number, acknowledged=acknowledged, frame=frame
-    ).SerializeToString()
+            setattr(array, key, value)
+    frame = split_pb2.Frame(kind="ask", arrays=[array])
+    made = split_pb2.Packet(number=number, acknowledged=acknowledged, frame=frame)
+    return made.SerializeToString()
 
 
 @pytest.mark.parametrize(
