@@ -1,5 +1,6 @@
 """From an experiment to the data of its sites, through every check; nothing else reads data."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fedrad.config import POOLED, Experiment, load_site
+from fedrad.config import POOLED, Experiment, Site, load_site
 from fedrad.data import ADAPTERS, PARTITIONERS
-from fedrad.data.base import Records, SiteData, assign_splits, pooled, sites_of
+from fedrad.data.base import Records, SiteData, assign_splits, at_site, pooled, sites_of
 from fedrad.data.leaks import check
 from fedrad.errors import ConfigError, DataError
-from fedrad.registry import build, nearest
+from fedrad.registry import build, nearest, split
 
-__all__ = ["Federation", "federation_of"]
+__all__ = ["Federation", "federation_of", "hospital_of"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,38 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
     return federation
 
 
+def hospital_of(experiment: Experiment, site: Site) -> Federation:
+    """Return a hospital's own data as a federation of one, after all checks of them.
+
+    Args:
+        experiment: its task and split; its own `data`, `sites` and `partition` are for simulations.
+        site: the hospital's file.
+
+    Raises:
+        ConfigError: the site file names no folder of data where its adapter reads one.
+        DataError: the data do not hold what the experiment says, or leak between splits.
+    """
+    records = _with_splits(_records(experiment, site, _data_root(site)), experiment)
+    check(records)
+    held_out = tuple(name for name in experiment.held_out_sites if name == site.name)
+    return Federation(sites_of(records), held_out)
+
+
+def _data_root(site: Site) -> Path:
+    """Return the folder of a hospital's data; its path is not told, since messages travel."""
+    name, _ = split(site.data, where="data")
+    root = inspect.signature(ADAPTERS[name]).parameters["root"] if name in ADAPTERS else None
+    if site.data_root is None:
+        if root is not None and root.default is root.empty:
+            raise ConfigError(
+                f"{site.name}: data_root: is missing; adapter {name} reads files under it"
+            )
+        return Path()
+    if not Path(site.data_root).is_dir():
+        raise ConfigError(f"{site.name}: data_root: is no folder on this machine")
+    return Path(site.data_root)
+
+
 def _source(experiment: Experiment, root: Path) -> Records:
     records = _adapt(experiment, experiment.data or "", root, where="data")
     if experiment.partition:
@@ -85,9 +118,13 @@ def _site_files(experiment: Experiment, root: Path) -> list[Records]:
         if site.name in sources:
             raise ConfigError(f"sites: two site files are named '{site.name}'")
         place = Path(site.data_root) if site.data_root else root
-        records = _adapt(experiment, site.data, place, where=f"{Path(path).name}: data")
-        sources[site.name] = replace(records, site=np.full(len(records.y), site.name))
+        sources[site.name] = _records(experiment, site, place)
     return list(sources.values())
+
+
+def _records(experiment: Experiment, site: Site, root: Path) -> Records:
+    records = _adapt(experiment, site.data, root, where=f"{site.name}: data")
+    return at_site(records, site.name)
 
 
 def _adapt(experiment: Experiment, spec: Any, root: Path, *, where: str) -> Records:
