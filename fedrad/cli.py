@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrad.commands import site
+from fedrad.commands.provision import provision
+
 if TYPE_CHECKING:
     from fedrad.config import Experiment
     from fedrad.data.sites import Federation
@@ -133,6 +136,12 @@ def list_(
     from fedrad.report.check import table_of_names
 
     Console().print(table_of_names(kind))
+
+
+app.command(epilog="Example: [bold]fedrad provision sites/federation.yaml --out kits[/bold]")(
+    provision
+)
+app.add_typer(site.app)
 
 
 def _assembled(

@@ -10,11 +10,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "errors": -1, "registry": 0, "core": 0, "config": 1, "runs": 1,
     "data": 2, "models": 2, "metrics": 2, "privacy": 2,
-    "training": 3, "algorithms": 4, "assemble": 5, "federation": 6, "report": 6, "cli": 7,
+    "training": 3, "algorithms": 4, "assemble": 5, "federation": 6, "report": 6,
+    "commands": 7, "cli": 8,
 }  # fmt: skip
 ONLY_IN = {
     "flwr": {"federation"}, "ray": {"federation"}, "grpc": {"federation"},
-    "opacus": {"training", "privacy"}, "yaml": {"config"},
+    "opacus": {"training", "privacy"}, "yaml": {"config"}, "cryptography": {"federation"},
 }  # fmt: skip
 FILES = sorted((ROOT / "fedrad").glob("*/**/*.py")) + [
     path for path in sorted((ROOT / "fedrad").glob("*.py")) if path.stem != "__init__"

@@ -8,10 +8,11 @@ import yaml
 
 from fedrad.config.checking import checked, merge
 from fedrad.config.experiment import POOLED, Experiment, Site
+from fedrad.config.federation import FederationFile
 from fedrad.config.site import SiteFile
 from fedrad.errors import ConfigError
 
-__all__ = ["from_text", "load_experiment", "load_site", "load_site_file"]
+__all__ = ["from_text", "load_experiment", "load_federation", "load_site", "load_site_file"]
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -53,6 +54,16 @@ def load_site_file(path: Path) -> SiteFile:
         ConfigError: the file is missing, is no YAML, or does not fit the schema.
     """
     return _site_file(_read(path), path)
+
+
+def load_federation(path: Path) -> FederationFile:
+    """Read a federation's YAML; its paths become absolute, from the file's folder.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or does not fit the schema.
+    """
+    federation = checked(FederationFile, _read(path), where=path.name)
+    return federation.under(path.resolve().parent)
 
 
 def _site_file(raw: dict[str, Any], path: Path) -> SiteFile:

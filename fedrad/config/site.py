@@ -15,7 +15,7 @@ __all__ = ["Allow", "Certificates", "Coordinator", "SiteFile"]
 _DIGEST = 64
 """Hexadecimal digits of a SHA-256."""
 
-HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]*$", max_length=253)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:-]*$", max_length=253)]
 Port = Annotated[int, Field(gt=0, lt=65536)]
 
 
