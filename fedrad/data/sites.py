@@ -25,10 +25,13 @@ class Federation:
     Args:
         sites: name -> data, sorted by name, held-out sites among them.
         held_out: the sites that never train.
+        counted: the sites are hospitals that told how many images and labels they have; nothing
+            else is known of their data, and `x` holds none.
     """
 
     sites: Mapping[str, SiteData]
     held_out: tuple[str, ...]
+    counted: bool = False
 
     @property
     def training(self) -> tuple[str, ...]:

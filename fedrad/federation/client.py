@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
@@ -22,6 +22,7 @@ from fedrad.core.store import Versions
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, FedradError
+from fedrad.federation.describe import description
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.training.local import LocalTask
 from fedrad.training.objective import balanced_weights
@@ -71,10 +72,12 @@ class _Sites:
             return names[int(context.node_config["partition-id"])]
         raise ConfigError("the node's configuration names no site")
 
-    def images(self, text: str, site: str) -> int:
-        """Return how many training images a site has."""
-        federation = self._source.federation(self.experiment(text))
-        return (federation.pool() if site == POOLED else federation.sites[site]).images("train")
+    def describe(self, text: str, site: str) -> RecordDict:
+        """Return what a site tells about itself before round 1."""
+        experiment = self.experiment(text)
+        federation = self._source.federation(experiment)
+        data = federation.pool() if site == POOLED else federation.sites[site]
+        return description(data, experiment.task, self._device)
 
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
@@ -157,8 +160,7 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     site = sites.name(context, text)
     action = str(config.get("action") or _DEFAULT_ACTIONS[message.metadata.message_type])
     if action == "describe":
-        images = float(sites.images(text, site))
-        return Message(pack({}, {"num-examples": images}, {"site": site}), reply_to=message)
+        return Message(sites.describe(text, site), reply_to=message)
     arm, seed, number = str(config["arm"]), int(config["seed"]), int(config["server-round"])
     arrays = bundle_of(message.content)
     key = (text, arm, seed, site)

@@ -58,7 +58,8 @@ def server_app(play: Play) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         text = play.experiment.text()
-        nodes = nodes_of(grid, {"experiment": text})
+        # A grid over a network has met its sites before, and waited for those that were late.
+        nodes = getattr(grid, "sites", None) or nodes_of(grid, {"experiment": text})
         play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
         for arm in play.arms:
             for seed in play.seeds:

@@ -198,8 +198,11 @@ def _average(values: Sequence[Mapping[str, Any]], key: str) -> float | None:
 
 
 def _partition(federation: Federation) -> str:
-    """Return which rows of its source each site holds in each split; rows count from 1."""
-    lines = [
+    """Return which rows of its source each site holds in each split; rows count from 1.
+
+    Hospitals do not tell their rows: of theirs there is no line.
+    """
+    lines = [] if federation.counted else [
         f"{name},{part},{row + 1}"
         for name, data in federation.sites.items()
         for part, rows in data.rows.items()
