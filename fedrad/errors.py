@@ -8,6 +8,7 @@ FedradError
 ├── RunError           the researcher: the run's folder (another experiment's, a full disk)
 ├── MissingError       the machine's owner: a device or package that was asked for is not here
 ├── TrainingDiverged   the researcher: a loss or weight stopped being a number
+├── Refused            the site's owner: its policy does not allow what was asked
 └── SiteFailed         the coordinator: sites did not answer, or answered with an error
 ```
 A message says where, what was found and what would fit. It never carries a patient's name, id or
@@ -20,6 +21,7 @@ __all__ = [
     "FedradError",
     "LeakError",
     "MissingError",
+    "Refused",
     "RunError",
     "SiteFailed",
     "TrainingDiverged",
@@ -52,6 +54,10 @@ class MissingError(FedradError):
 
 class TrainingDiverged(FedradError):
     """A loss or a weight is no finite number any more; this arm cannot go on."""
+
+
+class Refused(FedradError):
+    """A site's policy does not allow what was asked of it; says site, rule, limit and asked."""
 
 
 class SiteFailed(FedradError):
