@@ -61,6 +61,11 @@ Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
 ]
 
+Mbit = Annotated[
+    float | None,
+    typer.Option(help="Also say how long a round is on a site's line of so many Mbit/s.", min=1e-3),
+]
+
 
 @app.command(
     epilog="Example: [bold]fedrad run experiments/quickstart.yaml --arm fedavg --set rounds=5 "
@@ -110,7 +115,7 @@ def run(
 @app.command(
     epilog="Example: [bold]fedrad check experiments/chest_xray.yaml --data-root ~/data[/bold]"
 )
-def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
+def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = None) -> None:
     """Assemble an experiment without running it, and print what would run."""
     from rich.console import Console
 
@@ -122,6 +127,10 @@ def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
 
     for renderable in plan_tables(experiment, plan_of(experiment, federation)):
         console.print(renderable)
+    if mbit is not None:
+        from fedrad.commands.previews import bandwidth_table
+
+        console.print(bandwidth_table(experiment, mbit, len(federation.training)))
 
 
 @app.command(name="list", epilog="Example: [bold]fedrad list models[/bold]")

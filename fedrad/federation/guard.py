@@ -96,6 +96,7 @@ class _Task:
     action: str
     sent: Bundle
     look: Outline | None = None
+    updates: frozenset[str] = frozenset()
 
     @property
     def actions(self) -> list[str]:
@@ -120,7 +121,7 @@ class Guard:
         self._left: Counter[_Round] = Counter()
         for line in self._audit.entries():
             self._left[_round_of(line)] += int(line["bytes_out"])
-        self._looks: dict[Any, Outline] = {}
+        self._looks: dict[Any, tuple[Outline, frozenset[str]]] = {}
         self._texts: dict[str, tuple[Experiment, str]] = {}
 
     def read(self, message: Message) -> _Task:
@@ -159,7 +160,7 @@ class Guard:
             return sum(data.patients(one) for one in (SPLITS if part == "all" else (part,)))
 
         check_task(self._site, experiment, arm, task.actions, patients)
-        look = self._look(task, experiment, arm)
+        look, updates = self._look(task, experiment, arm)
         check_upload(self._site, self._left[task.key], look.bytes)
         if arm is not None:
             check_epsilon(
@@ -170,7 +171,7 @@ class Guard:
                 round=task.round,
                 actions=task.actions,
             )
-        return replace(task, look=look)
+        return replace(task, look=look, updates=updates)
 
     def after(self, task: _Task, reply: Message) -> Message:
         """Return a reply, logged, if it is what was asked for and the policy lets it out.
@@ -186,8 +187,7 @@ class Guard:
             raise refuse(self._site.name, "reply", f"what {task.action} answers", wrong)
         weight = weight_of(content)
         check_upload(self._site, self._left[task.key], weight)
-        if not UNMEASURED.issuperset(task.actions):
-            check_norm(self._site, task.sent, arrays)
+        check_norm(self._site, task.sent, {name: arrays[name] for name in task.updates})
         self._write(task, weight, digest_of(content), "sent", "")
         return reply
 
@@ -209,7 +209,10 @@ class Guard:
             return None, ""
         return self._texts[text]
 
-    def _look(self, task: _Task, experiment: Experiment, arm: Experiment | None) -> Outline:
+    def _look(
+        self, task: _Task, experiment: Experiment, arm: Experiment | None
+    ) -> tuple[Outline, frozenset[str]]:
+        """Return what the answer looks like, and which of its states are updates."""
         sent = task.sent
         shapes = shapes_of(sent)
         key = (task.digest, task.arm, task.action, repr(shapes))
@@ -219,10 +222,14 @@ class Guard:
             if arm is None:
                 told = description(empty_site(experiment), experiment.task, _CPU)
                 found = Outline(shapes_of(bundle_of(told)), frozenset(_numbers(told)))
+                updates = Outline({}, frozenset())
             else:
                 self._check_sent(arm, sent)
-                found = outline_of(arm, task.actions, sent, round=max(task.round, 1))
-            self._looks[key] = found
+                number = max(task.round, 1)
+                found = outline_of(arm, task.actions, sent, {}, round=number)
+                training = [one for one in task.actions if one not in UNMEASURED]
+                updates = outline_of(arm, training, sent, {}, round=number)
+            self._looks[key] = found, frozenset(updates.arrays)
         return self._looks[key]
 
     def _check_sent(self, arm: Experiment, sent: Bundle) -> None:

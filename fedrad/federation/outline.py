@@ -102,19 +102,22 @@ def shapes_of(bundle: Bundle) -> dict[str, dict[str, Shape]]:
     }
 
 
-def outline_of(arm: Experiment, actions: Sequence[str], sent: Bundle, *, round: int) -> Outline:
+def outline_of(
+    arm: Experiment, actions: Sequence[str], sent: Bundle, memory: Bundle, *, round: int
+) -> Outline:
     """Return the look of a site's answer to one message.
 
     Args:
         arm: the experiment as the arm sees it.
         actions: what is asked, one or several in one message.
         sent: the arrays that came with it.
+        memory: what the site kept before; {} will do.
         round: from 1.
 
     Raises:
         ConfigError: the arm knows no such action.
     """
-    replies = [answer_of(arm, action, sent, {}, round=round)[0] for action in actions]
+    replies = [answer_of(arm, action, sent, memory, round=round)[0] for action in actions]
     arrays: dict[str, dict[str, Shape]] = {}
     for reply in replies:
         arrays |= shapes_of(reply.arrays)

@@ -427,6 +427,15 @@ def test_a_policy_that_names_what_does_not_exist_is_an_error(
         guard(tmp_path, allow={rule: [name]})
 
 
+def test_a_validation_that_rides_along_is_no_update(tmp_path: Path) -> None:
+    """Sums of errors grow with the images: only what is trained has a norm that matters."""
+    reply = asked(tmp_path, question("fit+validate"), max_norm=30)
+    assert not reply.has_error(), reply.error.reason
+    closed = POLICY["allow"] | {"actions": ["fit"]}
+    told = reason(asked(tmp_path, question("fit+validate"), allow=closed))
+    assert told == "Refused: nord: allow.actions: limit fit, asked validate"
+
+
 class Account:
     """An account of privacy in which every round costs one."""
 
@@ -442,11 +451,13 @@ def test_the_epsilon_ceiling_is_held_against_the_sites_own_ledger(tmp_path: Path
     assert told == "Refused: nord: epsilon: limit 2, asked 3"
 
 
-def guarded_run(folder: Path, **changes: Any) -> RunFolder:
+ARMS = ["local", "fedavg", "fedprox", "tuned"]
+
+
+def guarded_run(folder: Path, arms: list[str] = ARMS, **changes: Any) -> RunFolder:
     """A whole run in process, a guard around every site."""
     sites = made.federation()
     what = made.experiment()
-    arms = ["local", "fedavg", "fedprox", "tuned"]
     guards = {
         name: guarded(
             client_app(Known(sites), CPU),
@@ -470,9 +481,9 @@ def guarded_run(folder: Path, **changes: Any) -> RunFolder:
 
 def test_a_guard_that_allows_a_run_changes_no_bit_of_it(tmp_path: Path) -> None:
     """The guard reads; what it lets through is what an unguarded site sends."""
-    made.play(tmp_path / "free", arms=["local", "fedavg", "fedprox", "tuned"])
+    made.play(tmp_path / "free", arms=ARMS)
     run = guarded_run(tmp_path / "guarded")
-    for arm in ("local", "fedavg", "fedprox", "tuned"):
+    for arm in ARMS:
         free = (tmp_path / "free" / arm / "seed-0" / "state.safetensors").read_bytes()
         assert (run.arm(arm, 0).path / "state.safetensors").read_bytes() == free
     for name in made.federation().sites:
