@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedrad.commands import site
+from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds to site
 from fedrad.commands.provision import provision
 
 if TYPE_CHECKING:
@@ -57,6 +57,13 @@ Workers = Annotated[
         help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1
     ),
 ]
+On = Annotated[
+    Path | None,
+    typer.Option(
+        help="Play across the sites of this coordinator's kit, with the sites' own data.",
+        metavar="KIT",
+    ),
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
 ]
@@ -80,11 +87,15 @@ def run(
     data_root: Root = None,
     device: Device = "cpu",
     workers: Workers = None,
+    on: On = None,
 ) -> None:
     """Play an experiment: every arm and seed, then the table and the report page.
 
     Stopped at any moment, the same command goes on where it was.
     """
+    if on is not None:
+        _run_on(on, file, set_ or [], arm, seed, out)
+        return
     from rich.console import Console
 
     console = Console()
@@ -151,6 +162,27 @@ app.command(epilog="Example: [bold]fedrad provision sites/federation.yaml --out 
     provision
 )
 app.add_typer(site.app)
+app.add_typer(coordinator.app)
+app.command(epilog="Example: [bold]fedrad status kits/coordinator[/bold]")(coordinator.status)
+
+
+def _run_on(
+    kit: Path,
+    file: Path,
+    sets: list[str],
+    arms: list[str] | None,
+    seeds: list[int] | None,
+    out: Path | None,
+) -> None:
+    from fedrad.commands.remote import play_on
+    from fedrad.config import load_experiment
+
+    experiment = load_experiment(file, sets)
+    from fedrad.assemble import check_arms
+
+    check_arms(experiment)
+    chosen = _selected(experiment, arms, seeds)
+    play_on(kit, experiment, *chosen, out, command=f"fedrad run {file} --on {kit}")
 
 
 def _assembled(

@@ -112,6 +112,14 @@ class ArmFolder:
             raise RunError(f"rounds.jsonl could not be written ({error.strerror})") from error
         self.server.write(number, state)
 
+    def amend(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Add to the line of a round what was learnt of it later; return the line."""
+        lines = self.rounds()
+        last = max(at for at, line in enumerate(lines) if line["round"] == number)
+        lines[last] |= values
+        write_atomic(self.path / "rounds.jsonl", "".join(map(_line, lines)).encode())
+        return lines[last]
+
     def finish(self, state: Bundle, evaluation: Evaluation) -> None:
         """Write the final state and the evaluation; after this the arm and seed are finished."""
         save_bundle(self.path / "state.safetensors", state)

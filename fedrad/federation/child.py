@@ -54,8 +54,8 @@ def environment(home: Path) -> dict[str, str]:
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        # Upload goes on where it was cut off, in pieces of this size: 2 s at 4 Mbit/s.
-        "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(1 << 20),
+        # An upload that was cut off goes on with the piece that was: 4 s at 4 Mbit/s.
+        "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(2 << 20),
         # A proxy of the hospital's is for other machines, never for this one's own ports.
         "NO_PROXY": local,
         "no_proxy": local,
@@ -78,10 +78,9 @@ def run(name: str, options: Sequence[str]) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     # Flower has no option for these pauses; both names are looked up when they are used.
-    start_client_internal.time = SimpleNamespace(  # type: ignore[attr-defined]
-        sleep=lambda seconds: time.sleep(min(seconds, POLL_S))
-    )
-    grpc_retry.MAX_RETRY_DELAY = RETRY_S
+    pause = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, POLL_S)))
+    vars(start_client_internal)["time"] = pause
+    vars(grpc_retry)["MAX_RETRY_DELAY"] = RETRY_S
     flower_supernode()
 
 

@@ -14,7 +14,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from fedrad.algorithms.base import Handler, Request
+from fedrad.algorithms.base import Handler, Reply, Request
 from fedrad.assemble import handlers_of, local_task, model_of, steps_per_round
 from fedrad.config import POOLED, Experiment, from_text
 from fedrad.core.state import Bundle
@@ -77,7 +77,8 @@ class _Sites:
         experiment = self.experiment(text)
         federation = self._source.federation(experiment)
         data = federation.pool() if site == POOLED else federation.sites[site]
-        return description(data, experiment.task, self._device)
+        # One site alone is its own pool, under the pool's name.
+        return description(replace(data, site=site), experiment.task, self._device)
 
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
@@ -169,10 +170,22 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     memory = Versions(_memory_folder(context, arm, seed))
     before: Bundle = memory.before(number)
     request = Request(site=site, round=number, arrays=arrays, memory=before, local=task)
-    reply, after = sites.handler(text, arm, action)(request)
+    reply, after = _worked(sites, text, arm, action, request)
     if after is not before and after:
         memory.write(number, after)
     return Message(pack(reply.arrays, reply.numbers, {"site": site}), reply_to=message)
+
+
+def _worked(
+    sites: _Sites, text: str, arm: str, action: str, request: Request
+) -> tuple[Reply, Bundle]:
+    """Return the reply to an action, or to several of one message, as "fit+validate"."""
+    first, *others = action.split("+")
+    reply, after = sites.handler(text, arm, first)(request)
+    for other in others:
+        more, _ = sites.handler(text, arm, other)(request)
+        reply = Reply({**more.arrays, **reply.arrays}, {**more.numbers, **reply.numbers})
+    return reply, after
 
 
 def _memory_folder(context: Context, arm: str, seed: int) -> Path:

@@ -136,7 +136,9 @@ def _look_after(kit: CoordinatorKit, say: Say) -> None:
                 _wait_for(kit, child)
                 say(f"ready; {len(kit.public_keys())} sites may connect")
             _register(kit, say)
-            _pause(_KEYS_S, lambda: stopping() or child.poll() is not None)
+            ends = time.monotonic() + _KEYS_S
+            while time.monotonic() < ends and not stopping() and child.poll() is None:
+                time.sleep(0.1)
     finally:
         if child is not None:
             stop(child)
@@ -243,13 +245,8 @@ def stop_signals() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
-def _pause(seconds: float, enough: Callable[[], bool]) -> None:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends and not enough():
-        time.sleep(0.1)
-
-
 def stop(child: subprocess.Popen[bytes]) -> None:
+    """End a child, by force where it does not go by itself."""
     child.terminate()
     try:
         child.wait(timeout=5)

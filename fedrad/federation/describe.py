@@ -78,9 +78,7 @@ def _labels(counts: torch.Tensor | None, task: Task, site: str) -> np.ndarray:
     """Return [n, columns] with as many of each label as were counted."""
     shape = (task.outputs,) if task.name == "multiclass" else (task.columns, 3)
     if counts is None or tuple(counts.shape) != shape or bool((counts < 0).any()):
-        raise SiteFailed(
-            f"{site}: its labels do not fit task.labels ({', '.join(task.labels)})"
-        )
+        raise SiteFailed(f"{site}: its labels do not fit task.labels ({', '.join(task.labels)})")
     table = counts.numpy()
     if task.name == "multiclass":
         return np.repeat(np.arange(task.outputs), table)[:, None].astype(np.float32)

@@ -3,7 +3,7 @@
 A test set is read once, after the last round. Thresholds come from validation images alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ from fedrad.metrics.classification import confusion, one_class
 from fedrad.metrics.ranking import histogram, share_in_fullest_bin
 from fedrad.runs import Evaluation
 
-__all__ = ["evaluate_arm", "validate"]
+__all__ = ["evaluate_arm", "validate", "validation_of"]
 
 Sums = dict[str, np.ndarray]
 MATRIX_LIMIT = 16
@@ -32,10 +32,17 @@ def validate(
 
     The loss is always among them; None stands for what is undefined.
     """
+    return validation_of(sites.gather("validate", send), metrics, task)
+
+
+def validation_of(
+    replies: Iterable[tuple[str, Reply]], metrics: tuple[Metric, ...], task: Task
+) -> dict[str, dict[str, float | None]]:
+    """Return site -> metric -> value, from the sites' answers to a validation."""
     wanted = {metric.name: metric for metric in (*metrics, loss(task))}
     return {
         site: {name: _plain(_compute(metric, sums, sums)[0]) for name, metric in wanted.items()}
-        for site, sums, _ in _gather(sites, "validate", send)
+        for site, sums in ((site, _sums(reply)) for site, reply in replies)
     }
 
 

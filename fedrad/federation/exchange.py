@@ -18,6 +18,7 @@ from fedrad.core.state import Bundle, Mean, num_bytes
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, part_of
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.rider import RIDE, Rider
 
 __all__ = ["FlowerSites", "Node", "Traffic", "nodes_of"]
 
@@ -62,6 +63,7 @@ class FlowerSites:
         deadline: seconds that a round may wait.
         traffic: is added to.
         missing: site -> reason, is added to.
+        rider: a validation that goes with the first exchange of the model.
     """
 
     grid: Grid
@@ -74,6 +76,7 @@ class FlowerSites:
     common: Bundle = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     missing: dict[str, str] = field(default_factory=dict)
+    rider: Rider | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,11 +197,16 @@ class FlowerSites:
         failed: dict[str, str],
     ) -> Iterator[tuple[str, RecordDict | None]]:
         """Yield the replies as they come, None for each that failed or was too late."""
+        riding = self.rider is not None and self.rider.mounts(action, send)
+        asks = action + RIDE if riding else action
         arrays = pack({**send, **self.common})
         self.traffic.down += num_bytes(send) * len(self.nodes)
         messages = [
             self.grid.create_message(
-                self._content(arrays, action, settings), _kind(action), node, str(self.number)
+                self._content(arrays, asks, settings),
+                _kind(action),
+                node,
+                str(self.number),
             )
             for node, settings in asked.values()
         ]
@@ -208,7 +216,10 @@ class FlowerSites:
             pulled = list(self.grid.pull_messages(list(waiting)))
             for message in pulled:
                 key = waiting.pop(message.metadata.reply_to_message_id)
-                yield key, self._received(key, message, failed)
+                content = self._received(key, message, failed)
+                if riding and self.rider is not None and content is not None:
+                    content = self.rider.dismount(key, content)
+                yield key, content
             if waiting and time.monotonic() > ends:
                 for key in sorted(waiting.values()):
                     self._fail(key, f"no answer within {self.deadline:g} s", failed)

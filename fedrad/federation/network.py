@@ -10,28 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.app.message import remove_content_from_message
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest
-from flwr.proto.node_pb2 import Node as ProtoNode
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, push_objects
 from flwr.supercore.run import Run
 
+from fedrad.errors import SiteFailed
 from fedrad.federation.exchange import Node
 from fedrad.federation.handshake import greeting
 from fedrad.federation.link import Link, RunLost
-from fedrad.federation.questions import CRASHES, Asked, Reply
+from fedrad.federation.post import fetch, heads, open_up, send
+from fedrad.federation.questions import CRASHES, Asked
+from fedrad.federation.wire import Packer
 
 __all__ = ["NetworkGrid"]
 
@@ -46,7 +36,6 @@ _ASTRAY = {
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
 }
 """Flower's own errors: the question or its answer is lost, the site has not said no."""
-_SERVER = ProtoNode(node_id=SUPERLINK_NODE_ID)
 
 Check = Callable[[Message, Message], str | None]
 """(question, reply) -> what is wrong with the reply, or None."""
@@ -66,7 +55,10 @@ class NetworkGrid(Grid):
 
     Attributes:
         sites: by name, as the roll call met them.
+        slow: a message costs seconds, so that two questions go in one where they can.
     """
+
+    slow = True
 
     def __init__(
         self, link: Link, *, deadline: float, patience: float, check: Check, told: Told
@@ -80,6 +72,7 @@ class NetworkGrid(Grid):
         self._asked: dict[str, Asked] = {}
         self._by_sent: dict[str, Asked] = {}
         self._count = 0
+        self._packer = Packer()
         self._nodes: dict[int, NodeInfo] = {}
         self._looked = float("-inf")
 
@@ -175,28 +168,9 @@ class NetworkGrid(Grid):
             self._reopen()
 
     def _push(self, questions: Sequence[Asked]) -> None:
-        """Send the questions as new messages, all in one go: they share their arrays."""
-        runtime, run = self._link.runtime, self._link.run_id
-        messages = [asked.message() for asked in questions]
-        with no_object_id_recompute():
-            for message in messages:
-                message.metadata.__dict__["_message_id"] = message.object_id
-            request = PushAppMessagesRequest(
-                messages_list=[message_to_proto(remove_content_from_message(m)) for m in messages],
-                message_object_trees=[get_object_tree(m) for m in messages],
-            )
-            pushed = self._link.call(lambda: runtime.PushMessages(request))
-            push_objects(
-                {name: part for m in messages for name, part in get_all_nested_objects(m).items()},
-                make_push_object_fn_protobuf(
-                    lambda one: self._link.call(lambda: runtime.PushObject(one)),
-                    _SERVER,
-                    run,
-                    pushed.session_id,
-                ),
-                object_ids_to_push=set(pushed.objects_to_push),
-            )
-        for asked, sent in zip(questions, pushed.message_ids, strict=True):
+        """Send the questions as new messages."""
+        messages = [asked.message(self._packer(asked.content)) for asked in questions]
+        for asked, sent in zip(questions, send(self._link, messages), strict=True):
             asked.lost, asked.stalled = False, False
             asked.activated = self._activated(asked.site)
             asked.sent.append(sent)
@@ -223,14 +197,11 @@ class NetworkGrid(Grid):
         ]
         if not sent:
             return
-        request = PullAppMessagesRequest(message_ids=sent)
-        pulled = self._link.call(lambda: self._link.runtime.PullMessages(request))
-        for head, tree in zip(pulled.messages_list, pulled.message_object_trees, strict=True):
-            known = self._by_sent.pop(message_from_proto(head).metadata.reply_to_message_id, None)
+        for answered, reply in heads(self._link, sent):
+            known = self._by_sent.pop(answered, None)
             if known is not None:
-                known.sent = [one for one in known.sent if self._by_sent.get(one) is known]
-                parts = tuple(dict.fromkeys(t.object_id for t in iterate_object_tree(tree)))
-                known.reply = Reply(tree.object_id, parts)
+                known.sent.remove(answered)
+                known.reply = reply
 
     def _ask_again(self, wanted: Sequence[Asked]) -> None:
         """Ask those again whose question or answer was lost."""
@@ -247,38 +218,16 @@ class NetworkGrid(Grid):
 
     def _answer(self, asked: Asked) -> Message | None:
         if asked.reply is not None:
-            self._fetch(asked, asked.reply)
+            fetch(self._link, asked, asked.reply)
         if asked.reply is not None and asked.complete:
-            return self._judged(asked, self._inflated(asked, asked.reply))
+            try:
+                return self._judged(asked, open_up(self._link, asked, asked.reply))
+            except SiteFailed as error:
+                return asked.failed(str(error))
         away = time.monotonic() - asked.since
         if not self._connected(asked.site) and away > self._patience:
             return asked.failed(f"is not connected; it was waited for for {away:.0f} s")
         return None
-
-    def _fetch(self, asked: Asked, reply: Reply) -> None:
-        """Fetch what is there of an answer's content."""
-        for name in reply.objects:
-            if name in asked.parts:
-                continue
-            request = PullObjectRequest(node=_SERVER, run_id=self._link.run_id, object_id=name)
-            pulled = self._link.call(
-                lambda request=request: self._link.runtime.PullObject(request)  # type: ignore[misc]
-            )
-            if not pulled.object_found:
-                asked.reply, asked.lost = None, True
-            asked.stalled = not pulled.object_available
-            if asked.stalled:
-                return
-            asked.parts[name] = pulled.object_content
-
-    def _inflated(self, asked: Asked, reply: Reply) -> Message:
-        confirm = ConfirmMessageReceivedRequest(
-            node=_SERVER, run_id=self._link.run_id, message_object_id=reply.id
-        )
-        self._link.call(lambda: self._link.runtime.ConfirmMessageReceived(confirm))
-        message = inflate_object_from_contents(reply.id, asked.parts)
-        assert isinstance(message, Message)
-        return message
 
     def _judged(self, asked: Asked, message: Message) -> Message | None:
         if message.has_error() and message.error.code in _CRASHED | _ASTRAY:

@@ -17,11 +17,11 @@ class Reply:
 
     Args:
         id: Flower's.
-        objects: names of the parts of its content; equal names are equal contents.
+        parts: names of the parts of its content; equal names are equal contents.
     """
 
     id: str
-    objects: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -55,13 +55,13 @@ class Asked:
     parts: dict[str, bytes] = field(default_factory=dict)
     stalled: bool = False
 
-    def message(self) -> Message:
-        """Return a new message that asks the question."""
-        return Message(self.content, self.site, self.kind, group_id=self.group)
+    def message(self, content: RecordDict) -> Message:
+        """Return a new message that asks the question, with the content as it is to cross."""
+        return Message(content, self.site, self.kind, group_id=self.group)
 
     def question(self) -> Message:
         """Return the question as the exchange knows it."""
-        question = self.message()
+        question = self.message(self.content)
         question.metadata.__dict__["_message_id"] = self.number
         return question
 
@@ -72,4 +72,4 @@ class Asked:
     @property
     def complete(self) -> bool:
         """Return whether the whole answer has been fetched."""
-        return self.reply is not None and all(name in self.parts for name in self.reply.objects)
+        return self.reply is not None and all(name in self.parts for name in self.reply.parts)

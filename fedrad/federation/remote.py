@@ -43,7 +43,9 @@ def federated_arms(experiment: Experiment, arms: list[str], say: Say) -> list[st
         )
     left = [name for name in arms if name not in pooled]
     if not left:
-        raise ConfigError(f"arms: {', '.join(pooled)} needs pooled data; no other arm was asked for")
+        raise ConfigError(
+            f"arms: {', '.join(pooled)} needs pooled data; no other arm was asked for"
+        )
     return left
 
 

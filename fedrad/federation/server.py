@@ -20,8 +20,9 @@ from fedrad.core import seeds
 from fedrad.core.state import Bundle, all_finite
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.client import COUNTS
-from fedrad.federation.evaluate import evaluate_arm, validate
+from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
 from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
+from fedrad.federation.rider import Rider
 from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, RunFolder
 
@@ -129,7 +130,8 @@ class _Arm:
 
     def _round(self, state: Bundle, number: int) -> Bundle:
         start = time.monotonic()
-        sites = self.sites(number, self._participants(number))
+        rider = self._rider(state, number)
+        sites = replace(self.sites(number, self._participants(number)), rider=rider)
         after = self.algorithm.round(state, number, sites)
         if not all_finite(after):
             raise TrainingDiverged(f"round {number}: the mean of the sites' weights is not finite")
@@ -138,19 +140,44 @@ class _Arm:
             "bytes_down": sites.traffic.down,
             "bytes_up": sites.traffic.up,
             "missing": sites.missing,
-            "validation": self._validation(after, number),
+            "validation": {} if self._rides(number) else self._validation(after, number),
         }
+        if rider is not None:
+            self._amend(rider, state, number - 1)
         self.folder.keep(number, after, line)
-        self._tell(number, line)
+        if not self._rides(number):
+            self._tell(number, line)
         return after
 
-    def _validation(self, state: Bundle, number: int) -> dict[str, dict[str, float | None]]:
+    def _validated(self, number: int) -> bool:
         every = self.arm.validate_every
-        if not every or (number % every and number != self.arm.rounds):
+        return bool(every) and (not number % every or number == self.arm.rounds)
+
+    def _validation(self, state: Bundle, number: int) -> dict[str, dict[str, float | None]]:
+        if not self._validated(number):
             return {}
-        send: Bundle = {"model": state["model"]} if self.algorithm.shared else {}
         sites = self.sites(number + 1, self.training)
-        return validate(sites, send, self.metrics, self.arm.task)
+        return validate(sites, self._model(state), self.metrics, self.arm.task)
+
+    def _model(self, state: Bundle) -> Bundle:
+        return {"model": state["model"]} if self.algorithm.shared else {}
+
+    def _rides(self, number: int) -> bool:
+        """Return whether a round's validation goes with the next round's messages."""
+        slow = getattr(self._grid, "slow", False) and number < self.arm.rounds
+        return slow and self._validated(number) and self.arm.sites_per_round is None
+
+    def _rider(self, state: Bundle, number: int) -> Rider | None:
+        return Rider(self._model(state)) if number > 1 and self._rides(number - 1) else None
+
+    def _amend(self, rider: Rider, state: Bundle, number: int) -> None:
+        """Record the validation of the round before, and tell of that round."""
+        values = (
+            validation_of(sorted(rider.replies.items()), self.metrics, self.arm.task)
+            if rider.asked
+            else self._validation(state, number)
+        )
+        self._tell(number, self.folder.amend(number, {"validation": values}))
 
     def _tell(self, number: int, line: Mapping[str, Any]) -> None:
         shown = list(line["validation"].values())

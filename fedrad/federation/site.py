@@ -82,7 +82,7 @@ def _look_after(site: SiteFile, path: Path, say: Say) -> None:
     secret.chmod(0o600)
     port = _free_port()
     children: dict[str, subprocess.Popen[bytes]] = {}
-    starts = {
+    starts: dict[str, Callable[[], subprocess.Popen[bytes]]] = {
         "connection": lambda: _supernode(site, port, secret, say),
         "worker": lambda: _worker(site, path, port, secret),
     }
@@ -149,7 +149,10 @@ def _worker(site: SiteFile, path: Path, port: int, secret: Path) -> subprocess.P
 
 
 def _check_keys(site: SiteFile) -> None:
-    for what, path in (("ca", site.certificates.ca), ("private_key", site.certificates.private_key)):
+    for what, path in (
+        ("ca", site.certificates.ca),
+        ("private_key", site.certificates.private_key),
+    ):
         if not path.is_file():
             raise ConfigError(
                 f"{site.name}: certificates.{what}: {path.name} is not there; it is in the "

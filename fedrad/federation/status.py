@@ -12,16 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
 from fedrad.core.store import write_atomic
 from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator import CoordinatorKit
 from fedrad.federation.rollcall import Met
 from fedrad.federation.server import Play
 
-__all__ = ["RunStatus", "SiteStatus", "run_of", "sites_of"]
+__all__ = ["RunStatus", "SiteStatus", "is_well", "run_of", "sites_of"]
 
 _WRITE_S = 1.0
-_LATE_S = 60.0
 _PATIENCE = 2
 """Flower takes a node for connected until it has missed so many heartbeats."""
 
@@ -144,6 +147,17 @@ class SiteStatus:
     seen: str
     told: Mapping[str, Any]
     late: int
+
+
+def is_well(kit: CoordinatorKit) -> bool:
+    """Return whether the health port says that the coordinator serves."""
+    address = f"127.0.0.1:{kit.federation.coordinator.health_port}"
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=3)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == HealthCheckResponse.SERVING)
 
 
 def run_of(kit: CoordinatorKit) -> dict[str, Any] | None:

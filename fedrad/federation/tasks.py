@@ -35,18 +35,17 @@ from fedrad.data.sites import Federation, hospital_of
 from fedrad.errors import ConfigError, FedradError
 from fedrad.federation.child import die_with_parent
 from fedrad.federation.client import client_app
-from fedrad.federation.handshake import check_version
+from fedrad.federation.guard import Answer, guarded
 from fedrad.federation.records import config_of
+from fedrad.federation.wire import in_one, packed, unpacked
 
-__all__ = ["Answer", "answering", "main"]
+__all__ = ["answering", "main"]
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 _FEDRAD_ERROR = 100
 _KEPT_ANSWERS = 2
-
-Answer = Callable[[Message, Context], Message]
 
 
 class _Hospital:
@@ -65,21 +64,21 @@ class _Hospital:
 
 
 def answering(site: SiteFile) -> Answer:
-    """Return what answers a site's messages: version, order of rounds, then the installed app."""
-    app = client_app(_Hospital(site), device_of(site.device))
+    """Return what answers a site's messages: the guard, around the installed app."""
+    hospital = _Hospital(site)
+    app = client_app(hospital, device_of(site.device))
     rounds = _Rounds()
 
     def answer(message: Message, context: Context) -> Message:
+        config = config_of(message.content)
         try:
-            config = config_of(message.content)
-            check_version(config)
             rounds.check(message, config)
         except FedradError as error:
             reason = f"{type(error).__name__}: {error}"
             return Message(Error(_FEDRAD_ERROR, reason), reply_to=message)
         return app(message, _context(site, config, context))
 
-    return _once(answer)
+    return guarded(_once(answer), site, hospital)
 
 
 class _Rounds:
@@ -176,7 +175,7 @@ def _work(address: str, token: str, answer: Answer) -> None:
     beat.start()
     try:
         message, context, _, _ = pull_task_input(client)
-        reply = answer(message, context)
+        reply = _across(answer, message, context)
         push_message(client, reply, context)
         push_task_output(client, context, SubStatus.COMPLETED, "")
     except httpx.HTTPError as error:
@@ -185,6 +184,16 @@ def _work(address: str, token: str, answer: Answer) -> None:
     finally:
         beat.stop()
         client.close()
+
+
+def _across(answer: Answer, message: Message, context: Context) -> Message:
+    """Answer a message in the form in which it came: arrays in one, or a stock strategy's."""
+    one = in_one(message.content)
+    message.content = unpacked(message.content)
+    reply = answer(message, context)
+    if one and reply.has_content():
+        reply.content = packed(reply.content)
+    return reply
 
 
 def _heartbeat(client: Any) -> Callable[[], bool]:
