@@ -141,3 +141,33 @@ def _experiment(file: Path) -> "Experiment":
     except (OSError, UnicodeDecodeError, ConfigError):
         pass
     return load_experiment(file)
+
+
+@app.command(epilog="Example: [bold]fedrad site doctor site.yaml[/bold]")
+def doctor(
+    site_file: SiteArgument,
+    experiment: Annotated[
+        Path | None, typer.Option(help="Read the data for this experiment's task.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Look at everything before anyone calls anyone; only a TCP and TLS probe leaves.
+
+    Exit code 0: green or amber. 1: something is red.
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from fedrad.commands.findings import findings_table
+    from fedrad.federation.doctor import examine
+
+    console = Console()
+    findings = list(examine(site_file, _experiment(experiment) if experiment else None))
+    if json_:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        console.print(findings_table(findings))
+    if any(finding.colour == "red" for finding in findings):
+        raise typer.Exit(1)

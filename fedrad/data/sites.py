@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fedrad.config import POOLED, Experiment, Site, load_site
+from fedrad.config import POOLED, Experiment, Site, Task, load_site
 from fedrad.data import ADAPTERS, PARTITIONERS
 from fedrad.data.base import Records, SiteData, assign_splits, at_site, pooled, sites_of
 from fedrad.data.leaks import check
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build, nearest, split
 
-__all__ = ["Federation", "federation_of", "hospital_of"]
+__all__ = ["Federation", "federation_of", "hospital_of", "records_of"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,20 @@ def hospital_of(experiment: Experiment, site: Site) -> Federation:
         ConfigError: the site file names no folder of data where its adapter reads one.
         DataError: the data do not hold what the experiment says, or leak between splits.
     """
-    records = _with_splits(_records(experiment, site, _data_root(site)), experiment)
+    records = _with_splits(records_of(experiment.task, site), experiment)
     check(records)
     held_out = tuple(name for name in experiment.held_out_sites if name == site.name)
     return Federation(sites_of(records), held_out)
+
+
+def records_of(task: Task, site: Site) -> Records:
+    """Return a hospital's own data as its adapter reads them, before a split is drawn.
+
+    Raises:
+        ConfigError: the site file names no folder of data where its adapter reads one.
+        DataError: the data do not hold what the task says.
+    """
+    return _records(task, site, _data_root(site))
 
 
 def _data_root(site: Site) -> Path:
@@ -103,7 +113,7 @@ def _data_root(site: Site) -> Path:
 
 
 def _source(experiment: Experiment, root: Path) -> Records:
-    records = _adapt(experiment, experiment.data or "", root, where="data")
+    records = _adapt(experiment.task, experiment.data or "", root, where="data")
     if experiment.partition:
         records = build(
             PARTITIONERS, experiment.partition, records, experiment.task, where="partition"
@@ -121,22 +131,20 @@ def _site_files(experiment: Experiment, root: Path) -> list[Records]:
         if site.name in sources:
             raise ConfigError(f"sites: two site files are named '{site.name}'")
         place = Path(site.data_root) if site.data_root else root
-        sources[site.name] = _records(experiment, site, place)
+        sources[site.name] = _records(experiment.task, site, place)
     return list(sources.values())
 
 
-def _records(experiment: Experiment, site: Site, root: Path) -> Records:
-    records = _adapt(experiment, site.data, root, where=f"{site.name}: data")
+def _records(task: Task, site: Site, root: Path) -> Records:
+    records = _adapt(task, site.data, root, where=f"{site.name}: data")
     return at_site(records, site.name)
 
 
-def _adapt(experiment: Experiment, spec: Any, root: Path, *, where: str) -> Records:
-    records: Records = build(ADAPTERS, spec, experiment.task, root, where=where)
+def _adapt(task: Task, spec: Any, root: Path, *, where: str) -> Records:
+    records: Records = build(ADAPTERS, spec, task, root, where=where)
     found = tuple(records.x.shape[1:])
-    if found != experiment.task.input:
-        raise DataError(
-            f"{where}: rows have the shape {found}, task.input is {experiment.task.input}"
-        )
+    if found != task.input:
+        raise DataError(f"{where}: rows have the shape {found}, task.input is {task.input}")
     return records
 
 
