@@ -33,7 +33,7 @@ from fedrad.assemble import device_of
 from fedrad.config import Experiment, SiteFile, from_text, load_site_file
 from fedrad.data.sites import Federation, hospital_of
 from fedrad.errors import ConfigError, FedradError
-from fedrad.federation.child import die_with_parent
+from fedrad.federation.child import beat_faster, die_with_parent
 from fedrad.federation.client import client_app
 from fedrad.federation.guard import Answer, guarded
 from fedrad.federation.records import config_of
@@ -142,6 +142,7 @@ def _once(answer: Answer) -> Answer:
 def main(site_file: Path, address: str, secret: Path) -> None:
     """Take tasks from this site's SuperNode until it is gone."""
     die_with_parent()
+    beat_faster()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # One thread wherever a site trains: the number of threads changes the order of float sums.
     torch.set_num_threads(1)

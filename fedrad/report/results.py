@@ -202,9 +202,10 @@ def _partition(federation: Federation) -> str:
 
     Hospitals do not tell their rows: of theirs there is no line.
     """
-    lines = [] if federation.counted else [
+    known = {} if federation.counted else federation.sites
+    lines = [
         f"{name},{part},{row + 1}"
-        for name, data in federation.sites.items()
+        for name, data in known.items()
         for part, rows in data.rows.items()
         for row in rows
     ]
