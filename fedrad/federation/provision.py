@@ -122,7 +122,7 @@ def revoke(federation: FederationFile, out: Path, name: str) -> Kits:
         raise ConfigError(f"--revoke {name}: no key of this name is registered; nothing to revoke")
     for file in (out / name / "node.key", out / name / "node.pub", out / f"{name}.tar.gz"):
         file.unlink(missing_ok=True)
-    return Kits(notes=[f"{name} is revoked; restart the coordinator, or it stays connected"])
+    return Kits(notes=[f"{name} is revoked; a running coordinator drops it in seconds"])
 
 
 def _make_coordinator(federation: FederationFile, out: Path, kits: Kits) -> None:

@@ -395,6 +395,21 @@ def test_each_message_is_one_line_with_the_digest_of_what_left(tmp_path: Path) -
     assert first["sent"] == again["sent"] != other["sent"]
 
 
+def test_an_answer_that_is_given_again_leaves_again_and_is_logged(tmp_path: Path) -> None:
+    """A coordinator that lost an answer asks again; the site does not train again."""
+    from fedrad.federation.tasks import answering
+
+    demo = {"name": "phantom", "hospitals": {"nord": {"patients": 30}}}
+    allow = POLICY["allow"] | {"models": ["cnn"]}
+    changes = {"task": {"name": "binary", "labels": ["lesion"], "input": [1, 16, 16]}}
+    what = made.experiment(data="phantom", model="cnn", **changes)
+    answer = answering(site(tmp_path, data=demo, allow=allow, min_patients=4))
+    first = answer(question(send=model(what), what=what), context(tmp_path))
+    again = answer(question(send=model(what), what=what), context(tmp_path))
+    assert first.content is again.content
+    assert [line["decision"] for line in lines(tmp_path)] == ["sent", "sent"]
+
+
 def test_nothing_leaves_without_a_line(tmp_path: Path) -> None:
     """A disk that is full must not make a message unseen."""
     answer = guard(tmp_path)

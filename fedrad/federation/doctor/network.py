@@ -216,7 +216,7 @@ class _Timex(ctypes.Structure):
 _UNSYNCHRONISED = 0x40
 _CURE_CLOCK = (
     "the machine's owner: set it by a time server (timedatectl set-ntp true); the coordinator "
-    "refuses a site whose clock is five minutes off"
+    "refuses a clock that is 5 s ahead of its own, or 5 min behind"
 )
 
 
