@@ -198,6 +198,12 @@ class Link:
         beat = threading.Thread(target=self._beat, args=(token, self._stopped), daemon=True)
         beat.start()
 
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes that went to the sites and came from them in the newest run."""
+        runs = self.call(lambda: self._control.ListRuns(ListRunsRequest())).run_dict.values()
+        newest = max(runs, key=lambda run: str(run.pending_at))
+        return int(newest.bytes_sent), int(newest.bytes_recv)
+
     def _token(self) -> str:
         request = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
         while True:

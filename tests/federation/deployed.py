@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -37,6 +37,7 @@ arms:
   finetune: {algorithm: fedavg, wrap: [{name: finetune, rounds: 2}]}
 primary: {arm: fedavg, against: fedprox, metric: auroc}
 """
+FEDRAD = Path(sys.executable).with_name("fedrad")
 SAID_S = 240.0
 """A busy machine takes its time to load torch and Flower four times over."""
 
@@ -55,8 +56,23 @@ def free_ports(count: int) -> list[int]:
 class Deployed:
     """Kits, a coordinator and sites in a folder; nothing runs until it is started."""
 
-    def __init__(self, folder: Path, sites: Sequence[str] = tuple(SITES)) -> None:
-        self.folder, self.sites = folder, tuple(sites)
+    def __init__(
+        self,
+        folder: Path,
+        sites: Sequence[str] = tuple(SITES),
+        *,
+        host: str = "localhost",
+        within: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Make the kits.
+
+        Args:
+            folder: of everything.
+            sites: their names.
+            host: where sites reach the coordinator.
+            within: site -> the command that its own is run by, such as `ip netns exec nord`.
+        """
+        self.folder, self.sites, self.within = folder, tuple(sites), dict(within or {})
         self.kits = folder / "kits"
         self._running: dict[str, subprocess.Popen] = {}
         for name in sites:
@@ -66,7 +82,7 @@ class Deployed:
         federation = {
             "name": "test",
             "coordinator": {
-                "host": "localhost",
+                "host": host,
                 "also": ["127.0.0.1"],
                 "fleet_port": fleet,
                 "control_port": control,
@@ -95,7 +111,7 @@ class Deployed:
         """Start a `fedrad` command; what it says goes to NAME.log."""
         with (self.folder / f"{name}.log").open("ab") as file:
             self._running[name] = subprocess.Popen(
-                [Path(sys.executable).with_name("fedrad"), *map(str, arguments)],
+                [*self.within.get(name, ()), str(FEDRAD), *map(str, arguments)],
                 cwd=self.folder,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -145,6 +161,10 @@ class Deployed:
         )
         assert process.wait() == 0, self.log(out)
         return where
+
+    def wait(self, out: str) -> int:
+        """Wait for a run to end, and return its exit code."""
+        return self._running[out].wait()
 
     def rounds(self, out: str, arm: str) -> int:
         """How many rounds of an arm are recorded."""
