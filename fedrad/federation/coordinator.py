@@ -30,7 +30,7 @@ from fedrad.federation.child import start
 from fedrad.federation.keys import read_public_key, write_secret
 from fedrad.federation.link import Door, Link
 
-__all__ = ["CoordinatorKit", "coordinate", "locked", "stop", "stop_signals"]
+__all__ = ["CoordinatorKit", "coordinate", "is_locked", "locked", "stop", "stop_signals"]
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +219,18 @@ def locked(path: Path, problem: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds a lock."""
+    if not path.exists():
+        return False
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _check_ports(kit: CoordinatorKit) -> None:

@@ -21,7 +21,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub  # type: ignore[import-unt
 
 from fedrad.core.store import write_atomic
 from fedrad.errors import SiteFailed
-from fedrad.federation.coordinator import CoordinatorKit
+from fedrad.federation.coordinator import CoordinatorKit, is_locked
 from fedrad.federation.rollcall import Met
 from fedrad.federation.server import Play
 
@@ -169,7 +169,8 @@ def run_of(kit: CoordinatorKit) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if told["process"] is not None and not Path(f"/proc/{told['process']}").exists():
+    # By its lock, not its number: it may run in another container, or be gone without a word.
+    if told["process"] is not None and not is_locked(kit.state / "run.lock"):
         told["process"] = None
     return told
 

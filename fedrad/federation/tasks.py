@@ -18,7 +18,11 @@ import httpx
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullPendingTasksRequest,
+    SendTaskHeartbeatRequest,
+)
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import (
@@ -27,7 +31,7 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
 from fedrad.assemble import device_of
 from fedrad.config import Experiment, SiteFile, from_text, load_site_file
@@ -36,6 +40,7 @@ from fedrad.errors import ConfigError, FedradError
 from fedrad.federation.child import beat_faster, die_with_parent
 from fedrad.federation.client import client_app
 from fedrad.federation.guard import Answer, guarded
+from fedrad.federation.pulling import Superseded, pulled
 from fedrad.federation.records import config_of
 from fedrad.federation.wire import in_one, packed, unpacked
 
@@ -44,6 +49,9 @@ __all__ = ["answering", "main"]
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
+_TASK_METHODS = frozenset(
+    {"/flwr.proto.Runtime/AcquireTask", "/flwr.proto.Runtime/PullPendingTasks"}
+)
 _FEDRAD_ERROR = 100
 _KEPT_ANSWERS = 2
 
@@ -152,9 +160,13 @@ def main(site_file: Path, address: str, secret: Path) -> None:
         address,
         SuperExecAuthHttpInterceptor(
             master_secret=secret.read_bytes(),
-            protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"}),
+            protected_methods=_TASK_METHODS,
         ),
     )
+
+    def superseded() -> bool:
+        return len(client.PullPendingTasks(PullPendingTasksRequest()).tasks) > 0
+
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
     print(f"{site.name}: ready (fedrad {version('fedrad')}, {site.device})", flush=True)
     while True:
@@ -165,20 +177,23 @@ def main(site_file: Path, address: str, secret: Path) -> None:
             time.sleep(1)
             continue
         if taken.HasField("task") and taken.token:
-            _work(address, str(taken.token), answer)
+            _work(address, str(taken.token), answer, superseded)
         else:
             time.sleep(_POLL_S)
 
 
-def _work(address: str, token: str, answer: Answer) -> None:
+def _work(address: str, token: str, answer: Answer, superseded: Callable[[], bool]) -> None:
     client = _client(address, RuntimeTokenHttpInterceptor(token))
     beat = HeartbeatSender(_heartbeat(client))
     beat.start()
     try:
-        message, context, _, _ = pull_task_input(client)
+        message, context = pulled(client, superseded)
         reply = _across(answer, message, context)
         push_message(client, reply, context)
         push_task_output(client, context, SubStatus.COMPLETED, "")
+    except Superseded:
+        log.warning("a message of a run that was ended is dropped")
+        push_task_output(client, None, SubStatus.FAILED, "superseded")
     except httpx.HTTPError as error:
         # The SuperNode is gone or has given the task up; the coordinator will ask again.
         log.warning("an answer could not be handed over (%s)", type(error).__name__)
@@ -198,8 +213,6 @@ def _across(answer: Answer, message: Message, context: Context) -> Message:
 
 
 def _heartbeat(client: Any) -> Callable[[], bool]:
-    from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
-
     def send() -> bool:
         # Flower's own sends SIGINT to this process when a task was given up.
         try:
