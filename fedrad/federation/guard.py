@@ -7,17 +7,16 @@ line in the audit log.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Any
 
 import torch
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message
 
 from fedrad.assemble import model_of
 from fedrad.config import Experiment, SiteFile, from_text
-from fedrad.core.state import Bundle, all_finite
+from fedrad.core.state import Bundle
 from fedrad.data.base import SPLITS
 from fedrad.errors import ConfigError, FedradError, Refused
 from fedrad.federation.audit import AuditLog, Entry
@@ -37,6 +36,7 @@ from fedrad.federation.policy import (
     refuse,
 )
 from fedrad.federation.records import bundle_of, config_of
+from fedrad.federation.replies import fault_of, numbers_in
 
 __all__ = ["Answer", "Guard", "guarded"]
 
@@ -182,7 +182,8 @@ class Guard:
         """
         content = reply.content
         arrays = bundle_of(content)
-        wrong = _wrong(task, content, arrays)
+        assert task.look is not None, "before() comes first"
+        wrong = fault_of(content, task.look, describes=task.actions == ["describe"])
         if wrong:
             raise refuse(self._site.name, "reply", f"what {task.action} answers", wrong)
         weight = weight_of(content)
@@ -221,7 +222,7 @@ class Guard:
                 self._looks.clear()
             if arm is None:
                 told = description(empty_site(experiment), experiment.task, _CPU)
-                found = Outline(shapes_of(bundle_of(told)), frozenset(_numbers(told)))
+                found = Outline(shapes_of(bundle_of(told)), frozenset(numbers_in(told)))
                 updates = Outline({}, frozenset())
             else:
                 self._check_sent(arm, sent)
@@ -256,32 +257,6 @@ class Guard:
             )
         )
         self._left[task.key] += weight
-
-
-def _wrong(task: _Task, content: RecordDict, arrays: Bundle) -> str | None:
-    """Return in words what of a reply is not what was asked for, or None."""
-    numbers = _numbers(content)
-    if set(content.metric_records) - {"metrics"} or set(content.config_records) - {"config"}:
-        return "a record that nobody asked for"
-    assert task.look is not None
-    difference = task.look.difference(shapes_of(arrays), numbers)
-    if difference:
-        return difference
-    if not (all_finite(arrays) and all(map(isfinite, numbers.values()))):
-        return "a number that is not finite"
-    known = {"site", "fedrad", "torch", "device"} if task.actions == ["describe"] else {"site"}
-    return None if set(config_of(content)) <= known else "a setting that nobody asked for"
-
-
-def _numbers(content: RecordDict) -> dict[str, float]:
-    return dict(_flat(content))
-
-
-def _flat(content: RecordDict) -> Iterator[tuple[str, float]]:
-    for record in content.metric_records.values():
-        for key, value in record.items():
-            # A list has no place among the numbers: it would not be added up.
-            yield (key, float("nan")) if isinstance(value, list) else (key, float(value))
 
 
 def _number(value: Any) -> int:
