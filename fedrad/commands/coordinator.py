@@ -34,8 +34,7 @@ def start(kit: Kit) -> None:
 @app.command(epilog="Example: [bold]fedrad coordinator health kits/coordinator[/bold]")
 def health(kit: Kit) -> None:
     """Say whether the server is well; the exit code is 0 if it is."""
-    from fedrad.federation.coordinator import CoordinatorKit
-    from fedrad.federation.status import is_well
+    from fedrad.federation.coordinator import CoordinatorKit, is_well
 
     well = is_well(CoordinatorKit.load(kit))
     typer.echo("well" if well else "not well: it does not answer")

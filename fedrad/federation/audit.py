@@ -17,7 +17,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from fedrad.core.store import write_atomic
+from fedrad.core.files import write_atomic
 from fedrad.errors import RunError
 
 __all__ = ["AuditLog", "Entry"]

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedrad.core.store import write_atomic
+from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError
 from fedrad.federation.keys import reason_of, write_secret
 

@@ -17,12 +17,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc  # type: ignore[import-untyped]
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_ssh_public_key,
 )
 from flwr.common.constant import ISOLATION_MODE_PROCESS
+from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped]
+    HealthCheckRequest,
+    HealthCheckResponse,
+)
+from grpc_health.v1.health_pb2_grpc import HealthStub  # type: ignore[import-untyped]
 
 from fedrad.config import FederationFile, load_federation
 from fedrad.errors import ConfigError, MissingError, SiteFailed
@@ -30,7 +36,7 @@ from fedrad.federation.child import start
 from fedrad.federation.keys import read_public_key, write_secret
 from fedrad.federation.link import Door, Link
 
-__all__ = ["CoordinatorKit", "coordinate", "is_locked", "locked", "stop", "stop_signals"]
+__all__ = ["CoordinatorKit", "coordinate", "is_locked", "is_well", "locked", "stop", "stop_signals"]
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +204,17 @@ def _register(kit: CoordinatorKit, say: Say) -> None:
                 say(f"{name} may connect")
     except SiteFailed as error:
         log.info("keys: %s", error)
+
+
+def is_well(kit: CoordinatorKit) -> bool:
+    """Return whether the health port says that the coordinator serves."""
+    address = f"127.0.0.1:{kit.federation.coordinator.health_port}"
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=3)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == HealthCheckResponse.SERVING)
 
 
 @contextmanager

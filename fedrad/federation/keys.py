@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
-from fedrad.core.store import write_atomic
+from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError, RunError
 
 __all__ = [

@@ -20,7 +20,7 @@ from pathlib import Path
 from fedrad import __version__
 from fedrad.config import FederationFile, load_site
 from fedrad.config.writing import as_yaml
-from fedrad.core.store import write_atomic
+from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError
 from fedrad.federation.archive import write_archive
 from fedrad.federation.certificates import (

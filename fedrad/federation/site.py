@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedrad.config import SiteFile, load_site_file
-from fedrad.core.store import write_atomic
+from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError
 from fedrad.federation.child import environment, start
 from fedrad.federation.coordinator import locked, stop, stop_signals
@@ -28,8 +28,16 @@ _AGAIN_S = 2.0
 
 Say = Callable[[str], None]
 
+_MET = "SuperNode ID: "
+_GONE = "terminated gracefully"
+_CLOCKS = (
+    "the coordinator at {place} refuses this site's signature; do the two clocks differ? "
+    "Set both by a time server"
+)
+"""Flower's SuperNode ends without a word when its signature is too old, or from the future."""
+
 _SENTENCES = (
-    (r"SuperNode ID: ", "connected to the coordinator at {place}"),
+    (_MET, "connected to the coordinator at {place}"),
     (r"Connection successful", "the coordinator at {place} answers again"),
     (
         r"retrying in|Failed to connect|UNAVAILABLE",
@@ -41,16 +49,9 @@ _SENTENCES = (
         "connection is intercepted; fedrad site doctor tells more",
     ),
     (
-        r"No SuperNode found with the given public key",
-        "this site's key is not registered at the coordinator; ask its organiser to provision it",
-    ),
-    (
-        r"Invalid timestamp",
-        "the clocks of this site and the coordinator differ; set both by a time server",
-    ),
-    (
-        r"could not be activated",
-        "the coordinator still believes an earlier connection of this site alive; trying again",
+        r"Failed to initialize the connection|could not be activated",
+        "the coordinator at {place} does not let this site in: its key is not registered there, "
+        "or its last connection is not yet over; trying again",
     ),
 )
 """What Flower's SuperNode prints, in a hospital's words."""
@@ -83,7 +84,7 @@ def _look_after(site: SiteFile, path: Path, say: Say) -> None:
     port = _free_port()
     children: dict[str, subprocess.Popen[bytes]] = {}
     starts: dict[str, Callable[[], subprocess.Popen[bytes]]] = {
-        "connection": lambda: _supernode(site, port, secret, say),
+        "connection": lambda: _supernode(site, port, secret, say, stopping),
         "worker": lambda: _worker(site, path, port, secret),
     }
     since: dict[str, float] = {}
@@ -104,7 +105,9 @@ def _look_after(site: SiteFile, path: Path, say: Say) -> None:
             stop(child)
 
 
-def _supernode(site: SiteFile, port: int, secret: Path, say: Say) -> subprocess.Popen[bytes]:
+def _supernode(
+    site: SiteFile, port: int, secret: Path, say: Say, stopping: Callable[[], bool]
+) -> subprocess.Popen[bytes]:
     place = f"{site.coordinator.host}:{site.coordinator.port}"
     options = [
         *("--superlink", place),
@@ -116,21 +119,28 @@ def _supernode(site: SiteFile, port: int, secret: Path, say: Say) -> subprocess.
     ]
     child = start("supernode", options, site.state_dir / "flower", subprocess.PIPE)
     reader = threading.Thread(
-        target=_listen, args=(child, site.state_dir / "supernode.log", place, say), daemon=True
+        target=_listen,
+        args=(child, site.state_dir / "supernode.log", place, say, stopping),
+        daemon=True,
     )
     reader.start()
     return child
 
 
-def _listen(child: subprocess.Popen[bytes], path: Path, place: str, say: Say) -> None:
+def _listen(
+    child: subprocess.Popen[bytes], path: Path, place: str, say: Say, stopping: Callable[[], bool]
+) -> None:
     """Keep what the SuperNode prints, and say what a hospital's people need to know."""
-    last = ""
+    last, met = "", False
     assert child.stdout is not None
     with path.open("ab") as file:
         for line in child.stdout:
             file.write(line)
             file.flush()
             text = line.decode(errors="replace")
+            met = met or bool(re.search(_MET, text))
+            if _GONE in text and not met and not stopping():
+                say(_CLOCKS.format(place=place))
             for pattern, sentence in _SENTENCES:
                 if re.search(pattern, text):
                     if sentence != last:

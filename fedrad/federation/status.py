@@ -12,20 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
-from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped]
-    HealthCheckRequest,
-    HealthCheckResponse,
-)
-from grpc_health.v1.health_pb2_grpc import HealthStub  # type: ignore[import-untyped]
-
-from fedrad.core.store import write_atomic
+from fedrad.core.files import write_atomic
 from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator import CoordinatorKit, is_locked
 from fedrad.federation.rollcall import Met
 from fedrad.federation.server import Play
 
-__all__ = ["RunStatus", "SiteStatus", "is_well", "run_of", "sites_of"]
+__all__ = ["RunStatus", "SiteStatus", "run_of", "sites_of"]
 
 _WRITE_S = 1.0
 _PATIENCE = 2
@@ -150,17 +143,6 @@ class SiteStatus:
     seen: str
     told: Mapping[str, Any]
     late: int
-
-
-def is_well(kit: CoordinatorKit) -> bool:
-    """Return whether the health port says that the coordinator serves."""
-    address = f"127.0.0.1:{kit.federation.coordinator.health_port}"
-    with grpc.insecure_channel(address) as channel:
-        try:
-            answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=3)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == HealthCheckResponse.SERVING)
 
 
 def run_of(kit: CoordinatorKit) -> dict[str, Any] | None:

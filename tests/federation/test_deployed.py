@@ -1,9 +1,12 @@
 """Across real processes: the same weights as in one, whatever dies on the way."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from deployed import Deployed
 
 pytestmark = pytest.mark.deploy
@@ -49,8 +52,6 @@ def test_across_processes_every_arm_ends_with_the_bits_of_one_process(
 
 def curves(where: Path) -> list[list[object]]:
     """The validation values of every round."""
-    import json
-
     return [
         [json.loads(line)["validation"] for line in (file).read_text().splitlines()]
         for arm in ARMS
@@ -85,3 +86,62 @@ def test_a_process_killed_in_the_middle_of_a_run_changes_no_bit(
         federation.start_site("nord")
     assert run.wait(timeout=280) == 0, federation.log(out)
     assert same_weights(federation.folder / out, undisturbed, arm)
+
+
+def stranger(federation: Deployed, folder: Path, *, trusts: bool) -> Deployed:
+    """A site with a kit of another federation, which calls this federation's coordinator."""
+    folder.mkdir()
+    other = Deployed(folder, ("nord",))
+    site = other.kits / "nord" / "site.yaml"
+    raw = yaml.safe_load(site.read_text(encoding="utf-8"))
+    ours = yaml.safe_load((federation.kits / "nord" / "site.yaml").read_text(encoding="utf-8"))
+    raw["coordinator"] = ours["coordinator"]
+    site.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    if trusts:
+        shutil.copy(federation.kits / "nord" / "ca.crt", other.kits / "nord" / "ca.crt")
+    return other
+
+
+@pytest.mark.parametrize(
+    ("trusts", "says"),
+    [
+        (False, "is not this federation's, or is too old"),
+        (True, "does not let this site in"),
+    ],
+    ids=["another authority", "a key that is not registered"],
+)
+def test_a_stranger_is_told_what_is_wrong_and_stays_out(
+    federation: Deployed, tmp_path: Path, trusts: bool, says: str
+) -> None:
+    """A site must not send anything to a coordinator it does not know, nor be let in by one."""
+    other = stranger(federation, tmp_path / "stranger", trusts=trusts)
+    try:
+        other.start_site("nord")
+        other.wait_for("nord", says)
+        assert "connected to the coordinator" not in other.log("nord")
+    finally:
+        other.stop()
+
+
+def test_a_second_coordinator_and_a_taken_port_are_errors(
+    federation: Deployed, tmp_path: Path
+) -> None:
+    """Both would otherwise look like a coordinator that runs."""
+    again = federation.begin("again", "coordinator", "start", federation.kits / "coordinator")
+    assert again.wait() == 2
+    assert "another coordinator runs with this kit" in federation.log("again")
+    other = tmp_path / "coordinator"
+    shutil.copytree(federation.kits / "coordinator", other, ignore=shutil.ignore_patterns("state"))
+    taken = federation.begin("taken", "coordinator", "start", other)
+    assert taken.wait() == 2
+    assert "is in use by another program" in federation.log("taken")
+
+
+def test_a_run_without_a_coordinator_says_how_to_start_one(tmp_path: Path) -> None:
+    """And an experiment of nothing but pooled data says where it can be played."""
+    alone = Deployed(tmp_path)
+    try:
+        assert alone.run("down").wait() == 2
+        assert "run fedrad coordinator start" in " ".join(alone.log("down").split())
+    finally:
+        alone.stop()
