@@ -101,9 +101,9 @@ class NetworkGrid(Grid):
         """Return the registered sites' nodes, connected or not."""
         return sorted(self.look(0.0))
 
-    def look(self, age: float = _LOOK_S) -> dict[int, NodeInfo]:
-        """Return the registered nodes, as they were not longer ago than `age` seconds."""
-        if time.monotonic() - self._looked >= age:
+    def look(self, age: float | None = None) -> dict[int, NodeInfo]:
+        """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
+        if time.monotonic() - self._looked >= (_LOOK_S if age is None else age):
             self._nodes = {info.node_id: info for info in self._link.nodes()}
             self._looked = time.monotonic()
         return self._nodes
