@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds to site
 from fedrad.commands.ledger import EXAMPLE, ledger
+from fedrad.commands.provision import provision
 from fedrad.federation.runtimes import Runtime, RuntimeName
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ Workers = Annotated[
         help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1
     ),
 ]
-On = Annotated[
+RuntimeOption = Annotated[
     RuntimeName,
     typer.Option(help="local: processes of this machine. ray: Ray's, here or on a cluster."),
 ]
@@ -83,8 +85,20 @@ Profile = Annotated[
 Leakage = Annotated[
     bool, typer.Option("--leakage", help="Attack what cut networks send, and report what it tells.")
 ]
+On = Annotated[
+    Path | None,
+    typer.Option(
+        help="Play across the sites of this coordinator's kit, with the sites' own data.",
+        metavar="KIT",
+    ),
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
+]
+
+Mbit = Annotated[
+    float | None,
+    typer.Option(help="Also say how long a round is on a site's line of so many Mbit/s.", min=1e-3),
 ]
 
 
@@ -101,17 +115,21 @@ def run(
     data_root: Root = None,
     device: Device = "cpu",
     workers: Workers = None,
-    runtime: On = RuntimeName.LOCAL,
+    runtime: RuntimeOption = RuntimeName.LOCAL,
     ray_address: Address = None,
     object_store: Store = None,
     dashboard: Dashboard = False,
     profile: Profile = False,
     leakage: Leakage = False,
+    on: On = None,
 ) -> None:
     """Play an experiment: every arm and seed, then the table and the report page.
 
     Stopped at any moment, the same command goes on where it was.
     """
+    if on is not None:
+        _run_on(on, file, set_ or [], arm, seed, out)
+        return
     from rich.console import Console
 
     console = Console()
@@ -138,7 +156,7 @@ def run(
     from fedrad.report.results import write_results
     from fedrad.report.tables import results_tables
 
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = _command()
     results = write_results(
         folder, experiment, federation, command=command, device=device, leakage=leakage
     )
@@ -156,7 +174,7 @@ def run(
 @app.command(
     epilog="Example: [bold]fedrad check experiments/chest_xray.yaml --data-root ~/data[/bold]"
 )
-def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
+def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = None) -> None:
     """Assemble an experiment without running it, and print what would run."""
     from rich.console import Console
 
@@ -172,6 +190,10 @@ def check(file: File, set_: Sets = None, data_root: Root = None) -> None:
         console.print(renderable)
     for renderable in privacy_tables(privacy_of(experiment, federation)):
         console.print(renderable)
+    if mbit is not None:
+        from fedrad.commands.previews import bandwidth_table
+
+        console.print(bandwidth_table(experiment, mbit, len(federation.training)))
 
 
 @app.command(name="list", epilog="Example: [bold]fedrad list models[/bold]")
@@ -188,9 +210,37 @@ def list_(
     Console().print(table_of_names(kind))
 
 
-site = typer.Typer(name="site", help="What a hospital's own people run.", no_args_is_help=True)
-site.command(epilog=EXAMPLE)(ledger)
-app.add_typer(site)
+site.app.command(epilog=EXAMPLE)(ledger)
+app.command(epilog="Example: [bold]fedrad provision sites/federation.yaml --out kits[/bold]")(
+    provision
+)
+app.add_typer(site.app)
+app.add_typer(coordinator.app)
+app.command(epilog="Example: [bold]fedrad status kits/coordinator[/bold]")(coordinator.status)
+
+
+def _run_on(
+    kit: Path,
+    file: Path,
+    sets: list[str],
+    arms: list[str] | None,
+    seeds: list[int] | None,
+    out: Path | None,
+) -> None:
+    from fedrad.commands.remote import play_on
+    from fedrad.config import load_experiment
+
+    experiment = load_experiment(file, sets)
+    # The text is checked before torch is imported.
+    from fedrad.assemble import check_arms
+
+    check_arms(experiment)
+    chosen = _selected(experiment, arms, seeds)
+    play_on(kit, experiment, *chosen, out, command=_command())
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _read(file: Path, sets: list[str]) -> "Experiment":

@@ -9,6 +9,7 @@ FedradError
 ├── MissingError       the machine's owner: a device or package that was asked for is not here
 ├── PrivacyError       the hospital: its ceiling is reached, or its ledger needs an operator
 ├── TrainingDiverged   the researcher: a loss or weight stopped being a number
+├── Refused            the site's owner: its policy does not allow what was asked
 └── SiteFailed         the coordinator: sites did not answer, or answered with an error
 ```
 A message says where, what was found and what would fit. It never carries a patient's name, id or
@@ -22,6 +23,7 @@ __all__ = [
     "LeakError",
     "MissingError",
     "PrivacyError",
+    "Refused",
     "RunError",
     "SiteFailed",
     "TrainingDiverged",
@@ -58,6 +60,10 @@ class PrivacyError(FedradError):
 
 class TrainingDiverged(FedradError):
     """A loss or a weight is no finite number any more; this arm cannot go on."""
+
+
+class Refused(FedradError):
+    """A site's policy does not allow what was asked of it; says site, rule, limit and asked."""
 
 
 class SiteFailed(FedradError):

@@ -31,7 +31,7 @@ from fedrad.core.state import Bundle
 from fedrad.core.store import Versions, load, save_bundle, write_atomic
 from fedrad.errors import RunError
 
-__all__ = ["ArmFolder", "Claim", "Counts", "Evaluation", "RunFolder"]
+__all__ = ["ArmFolder", "Claim", "Counts", "Evaluation", "RunFolder", "differing"]
 
 Cell = dict[str, np.ndarray]
 Counts = Mapping[str, Any]
@@ -95,10 +95,16 @@ class ArmFolder:
         path = self.path / "arm.yaml"
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    def grounds(self, text: str) -> str | None:
-        """Return the lines of data and machine of an arm that began with this text, else None."""
+    def grounds(self, text: str) -> dict[str, str] | None:
+        """Return on what data and machine an arm was begun with this text, None if with another."""
         mark = self.mark
-        return mark[len(text) :] if mark is not None and mark.startswith(text) else None
+        if mark is None or not mark.startswith(text):
+            return None
+        lines = mark[len(text) :].splitlines()
+        if not all(line.startswith("# ") for line in lines):
+            return None
+        pairs = (line.removeprefix("# ").partition(": ") for line in lines)
+        return {key: value for key, _, value in pairs}
 
     def check(self, claim: Claim) -> None:
         """Refuse a folder that was begun with something else.
@@ -107,12 +113,19 @@ class ArmFolder:
             RunError: names the first line that differs.
         """
         before = self.mark
-        if before is not None and before != claim.mark():
-            raise RunError(
-                f"{self.path.parent.name}/{self.path.name} was begun with another experiment or "
-                f"other data: {_difference(before, claim.mark())}; choose another folder with "
-                "--out, or remove this one"
-            )
+        if before is None:
+            return
+        known = self.grounds(claim.text)
+        if known is None:
+            change = _difference(before, claim.text)
+        elif other := differing(known, claim.grounds):
+            change = f"'{other}: {known[other]}' became '{other}: {claim.grounds[other]}'"
+        else:
+            return
+        raise RunError(
+            f"{self.path.parent.name}/{self.path.name} was begun with another experiment or "
+            f"other data: {change}; choose another folder with --out, or remove this one"
+        )
 
     def claim(self, claim: Claim) -> None:
         """Mark the folder as this arm's, or check that it already is.
@@ -156,6 +169,14 @@ class ArmFolder:
         except OSError as error:
             raise RunError(f"rounds.jsonl could not be written ({error.strerror})") from error
         self.server.write(number, state)
+
+    def amend(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Add to the line of a round what was learnt of it later; return the line."""
+        lines = self.rounds()
+        last = max(at for at, line in enumerate(lines) if line["round"] == number)
+        lines[last] |= values
+        write_atomic(self.path / "rounds.jsonl", "".join(map(_line, lines)).encode())
+        return lines[last]
 
     def finish(self, state: Bundle, evaluation: Evaluation) -> None:
         """Write the final state and the evaluation; after this the arm and seed are finished."""
@@ -256,6 +277,15 @@ class RunFolder:
         """Write a text file at the top of the folder, whole or not at all."""
         write_atomic(self.path / name, content.encode())
         return self.path / name
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
+    """Return the first ground that both claims know and that is not the same, if any.
+
+    >>> differing({"data": "3fe2"}, {}), differing({"data": "3fe2"}, {"data": "77ab"})
+    (None, 'data')
+    """
+    return next((key for key in one if other.get(key, one[key]) != one[key]), None)
 
 
 def _line(values: Mapping[str, Any]) -> str:

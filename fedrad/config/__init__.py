@@ -6,17 +6,29 @@ a `Site` is what one hospital writes about itself and never sends. Names in them
 """
 
 from fedrad.config.experiment import POOLED, Experiment, Local, Primary, Site, Split, Task
-from fedrad.config.reading import from_text, load_experiment, load_site
+from fedrad.config.federation import FederationFile
+from fedrad.config.reading import (
+    from_text,
+    load_experiment,
+    load_federation,
+    load_site,
+    load_site_file,
+)
+from fedrad.config.site import SiteFile
 
 __all__ = [
     "POOLED",
     "Experiment",
+    "FederationFile",
     "Local",
     "Primary",
     "Site",
+    "SiteFile",
     "Split",
     "Task",
     "from_text",
     "load_experiment",
+    "load_federation",
     "load_site",
+    "load_site_file",
 ]

@@ -9,9 +9,11 @@ import yaml
 
 from fedrad.config.checking import checked, merge
 from fedrad.config.experiment import POOLED, Experiment, Site
+from fedrad.config.federation import FederationFile
+from fedrad.config.site import SiteFile
 from fedrad.errors import ConfigError
 
-__all__ = ["from_text", "load_experiment", "load_site"]
+__all__ = ["from_text", "load_experiment", "load_federation", "load_site", "load_site_file"]
 
 _MOST_VALUES = 100_000
 _DEEPEST = 30
@@ -36,17 +38,49 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def load_site(path: Path) -> Site:
-    """Read a hospital's own YAML.
+    """Read a hospital's own YAML, as a simulation does; a deployed site's file will do too.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or does not fit the schema.
     """
-    site = checked(Site, _read(path), where=path.name)
+    raw = _read(path)
+    if "coordinator" in raw:
+        return _site_file(raw, path)
+    site = checked(Site, raw, where=path.name)
+    _check_name(site, path)
+    return site
+
+
+def load_site_file(path: Path) -> SiteFile:
+    """Read a deployed hospital's `site.yaml`; its paths become absolute, from the file's folder.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or does not fit the schema.
+    """
+    return _site_file(_read(path), path)
+
+
+def load_federation(path: Path) -> FederationFile:
+    """Read a federation's YAML; its paths become absolute, from the file's folder.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or does not fit the schema.
+    """
+    federation = checked(FederationFile, _read(path), where=path.name)
+    return federation.under(path.resolve().parent)
+
+
+def _site_file(raw: dict[str, Any], path: Path) -> SiteFile:
+    site = checked(SiteFile, raw, where=path.name)
+    _check_name(site, path)
+    return site.under(path.resolve().parent)
+
+
+def _check_name(site: Site, path: Path) -> None:
     if site.name == POOLED:
         raise ConfigError(
             f"{path.name}: no site may be named '{POOLED}'; it means all sites together"
         )
-    return site
 
 
 def from_text(text: str) -> Experiment:

@@ -4,50 +4,20 @@ A file is written beside its place, flushed to the disk and renamed over it, so 
 old file or the new one, also after a crash or on a full disk.
 """
 
-import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from fedrad.core.files import write_atomic
 from fedrad.core.state import Bundle, State
 from fedrad.errors import RunError
 
 __all__ = ["Versions", "load", "save_bundle", "write_atomic"]
 
 _SEPARATOR = "/"
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written; the old file is untouched.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomic(Path(folder) / "a.txt", b"all of it")
-    ...     (Path(folder) / "a.txt").read_bytes()
-    b'all of it'
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        # What failed above is what the reader must know, not that nothing could be cleared away.
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise RunError(
-            f"{path.name} could not be written ({error.strerror}); the old one stands"
-        ) from error
 
 
 def save_bundle(path: Path, bundle: Bundle) -> None:

@@ -1,5 +1,6 @@
 """From an experiment to the data of its sites, through every check; nothing else reads data."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedrad.config import POOLED, Experiment, Site, load_site
+from fedrad.config import POOLED, Experiment, Site, Task, load_site
 from fedrad.config.names import name_problem
 from fedrad.data import ADAPTERS, PARTITIONERS
 from fedrad.data.base import (
@@ -22,9 +23,9 @@ from fedrad.data.base import (
 from fedrad.data.leaks import check
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
-from fedrad.registry import build, listed, nearest
+from fedrad.registry import build, listed, nearest, split
 
-__all__ = ["Federation", "check_site_numbers", "federation_of"]
+__all__ = ["Federation", "check_site_numbers", "federation_of", "hospital_of", "records_of"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,13 @@ class Federation:
     Args:
         sites: name -> data, sorted by name, held-out sites among them.
         held_out: the sites that never train.
+        counted: the sites are hospitals that told how many images and labels they have; nothing
+            else is known of their data, and `x` holds none.
     """
 
     sites: Mapping[str, SiteData]
     held_out: tuple[str, ...]
+    counted: bool = False
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -95,8 +99,51 @@ def check_site_numbers(experiment: Experiment, training: Sequence[str]) -> None:
             )
 
 
+def hospital_of(experiment: Experiment, site: Site) -> Federation:
+    """Return a hospital's own data as a federation of one, after all checks of them.
+
+    Args:
+        experiment: its task and split; its own `data`, `sites` and `partition` are for simulations.
+        site: the hospital's file.
+
+    Raises:
+        ConfigError: the site file names no folder of data where its adapter reads one.
+        DataError: the data do not hold what the experiment says, or leak between splits.
+    """
+    read = records_of(experiment.task, site, shared_patients=experiment.shared_patients)
+    records = _with_splits(read, experiment)
+    check(records)
+    held_out = tuple(name for name in experiment.held_out_sites if name == site.name)
+    return Federation(sites_of(records), held_out)
+
+
+def records_of(task: Task, site: Site, *, shared_patients: bool = False) -> Records:
+    """Return a hospital's own data as its adapter reads them, before a split is drawn.
+
+    Raises:
+        ConfigError: the site file names no folder of data where its adapter reads one.
+        DataError: the data do not hold what the task says.
+    """
+    return _records(task, site, _data_root(site), shared_patients=shared_patients)
+
+
+def _data_root(site: Site) -> Path:
+    """Return the folder of a hospital's data; its path is not told, since messages travel."""
+    name, _ = split(site.data, where="data")
+    root = inspect.signature(ADAPTERS[name]).parameters["root"] if name in ADAPTERS else None
+    if site.data_root is None:
+        if root is not None and root.default is root.empty:
+            raise ConfigError(
+                f"{site.name}: data_root: is missing; adapter {name} reads files under it"
+            )
+        return Path()
+    if not Path(site.data_root).is_dir():
+        raise ConfigError(f"{site.name}: data_root: is no folder on this machine")
+    return Path(site.data_root)
+
+
 def _source(experiment: Experiment, root: Path) -> Records:
-    records = _adapt(experiment, experiment.data or "", root, where="data")
+    records = _adapt(experiment.task, experiment.data or "", root, where="data")
     if experiment.partition:
         records = build(
             PARTITIONERS, experiment.partition, records, experiment.task, where="partition"
@@ -114,26 +161,26 @@ def _site_files(experiment: Experiment, root: Path) -> list[Records]:
         if site.name in sources:
             raise ConfigError(f"sites: two site files are named '{site.name}'")
         place = Path(site.data_root) if site.data_root else root
-        sources[site.name] = _records(experiment, site, place)
+        sources[site.name] = _records(
+            experiment.task, site, place, shared_patients=experiment.shared_patients
+        )
     return list(sources.values())
 
 
-def _records(experiment: Experiment, site: Site, root: Path) -> Records:
-    records = _adapt(experiment, site.data, root, where=f"{site.name}: data")
-    if not experiment.shared_patients:
+def _records(task: Task, site: Site, root: Path, *, shared_patients: bool) -> Records:
+    records = _adapt(task, site.data, root, where=f"{site.name}: data")
+    if not shared_patients:
         # "17" in the files of two hospitals is two people.
         own = hashes(f"{site.name}\x1f{patient}" for patient in records.patient)
         records = replace(records, patient=own)
     return at_site(records, site.name)
 
 
-def _adapt(experiment: Experiment, spec: Any, root: Path, *, where: str) -> Records:
-    records: Records = build(ADAPTERS, spec, experiment.task, root, where=where)
+def _adapt(task: Task, spec: Any, root: Path, *, where: str) -> Records:
+    records: Records = build(ADAPTERS, spec, task, root, where=where)
     found = tuple(records.x.shape[1:])
-    if found != experiment.task.input:
-        raise DataError(
-            f"{where}: rows have the shape {found}, task.input is {experiment.task.input}"
-        )
+    if found != task.input:
+        raise DataError(f"{where}: rows have the shape {found}, task.input is {task.input}")
     return records
 
 

@@ -6,7 +6,6 @@ The same app runs in process, on Ray, and at a hospital; only where its data com
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,11 +32,11 @@ from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, FedradError
 from fedrad.federation.channels import Door, Half
+from fedrad.federation.describe import description, keyed
 from fedrad.federation.invitation import Invitation
 from fedrad.federation.play import play_stream
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.privacy.account import Account
-from fedrad.privacy.dp_sgd import rounded
 from fedrad.training.local import LocalTask
 from fedrad.training.objective import balanced_weights
 from fedrad.training.private_arm import asked_of
@@ -67,10 +66,16 @@ class _Sites:
     """The sites' halves, built once and kept: data are read once, one model serves all sites."""
 
     def __init__(
-        self, source: Source, device: torch.device, meter: Meter, account: Account | None
+        self,
+        source: Source,
+        device: torch.device,
+        meter: Meter,
+        account: Account | None,
+        secret: bytes,
     ) -> None:
         self._source = source
         self._account = account
+        self._secret = secret
         self._device = device
         self._meter = meter
         self._experiments: dict[str, Experiment] = {}
@@ -100,21 +105,20 @@ class _Sites:
             return names[int(context.node_config["partition-id"])]
         raise ConfigError("the node's configuration names no site")
 
-    def data(self, text: str, site: str) -> SiteData:
-        """Return a site's data."""
-        federation = self._source.federation(self.experiment(text))
-        return federation.pool() if site == POOLED else federation.sites[site]
-
-    def images(self, text: str, site: str) -> int:
-        """Return how many training images a site has; rounded if any arm is private."""
-        experiment, images = self.experiment(text), self.data(text, site).images("train")
-        private = any(asked_of(experiment.arm(name)) for name in experiment.arm_names)
-        return rounded(images) if private else images
-
-    @property
-    def machine(self) -> str:
-        """Return on what the bits of a result depend, beside the data."""
-        return f"{self._device.type}, torch {version('torch')}"
+    def describe(self, text: str, site: str) -> RecordDict:
+        """Return what a site tells about itself before round 1."""
+        experiment = self.experiment(text)
+        federation = self._source.federation(experiment)
+        data = federation.pool() if site == POOLED else federation.sites[site]
+        return description(
+            # One site alone is its own pool, under the pool's name.
+            replace(data, site=site),
+            experiment.task,
+            self._device,
+            # The pool is made of the sites, which tell of themselves.
+            digest="" if site == POOLED else keyed(data.digest, self._secret),
+            private=any(asked_of(experiment.arm(name)) for name in experiment.arm_names),
+        )
 
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
@@ -199,6 +203,7 @@ def client_app(
     *,
     meter: Meter | None = None,
     account: Account | None = None,
+    secret: bytes = b"",
 ) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
 
@@ -207,11 +212,12 @@ def client_app(
         device: where models live.
         meter: is told what the sites' work takes.
         account: what private training is charged to; without one it is refused.
+        secret: the site's own; keeps a digest of its data from being guessed.
 
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
     Flower strategy may leave the action out, which then is fit or validate.
     """
-    return site_apps(source, device, meter=meter, account=account)[0]
+    return site_apps(source, device, meter=meter, account=account, secret=secret)[0]
 
 
 def site_apps(
@@ -220,9 +226,10 @@ def site_apps(
     *,
     meter: Meter | None = None,
     account: Account | None = None,
+    secret: bytes = b"",
 ) -> tuple[ClientApp, Door]:
     """Return a site's ClientApp, and the door through which its streams are opened."""
-    sites = _Sites(source, device, meter or Meter(), account)
+    sites = _Sites(source, device, meter or Meter(), account, secret)
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
@@ -263,9 +270,9 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     site = sites.name(context, text)
     action = str(config.get("action") or _DEFAULT_ACTIONS[message.metadata.message_type])
     if action == "describe":
-        return Message(_description(sites, text, site), reply_to=message)
+        return Message(sites.describe(text, site), reply_to=message)
     request, memory = _request(sites, message, site, context)
-    reply, after = sites.handler(text, str(config["arm"]), action)(request)
+    reply, after = _worked(sites, text, str(config["arm"]), action, request)
     return _replied(message, request, reply, after, memory)
 
 
@@ -300,15 +307,16 @@ def _replied(
     return Message(pack(reply.arrays, reply.numbers, {"site": request.site}), reply_to=message)
 
 
-def _description(sites: _Sites, text: str, site: str) -> RecordDict:
-    data = sites.data(text, site)
-    told = {
-        "site": site,
-        # The pool is made of the sites, which tell of themselves.
-        "data": "" if site == POOLED else data.digest,
-        "machine": sites.machine,
-    }
-    return pack({}, {"num-examples": float(sites.images(text, site))}, told)
+def _worked(
+    sites: _Sites, text: str, arm: str, action: str, request: Request
+) -> tuple[Reply, Bundle]:
+    """Return the reply to an action, or to several of one message, as "fit+validate"."""
+    first, *others = action.split("+")
+    reply, after = sites.handler(text, arm, first)(request)
+    for other in others:
+        more, _ = sites.handler(text, arm, other)(request)
+        reply = Reply({**more.arrays, **reply.arrays}, {**more.numbers, **reply.numbers})
+    return reply, after
 
 
 def _memory_folder(context: Context, arm: str, seed: int) -> Path:

@@ -3,7 +3,7 @@
 A test set is read once, after the last round. Thresholds come from validation images alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from fedrad.metrics.classification import confusion, one_class
 from fedrad.metrics.ranking import histogram, share_in_fullest_bin
 from fedrad.runs import Counts, Evaluation
 
-__all__ = ["evaluate_arm", "validate"]
+__all__ = ["evaluate_arm", "validate", "validation_of"]
 
 Sums = dict[str, np.ndarray]
 NO_MODEL = "the site trained nothing, so it has no model of its own"
@@ -38,10 +38,24 @@ def validate(
 
     The loss is always among them; None stands for what is undefined.
     """
+    asked = _ask(algorithm, state, sites, "validate")
+    return _values(((site, sums) for site, sums, _ in asked), metrics, task)
+
+
+def validation_of(
+    replies: Iterable[tuple[str, Reply]], metrics: tuple[Metric, ...], task: Task
+) -> dict[str, dict[str, float | None]]:
+    """Return site -> metric -> value, from the sites' answers to a validation."""
+    return _values(((site, _sums(reply)) for site, reply in replies), metrics, task)
+
+
+def _values(
+    told: Iterable[tuple[str, Sums]], metrics: tuple[Metric, ...], task: Task
+) -> dict[str, dict[str, float | None]]:
     wanted = {metric.name: metric for metric in (*metrics, loss(task))}
     return {
         site: {name: _plain(_compute(metric, sums, sums)[0]) for name, metric in wanted.items()}
-        for site, sums, _ in _ask(algorithm, state, sites, "validate")
+        for site, sums in told
         if sums
     }
 

@@ -22,6 +22,7 @@ from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, part_of
 from fedrad.federation.channels import StreamingGrid
 from fedrad.federation.counted import CountedStreams, Traffic
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.rider import RIDE, Rider
 from fedrad.training.server import ServerTask
 
 __all__ = ["FlowerSites", "Node", "Traffic", "nodes_of"]
@@ -71,6 +72,7 @@ class FlowerSites:
         missing: site -> reason, is added to.
         meter: is told how long sums take here.
         notes: of the round, for the record; is added to.
+        rider: a validation that goes with the first exchange of the model.
     """
 
     grid: Grid
@@ -86,6 +88,7 @@ class FlowerSites:
     missing: dict[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     notes: dict[str, object] = field(default_factory=dict)
+    rider: Rider | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -264,11 +267,16 @@ class FlowerSites:
         failed: dict[str, str],
     ) -> Iterator[tuple[str, RecordDict | None]]:
         """Yield the replies as they come, None for each that failed or was too late."""
+        riding = self.rider is not None and self.rider.mounts(action, send)
+        asks = action + RIDE if riding else action
         arrays = pack({**send, **self.common})
         self.traffic.down += num_bytes(send) * len(self.nodes)
         messages = [
             self.grid.create_message(
-                self._content(arrays, action, settings), _kind(action), node, str(self.number)
+                self._content(arrays, asks, settings),
+                _kind(action),
+                node,
+                str(self.number),
             )
             for node, settings in asked.values()
         ]
@@ -278,7 +286,10 @@ class FlowerSites:
             pulled = list(self.grid.pull_messages(list(waiting)))
             for message in pulled:
                 key = waiting.pop(message.metadata.reply_to_message_id)
-                yield key, self._received(key, message, failed)
+                content = self._received(key, message, failed)
+                if riding and self.rider is not None and content is not None:
+                    content = self.rider.dismount(key, content)
+                yield key, content
             if waiting and time.monotonic() > ends:
                 for key in sorted(waiting.values()):
                     self._fail(key, f"no answer within {self.deadline:g} s", failed)

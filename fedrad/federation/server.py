@@ -26,8 +26,9 @@ from fedrad.data.sites import check_site_numbers
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
-from fedrad.federation.evaluate import evaluate_arm, validate
+from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
 from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
+from fedrad.federation.rider import Rider
 from fedrad.federation.spent import Window, spent_of
 from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, Claim, Evaluation, RunFolder
@@ -73,7 +74,9 @@ def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         with play.folder.locked():
-            nodes = nodes_of(grid, {"experiment": play.experiment.text()})
+            # A grid over a network has met its sites before, and waited for those that were late.
+            asked = {"experiment": play.experiment.text()}
+            nodes = getattr(grid, "sites", None) or nodes_of(grid, asked)
             check_site_numbers(play.experiment, _training(nodes, play))
             claims = _claims(play.experiment, nodes)
             # Before anything is trained: numbers of other data must not get into one comparison.
@@ -90,11 +93,13 @@ def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
 
 def _claims(experiment: Experiment, nodes: Mapping[str, Node]) -> dict[str, Claim]:
     """Return what each arm's numbers rest on, as the sites tell it."""
-    data = "".join(f"{site} {nodes[site].data}\n" for site in sorted(nodes) if site != POOLED)
-    grounds = {
-        "data": sha256(data.encode()).hexdigest()[:16],
-        "computed on": "; ".join(sorted({node.machine for node in nodes.values()})),
-    }
+    sites = {name: node for name, node in nodes.items() if name != POOLED}
+    grounds: dict[str, str] = {}
+    # A site that is away at the start says nothing of its data: then nothing is claimed of them.
+    if all(node.data for node in sites.values()):
+        data = "".join(f"{name} {sites[name].data}\n" for name in sorted(sites))
+        grounds["data"] = sha256(data.encode()).hexdigest()[:16]
+        grounds["computed on"] = "; ".join(sorted({node.machine for node in sites.values()}))
     return {arm: Claim(experiment.arm(arm).text(), grounds) for arm in experiment.arm_names}
 
 
@@ -190,7 +195,8 @@ class _Arm:
     def _round(self, state: Bundle, number: int) -> Bundle:
         start = time.monotonic()
         window = Window(self._spent)
-        sites = self.sites(number, self._participants(number))
+        rider = self._rider(state, number)
+        sites = replace(self.sites(number, self._participants(number)), rider=rider)
         after = self.algorithm.round(state, number, sites)
         if not all_finite(after):
             raise TrainingDiverged(f"round {number}: the mean of the sites' weights is not finite")
@@ -203,19 +209,50 @@ class _Arm:
             "steps": sites.traffic.steps,
             "missing": sites.missing,
             **sites.notes,
-            "validation": self._validation(after, number),
+            "validation": {} if self._rides(number) else self._validation(after, number),
             **window.record(),
         }
+        if rider is not None:
+            self._amend(rider, state, number - 1)
         self.folder.keep(number, after, line)
-        self._tell(number, line, pace)
+        if not self._rides(number):
+            self._tell(number, line, pace)
         return after
 
-    def _validation(self, state: Bundle, number: int) -> dict[str, dict[str, float | None]]:
+    def _validated(self, number: int) -> bool:
         every = self.arm.validate_every
-        if not every or (number % every and number != self.arm.rounds):
+        return bool(every) and (not number % every or number == self.arm.rounds)
+
+    def _validation(self, state: Bundle, number: int) -> dict[str, dict[str, float | None]]:
+        if not self._validated(number):
             return {}
         sites = self.sites(number + 1, self.training)
         return validate(self.algorithm, state, sites, self.metrics, self.arm.task)
+
+    def _model(self, state: Bundle) -> Bundle:
+        return {"model": state["model"]} if self.algorithm.shared else {}
+
+    def _rides(self, number: int) -> bool:
+        """Return whether a round's validation goes with the next round's messages."""
+        slow = getattr(self._grid, "slow", False) and number < self.arm.rounds
+        return (
+            slow
+            and not self.algorithm.cut
+            and self._validated(number)
+            and self.arm.sites_per_round is None
+        )
+
+    def _rider(self, state: Bundle, number: int) -> Rider | None:
+        return Rider(self._model(state)) if number > 1 and self._rides(number - 1) else None
+
+    def _amend(self, rider: Rider, state: Bundle, number: int) -> None:
+        """Record the validation of the round before, and tell of that round."""
+        values = (
+            validation_of(sorted(rider.replies.items()), self.metrics, self.arm.task)
+            if rider.asked
+            else self._validation(state, number)
+        )
+        self._tell(number, self.folder.amend(number, {"validation": values}), "")
 
     def _tell(self, number: int, line: Mapping[str, Any], pace: str) -> None:
         shown = list(line["validation"].values())

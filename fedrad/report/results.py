@@ -20,7 +20,7 @@ from fedrad.report.leakage import leakage_of
 from fedrad.report.page import render
 from fedrad.report.plan import budget_of, plan_of
 from fedrad.report.privacy import privacy_of
-from fedrad.runs import ArmFolder, RunFolder
+from fedrad.runs import ArmFolder, RunFolder, differing
 
 __all__ = ["results_of", "write_results"]
 
@@ -94,20 +94,20 @@ def _grounds(experiment: Experiment, folders: Mapping[str, Folders]) -> dict[str
         RunError: a folder holds an arm of another experiment, or arms rest on different data.
     """
     found: dict[str, str] = {}
+    first = ""
     for arm, number, one in _each(folders):
         if one.mark is None:
             continue
-        lines = one.grounds(experiment.arm(arm).text())
-        if lines is None:
+        known = one.grounds(experiment.arm(arm).text())
+        if known is None:
             raise RunError(f"{arm}/seed-{number} is of another experiment; see its arm.yaml")
-        found[f"{arm}/seed-{number}"] = lines
-    if len(set(found.values())) > 1:
-        first = next(iter(found))
-        other = next(name for name in found if found[name] != found[first])
-        raise RunError(f"{first} and {other} were begun on different data or machines")
-    rest = next(iter(found.values()), "").splitlines()
-    pairs = (line.removeprefix("# ").partition(": ") for line in rest)
-    return {key: value for key, _, value in pairs}
+        if differing(found, known):
+            raise RunError(
+                f"{first} and {arm}/seed-{number} were begun on different data or machines"
+            )
+        first = first or f"{arm}/seed-{number}"
+        found |= known
+    return found
 
 
 def _each(folders: Mapping[str, Folders]) -> Iterator[tuple[str, int, ArmFolder]]:
@@ -262,10 +262,14 @@ def _average(values: Sequence[Mapping[str, Any]], key: str) -> float | None:
 
 
 def _partition(federation: Federation) -> str:
-    """Return which rows of its source each site holds in each split; rows count from 1."""
+    """Return which rows of its source each site holds in each split; rows count from 1.
+
+    Hospitals do not tell their rows: of theirs there is no line.
+    """
+    known = {} if federation.counted else federation.sites
     lines = [
         f"{name},{part},{row + 1}"
-        for name, data in federation.sites.items()
+        for name, data in known.items()
         for part, rows in data.rows.items()
         for row in rows
     ]

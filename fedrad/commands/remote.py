@@ -1,0 +1,47 @@
+"""`fedrad run --on`: an experiment across hospitals, from the coordinator's machine."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from fedrad.config import Experiment
+
+__all__ = ["play_on"]
+
+
+def play_on(
+    kit: Path,
+    experiment: "Experiment",
+    arms: list[str],
+    seeds: list[int],
+    out: Path | None,
+    *,
+    command: str,
+) -> None:
+    """Play an experiment on a coordinator's sites; print and write what came of it."""
+    from rich.console import Console
+
+    from fedrad.federation.coordinator import CoordinatorKit
+    from fedrad.federation.remote import federated_arms, run_on
+    from fedrad.federation.server import Play
+    from fedrad.report.progress import make_progress
+    from fedrad.report.results import write_results
+    from fedrad.report.tables import results_tables
+    from fedrad.runs import RunFolder
+
+    console = Console()
+    coordinator = CoordinatorKit.load(kit)
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    left = federated_arms(experiment, arms, lambda sentence: typer.echo(sentence, file=sys.stderr))
+    with make_progress(console) as progress:
+        play = Play(experiment, left, seeds, experiment.held_out_sites, folder, progress)
+        federation = run_on(play, coordinator)
+    results = write_results(folder, experiment, federation, command=command, device="cpu")
+    for renderable in results_tables(results):
+        console.print(renderable)
+    console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
+    if any(one["status"] != "finished" for one in results["arms"] if one["name"] in left):
+        raise typer.Exit(1)

@@ -1,0 +1,173 @@
+"""`fedrad site ...`: what a hospital's own people run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fedrad.config import Experiment
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="site",
+    help="What a hospital's own people run.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+SiteArgument = Annotated[Path, typer.Argument(help="The site's file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print plain values, for a program.")]
+
+
+@app.command(epilog="Example: [bold]fedrad site keygen --out keys --name nord[/bold]")
+def keygen(
+    out: Annotated[Path, typer.Option(help="Folder that node.key and node.pub go to.")] = Path(),
+    name: Annotated[str, typer.Option(help="The site's name, a comment in node.pub.")] = "fedrad",
+) -> None:
+    """Make the site's key here, so that only its public half travels."""
+    from fedrad.errors import RunError
+    from fedrad.federation.keys import fingerprint, make_node_key, read_public_key
+
+    private, public = out / "node.key", out / "node.pub"
+    if private.exists():
+        raise RunError(f"{private.name} exists already; a private key is never overwritten")
+    make_node_key(private, public, comment=name)
+    typer.echo(f"{private}  the private key, mode 0600: it must not leave this machine")
+    typer.echo(f"{public}  to send to the organiser; key {fingerprint(read_public_key(public))}")
+
+
+@app.command(epilog="Example: [bold]fedrad site preview site.yaml experiments/x.yaml[/bold]")
+def preview(
+    site_file: SiteArgument,
+    file: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
+    json_: Json = False,
+) -> None:
+    """Show what an experiment would send from here: names, shapes, bytes. Nothing is connected."""
+    import json
+
+    from rich.console import Console
+
+    from fedrad.assemble import algorithm_of
+    from fedrad.commands.previews import as_json, preview_tables
+    from fedrad.config import load_site_file
+    from fedrad.federation.preview import exchanges_of, introduction
+    from fedrad.federation.verdict import verdict_of
+
+    site, experiment = load_site_file(site_file), _experiment(file)
+    verdict = verdict_of(site, experiment)
+    pooled = [one for one in experiment.arm_names if algorithm_of(experiment.arm(one)).pooled]
+    arms = [name for name in experiment.arm_names if name not in pooled]
+    asked = [one for name in arms for one in exchanges_of(experiment, name)]
+    found = [introduction(experiment), *asked]
+    if json_:
+        typer.echo(json.dumps(as_json(found, verdict), indent=1))
+        return
+    console = Console()
+    console.print(f"{experiment.name}, digest {experiment.digest()}", soft_wrap=True)
+    for name in pooled:
+        console.print(
+            f"{name} is never asked of a site: it pools the data, as only a simulation can"
+        )
+    for renderable in preview_tables(found, verdict):
+        console.print(renderable)
+
+
+@app.command(epilog="Example: [bold]fedrad site approve experiments/x.yaml --site site.yaml[/bold]")
+def approve(
+    file: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
+    site_file: Annotated[Path, typer.Option("--site", help="The site's file.")] = Path("site.yaml"),
+) -> None:
+    """Add an experiment to those that the site file lets in; another letter is another one."""
+    from fedrad.config import load_site_file
+    from fedrad.config.writing import with_approved
+    from fedrad.core.store import write_atomic
+
+    site, experiment = load_site_file(site_file), _experiment(file)
+    digest = experiment.digest()
+    if digest in site.experiments:
+        typer.echo(f"{experiment.name} is approved already: {digest}")
+        return
+    mode = site_file.stat().st_mode
+    text = with_approved(site_file.read_text(encoding="utf-8"), digest, experiment.name)
+    write_atomic(site_file, text.encode())
+    site_file.chmod(mode)
+    typer.echo(f"{site.name} lets in {experiment.name}: {digest}")
+    typer.echo("Restart the site for it to hold.")
+
+
+@app.command(epilog="Example: [bold]fedrad site audit site.yaml --verify[/bold]")
+def audit(
+    site_file: SiteArgument,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check that no line was changed, lost or cut off.")
+    ] = False,
+    last: Annotated[int, typer.Option(help="How many of the last lines to show.", min=1)] = 20,
+) -> None:
+    """Show the record of every message in and out, or verify all of it."""
+    from collections import deque
+
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fedrad.config import load_site_file
+    from fedrad.federation.audit import AuditLog
+
+    log = AuditLog(load_site_file(site_file).state_dir / "audit.jsonl")
+    if verify:
+        typer.echo(f"{log.verify()} lines, each bound to the one before; none changed or missing")
+        return
+    shown = ("time", "experiment", "arm", "round", "action", "bytes_in", "bytes_out", "decision")
+    table = Table(*shown, "reason", box=SIMPLE_HEAD)
+    for line in deque(log.entries(), maxlen=last):
+        cells = {**line, "experiment": line["experiment"][:12]}
+        table.add_row(*(Text(str(cells[key])) for key in (*shown, "reason")))
+    Console().print(table)
+
+
+def _experiment(file: Path) -> "Experiment":
+    from fedrad.config import from_text, load_experiment
+    from fedrad.errors import ConfigError
+
+    # A canonical text, as it travels, is read as it is: sites listed in it keep their places.
+    try:
+        text = file.read_text(encoding="utf-8")
+        experiment = from_text(text)
+        if experiment.text() == text:
+            return experiment
+    except (OSError, UnicodeDecodeError, ConfigError):
+        pass
+    return load_experiment(file)
+
+
+@app.command(epilog="Example: [bold]fedrad site doctor site.yaml[/bold]")
+def doctor(
+    site_file: SiteArgument,
+    experiment: Annotated[
+        Path | None, typer.Option(help="Read the data for this experiment's task.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Look at everything before anyone calls anyone; only a TCP and TLS probe leaves.
+
+    Exit code 0: green or amber. 1: something is red.
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from fedrad.commands.findings import findings_table
+    from fedrad.federation.doctor import examine
+
+    console = Console()
+    findings = list(examine(site_file, _experiment(experiment) if experiment else None))
+    if json_:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        console.print(findings_table(findings))
+    if any(finding.colour == "red" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,117 @@
+"""What a hospital writes about itself: whom it talks to, where its data lie, and what may leave.
+
+Closed by default: what is not named is not allowed. The file never leaves the hospital.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from fedrad.config.experiment import Frozen, Site, Task
+
+__all__ = ["Allow", "Certificates", "Coordinator", "SiteFile"]
+
+_DIGEST = 64
+"""Hexadecimal digits of a SHA-256."""
+
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:-]*$", max_length=253)]
+Port = Annotated[int, Field(gt=0, lt=65536)]
+
+
+class Coordinator(Frozen):
+    """The only machine that a site connects to; the site opens nothing itself."""
+
+    host: HostName
+    port: Port
+
+
+class Certificates(Frozen):
+    """The site's part of the federation's keys; relative paths are from the site file's folder."""
+
+    ca: Path = Path("ca.crt")
+    private_key: Path = Path("node.key")
+    public_key: Path = Path("node.pub")
+
+
+class Allow(Frozen):
+    """Names of what may be run here: algorithms and wrappers, models, and a site's actions."""
+
+    algorithms: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+
+
+class SiteFile(Site):
+    """A hospital's `site.yaml`.
+
+    Args:
+        name, data, data_root: as in a simulation's site file; a relative root is from the file's
+            folder.
+        coordinator: where the federation's coordinator listens.
+        certificates: of the site's startup kit.
+        task: what the site's labels are; an experiment with other labels is refused.
+        state_dir: the site's own disk: memory, privacy spend, audit log.
+        device: cpu, cuda or cuda:1; one that is not there is an error.
+        allow: see `Allow`; nothing unless named.
+        experiments: "any", or the digests of those that were approved; none unless named.
+        min_patients: a split with fewer patients answers nothing.
+        max_upload_mb: 10^6 bytes that may leave in one round of an arm and seed, repeats included.
+        max_norm: largest L2 norm of one update; null sets no limit.
+        epsilon: what one patient may spend over all experiments; null asks for no privacy budget.
+
+    >>> from fedrad.config.checking import checked
+    >>> site = checked(SiteFile, {"name": "nord", "data": "phantom", "min_patients": 10,
+    ...     "max_upload_mb": 50, "max_norm": None,
+    ...     "coordinator": {"host": "localhost", "port": 9092}}, where="site.yaml")
+    >>> site.allow.actions, site.experiments
+    ((), ())
+    """
+
+    schema_version: Literal[1] = 1
+    coordinator: Coordinator
+    certificates: Certificates = Certificates()
+    task: Task | None = None
+    state_dir: Path = Path("state")
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    allow: Allow = Allow()
+    experiments: Literal["any"] | tuple[str, ...] = ()
+    # No default: whoever takes a limit out of the file must say what is to hold instead.
+    min_patients: Annotated[int, Field(gt=0)]
+    max_upload_mb: Annotated[float, Field(gt=0)]
+    max_norm: Annotated[float, Field(gt=0)] | None
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _digests(cls, value: Any) -> Any:
+        if value == "any":
+            return value
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"needs any, or a list of approved digests, found {value!r}")
+        for digest in value:
+            if not (isinstance(digest, str) and _is_digest(digest)):
+                raise ValueError(
+                    f"{digest!r} is no experiment's digest ({_DIGEST} hexadecimal digits; "
+                    "fedrad site approve FILE writes them)"
+                )
+        return tuple(value)
+
+    def under(self, folder: Path) -> "SiteFile":
+        """Return the site with every relative path made absolute, from a folder."""
+        keys = self.certificates
+        return self.model_copy(
+            update={
+                "data_root": self.data_root and str(folder / self.data_root),
+                "state_dir": folder / self.state_dir,
+                "certificates": Certificates(
+                    ca=folder / keys.ca,
+                    private_key=folder / keys.private_key,
+                    public_key=folder / keys.public_key,
+                ),
+            }
+        )
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == _DIGEST and set(text) <= set("0123456789abcdef")

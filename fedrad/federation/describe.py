@@ -1,0 +1,142 @@
+"""What a site tells about itself before round 1, and the federation that follows from it.
+
+Counts only: images, patients and labels of each split. From them a coordinator, which has no image,
+makes the same plan and report as a simulation.
+"""
+
+import hmac
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from flwr.app import RecordDict
+
+from fedrad.config import Task
+from fedrad.core.state import State
+from fedrad.data.base import SPLITS, SiteData
+from fedrad.errors import SiteFailed
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.privacy.dp_sgd import rounded
+
+__all__ = ["description", "keyed", "site_of"]
+
+_LABELS = "labels"
+
+
+def description(
+    data: SiteData, task: Task, device: torch.device, *, digest: str, private: bool = False
+) -> RecordDict:
+    """Return what a site tells about itself.
+
+    `num-examples` are its training images; `labels` counts, for each split, int64 [k, 3] of
+    negative, positive and not read for each finding, or [k] of each class.
+
+    Args:
+        data: the site's.
+        task: names the labels.
+        device: where the site computes.
+        digest: changes with the data; another one in the middle of a run is refused.
+        private: round the counts of training images, so that none tells of a single patient.
+    """
+    labels = {split: _counted(data.y[data.rows[split]], task) for split in SPLITS}
+    patients = {split: data.patients(split) for split in SPLITS}
+    images = data.images("train")
+    if private:
+        labels["train"] = _rounded(labels["train"])
+        images = int(labels["train"].reshape(-1, labels["train"].shape[-1])[0].sum())
+        patients["train"] = min(rounded(patients["train"]), images)
+    numbers = {"num-examples": float(images)}
+    numbers |= {f"patients-{split}": float(count) for split, count in patients.items()}
+    config = {
+        "site": data.site,
+        "fedrad": version("fedrad"),
+        "torch": torch.__version__,
+        "device": str(device),
+        "data": digest,
+        # On what the bits of a result depend, beside the data.
+        "machine": f"{device.type}, torch {version('torch')}",
+    }
+    return pack({_LABELS: labels}, numbers, config)
+
+
+def _counted(y: np.ndarray, task: Task) -> torch.Tensor:
+    if task.name == "multiclass":
+        counts = [(y[:, 0] == k).sum() for k in range(task.outputs)]
+    else:
+        counts = [[(c == 0).sum(), (c == 1).sum(), np.isnan(c).sum()] for c in y.T]
+    return torch.tensor(np.array(counts, dtype=np.int64))
+
+
+def keyed(digest: str, secret: bytes) -> str:
+    """Return a digest that still changes with the data, but that nobody without the key can guess.
+
+    Who knows all patients but one could else try out who the last one is.
+
+    >>> keyed("3fe2", b"")
+    '3fe2'
+    >>> keyed("3fe2", b"one") == keyed("3fe2", b"other")
+    False
+    """
+    return hmac.new(secret, digest.encode(), "sha256").hexdigest() if secret else digest
+
+
+def _rounded(counts: torch.Tensor) -> torch.Tensor:
+    """Return counts of labels, rounded; those of each finding still add up to the same images."""
+    if counts.dim() == 1:
+        return torch.tensor([rounded(int(n)) for n in counts])
+    images = rounded(int(counts[0].sum()))
+    rows = []
+    for _, positive, unread in counts.tolist():
+        some = min(rounded(positive), images)
+        none = min(rounded(unread), images - some)
+        rows.append([images - some - none, some, none])
+    return torch.tensor(rows)
+
+
+def site_of(content: RecordDict, task: Task) -> SiteData:
+    """Return a stand-in for a site's data with the numbers that it told, and no image.
+
+    Raises:
+        SiteFailed: the description does not fit the experiment.
+    """
+    name = str(config_of(content).get("site", ""))
+    numbers, labels = numbers_of(content), bundle_of(content).get(_LABELS, State())
+    columns: list[np.ndarray] = []
+    patients: list[np.ndarray] = []
+    rows: dict[str, np.ndarray] = {}
+    for split in SPLITS:
+        y = _labels(labels.get(split), task, name)
+        told = int(numbers.get(f"patients-{split}", -1))
+        if not 0 <= told <= len(y):
+            raise SiteFailed(f"{name}: tells {told} patients and {len(y)} images of {split}")
+        first = sum(map(len, columns))
+        rows[split] = np.arange(first, first + len(y))
+        columns.append(y)
+        patients.append(first + np.arange(len(y)) % max(told, 1))
+    y = np.concatenate(columns)
+    # Read only, and one value in all: nobody may take it for images.
+    x = np.broadcast_to(np.uint8(0), (len(y), *task.input))
+    return SiteData(name, x, y, np.concatenate(patients).astype(np.uint64), rows)
+
+
+def _labels(counts: torch.Tensor | None, task: Task, site: str) -> np.ndarray:
+    """Return [n, columns] with as many of each label as were counted."""
+    shape = (task.outputs,) if task.name == "multiclass" else (task.columns, 3)
+    if counts is None or tuple(counts.shape) != shape or bool((counts < 0).any()):
+        raise SiteFailed(f"{site}: its labels do not fit task.labels ({', '.join(task.labels)})")
+    table = counts.numpy()
+    if task.name == "multiclass":
+        return np.repeat(np.arange(task.outputs), table)[:, None].astype(np.float32)
+    if len(set(table.sum(1))) != 1:
+        raise SiteFailed(f"{site}: its findings were counted over different images")
+    kinds = np.array([0.0, 1.0, np.nan], np.float32)
+    return np.stack([np.repeat(kinds, row) for row in table], axis=1)
+
+
+def versions_of(content: RecordDict) -> Mapping[str, str]:
+    """Return the versions and the device that a site told."""
+    config = config_of(content)
+    return {
+        key: str(config.get(key, "")) for key in ("fedrad", "torch", "device", "data", "machine")
+    }

@@ -1,0 +1,124 @@
+"""The site's own data: what the adapter reads, and what of it should be looked at, by row."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fedrad.config import SiteFile, Task
+from fedrad.data.base import SPLITS, Records
+from fedrad.data.leaks import check
+from fedrad.data.sites import records_of
+from fedrad.errors import FedradError
+from fedrad.federation.doctor.finding import Finding, amber, green, red
+from fedrad.federation.doctor.images import surprises
+
+__all__ = ["check_data"]
+
+_SHOWN = 5
+_FEW = 10
+_DATA_OWNER = "the data's owner"
+
+
+def check_data(site: SiteFile, task: Task | None) -> Iterator[Finding]:
+    """Yield what is found of the site's data.
+
+    Args:
+        site: the hospital's file.
+        task: whose labels and input the data are read for; None reads nothing.
+    """
+    if task is None:
+        yield amber(
+            "data",
+            "not read: neither `task` in the site file nor an experiment says what a label is",
+            "add task: to the site file, or give --experiment FILE",
+        )
+        return
+    try:
+        records = records_of(task, site)
+    except (FedradError, ValueError) as error:
+        # A ValueError of a library may quote a row: its text is not repeated.
+        told = str(error) if isinstance(error, FedradError) else type(error).__name__
+        yield red("data", told, f"{_DATA_OWNER}: mend the row or file that is named")
+        return
+    yield _rows(records)
+    yield from _labels(records, task)
+    yield _splits(site, records)
+    try:
+        check(records)
+        yield green("leaks", "no patient and no image stands in two splits")
+    except FedradError as error:
+        yield red("leaks", str(error), _DATA_OWNER)
+    if records.pixels is not None:
+        yield from _copies(records)
+        yield from _images(records)
+
+
+def _rows(records: Records) -> Finding:
+    patients = len(np.unique(records.patient))
+    told = f"{len(records):,} rows of {patients:,} patients, all readable"
+    return green("data", told) if len(records) else red("data", "no rows", _DATA_OWNER)
+
+
+def _labels(records: Records, task: Task) -> Iterator[Finding]:
+    for label, positive, negative, unread in _counts(records.y, task):
+        told = f"{label}: {positive} with, {negative} without"
+        told += f", {unread} not read" if unread else ""
+        if min(positive, negative) == 0:
+            yield red("labels", told, f"{_DATA_OWNER}: a label that never changes teaches nothing")
+        elif min(positive, negative) < _FEW:
+            yield amber("labels", told, "too few to say much about this site alone")
+        else:
+            yield green("labels", told)
+
+
+def _counts(y: np.ndarray, task: Task) -> Iterator[tuple[str, int, int, int]]:
+    for k, label in enumerate(task.labels):
+        column = y[:, 0] == k if task.name == "multiclass" else y[:, k]
+        unread = int(np.isnan(column).sum()) if task.name != "multiclass" else 0
+        positive = int((column == 1).sum())
+        yield label, positive, len(y) - positive - unread, unread
+
+
+def _splits(site: SiteFile, records: Records) -> Finding:
+    if records.split is None:
+        return green("splits", "none given; the experiment says how patients are split")
+    counts = {split: len(np.unique(records.patient[records.split == split])) for split in SPLITS}
+    told = ", ".join(f"{split} {number} patients" for split, number in counts.items())
+    small = [split for split, number in counts.items() if number < site.min_patients]
+    if small:
+        return amber(
+            "splits",
+            told,
+            f"below min_patients ({site.min_patients}): {', '.join(small)} will answer nothing",
+        )
+    return green("splits", told)
+
+
+def _copies(records: Records) -> Iterator[Finding]:
+    assert records.pixels is not None
+    _, first, inverse = np.unique(records.pixels, return_index=True, return_inverse=True)
+    other = records.patient != records.patient[first[inverse]]
+    if other.any():
+        rows = np.flatnonzero(other)
+        yield amber(
+            "copies",
+            f"{len(rows)} images are those of another patient too (rows {_numbers(records, rows)})",
+            f"{_DATA_OWNER}: one of the two names is wrong",
+        )
+
+
+def _images(records: Records) -> Iterator[Finding]:
+    unusual = surprises(records.x)
+    for what, rows in unusual.items():
+        yield amber(
+            "images",
+            f"{len(rows)} look {what} (rows {_numbers(records, rows)})",
+            f"{_DATA_OWNER}: look at them; compared with the site's median image",
+        )
+    if not unusual:
+        yield green("images", "none blank, inverted or turned, compared with the median image")
+
+
+def _numbers(records: Records, rows: np.ndarray) -> str:
+    shown = rows[:_SHOWN] + 1 if records.row is None else records.row[rows[:_SHOWN]]
+    return ", ".join(map(str, shown)) + (", ..." if len(rows) > _SHOWN else "")

@@ -1,0 +1,59 @@
+"""The whole examination of a site, from its file to its data."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedrad.config import Experiment, SiteFile, load_site_file
+from fedrad.errors import ConfigError
+from fedrad.federation.doctor.data import check_data
+from fedrad.federation.doctor.finding import Finding, amber, green, red
+from fedrad.federation.doctor.machine import check_keys, check_machine, check_state
+from fedrad.federation.doctor.network import check_network
+from fedrad.federation.policy import check_names
+
+__all__ = ["examine"]
+
+
+def examine(path: Path, experiment: Experiment | None = None) -> Iterator[Finding]:
+    """Yield what is found at a site, as it is found.
+
+    Args:
+        path: of the site's file.
+        experiment: for whose task the data are read, instead of the site file's own.
+    """
+    try:
+        site = load_site_file(path)
+    except ConfigError as error:
+        yield red("site file", str(error), "the site's own people: mend it and call again")
+        return
+    yield green("site file", f"{site.name}, coordinator at {site.coordinator.host}")
+    yield from check_keys(site)
+    yield from check_network(site)
+    yield from check_state(site)
+    yield from check_machine(site)
+    yield from _policy(site)
+    yield from check_data(site, experiment.task if experiment else site.task)
+
+
+def _policy(site: SiteFile) -> Iterator[Finding]:
+    try:
+        check_names(site)
+    except ConfigError as error:
+        yield red("policy", str(error), "the site's own people: mend the name")
+        return
+    closed = [name for name, names in site.allow if not names]
+    if not site.experiments:
+        closed.append("experiments")
+    if closed:
+        cure = "add what may run; fedrad site approve FILE adds an experiment"
+        yield amber("policy", f"nothing will run: {', '.join(closed)} names nothing", cure)
+        return
+    approved = (
+        "any experiment" if site.experiments == "any" else f"{len(site.experiments)} approved"
+    )
+    told = (
+        f"{approved}; {', '.join(site.allow.algorithms)}; at least {site.min_patients} patients; "
+        f"{site.max_upload_mb:g} MB a round; norm {site.max_norm or 'without limit'}; "
+        f"epsilon {site.epsilon or 'without limit'}"
+    )
+    yield green("policy", told)

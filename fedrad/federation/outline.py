@@ -1,0 +1,165 @@
+"""What a site's answer looks like, known before anything is trained.
+
+The site's own half of the algorithm is run on an empty hospital: no row to train on, one blank one
+to evaluate. Names, shapes and kinds of what comes out are those of the real answer, so what a
+preview shows is what the guard lets out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedrad.algorithms.base import PERSONAL, Reply, Request
+from fedrad.assemble import algorithm_of, handlers_of, initial_state, local_task, model_of
+from fedrad.config import Experiment
+from fedrad.core.state import Bundle
+from fedrad.data.base import SPLITS, SiteData
+from fedrad.errors import ConfigError
+
+__all__ = ["Outline", "Shape", "answer_of", "empty_site", "outline_of", "shapes_of"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An array's shape and kind, as torch names it ("float32")."""
+
+    shape: tuple[int, ...]
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {list(self.shape)}"
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of the array.
+
+        >>> Shape((2, 3), "float32").bytes
+        24
+        """
+        return int(np.prod(self.shape)) * np.dtype(self.kind).itemsize
+
+
+Shapes = Mapping[str, Mapping[str, Shape]]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The look of an answer: its arrays' shapes, by state and name, and its numbers' names."""
+
+    arrays: Shapes
+    numbers: frozenset[str]
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of the answer's arrays and numbers."""
+        return sum(shape.bytes for shape in self._flat().values()) + 8 * len(self.numbers)
+
+    def difference(self, arrays: Shapes, numbers: Iterable[str]) -> str | None:
+        """Return in words how an answer differs from this look, or None when it does not.
+
+        >>> look = Outline({"model": {"w": Shape((2,), "float32")}}, frozenset({"num-examples"}))
+        >>> look.difference({}, ["num-examples"])
+        'array model/w is missing'
+        >>> look.difference({"model": {"w": Shape((20,), "float32")}}, ["num-examples"])
+        'array model/w is float32 [20], not float32 [2]'
+        """
+        wanted, found = self._flat(), Outline(arrays, frozenset(numbers))._flat()
+        for name in sorted(wanted.keys() | found.keys()):
+            if name not in found:
+                return f"array {name} is missing"
+            if name not in wanted:
+                # What nobody asked for may bear any name: it is not repeated.
+                return "an array that nobody asked for"
+            if found[name] != wanted[name]:
+                return f"array {name} is {found[name]}, not {wanted[name]}"
+        missing, more = self.numbers - set(numbers), set(numbers) - self.numbers
+        if missing:
+            return f"number {min(missing)} is missing"
+        return "a number that nobody asked for" if more else None
+
+    def _flat(self) -> dict[str, Shape]:
+        return {
+            f"{name}/{key}": shape
+            for name, state in self.arrays.items()
+            for key, shape in state.items()
+        }
+
+
+def shapes_of(bundle: Bundle) -> dict[str, dict[str, Shape]]:
+    """Return the shapes of a bundle's arrays.
+
+    >>> shapes_of({"model": {"w": torch.zeros(2)}})
+    {'model': {'w': Shape(shape=(2,), kind='float32')}}
+    """
+    return {
+        name: {
+            key: Shape(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for key, tensor in state.items()
+        }
+        for name, state in bundle.items()
+    }
+
+
+def outline_of(
+    arm: Experiment, actions: Sequence[str], sent: Bundle, memory: Bundle, *, round: int
+) -> Outline:
+    """Return the look of a site's answer to one message.
+
+    Args:
+        arm: the experiment as the arm sees it.
+        actions: what is asked, one or several in one message.
+        sent: the arrays that came with it.
+        memory: what the site kept before; {} will do.
+        round: from 1.
+
+    Raises:
+        ConfigError: the arm knows no such action.
+    """
+    replies = [answer_of(arm, action, sent, memory, round=round)[0] for action in actions]
+    arrays: dict[str, dict[str, Shape]] = {}
+    for reply in replies:
+        arrays |= shapes_of(reply.arrays)
+    return Outline(arrays, frozenset(name for reply in replies for name in reply.numbers))
+
+
+def answer_of(
+    arm: Experiment, action: str, sent: Bundle, memory: Bundle, *, round: int
+) -> tuple[Reply, Bundle]:
+    """Return what an empty hospital answers, and what it keeps.
+
+    Args:
+        arm: as for `outline_of`.
+        action: one of the arm's.
+        sent: as for `outline_of`.
+        memory: what the hospital kept before.
+        round: from 1.
+
+    Raises:
+        ConfigError: the arm knows no such action.
+    """
+    known = handlers_of(arm)
+    if action not in known:
+        raise ConfigError(f"action '{action}' is not one of {', '.join(sorted(known))}")
+    # Noise changes no shape, and nobody is there whose privacy it would keep.
+    plain = arm.model_copy(update={"privacy": None})
+    task = local_task(plain, empty_site(arm), model_of(arm), seed=0, device=torch.device("cpu"))
+    if algorithm_of(arm).personal and PERSONAL not in memory:
+        # A site that is asked for its own model has one by then.
+        memory = {**memory, PERSONAL: initial_state(arm, 0)}
+    request = Request(site="preview", round=round, arrays=sent, memory=memory, local=task)
+    return known[action](request)
+
+
+def empty_site(arm: Experiment) -> SiteData:
+    """Return a hospital with nothing to train on, and one blank row to evaluate."""
+    images = len(arm.task.input) == 3
+    rows = {name: np.arange(0 if name == "train" else 1) for name in SPLITS}
+    return SiteData(
+        site="preview",
+        x=np.zeros((1, *arm.task.input), np.uint8 if images else np.float32),
+        y=np.zeros((1, arm.task.columns), np.float32),
+        patient=np.zeros(1, np.uint64),
+        rows=rows,
+    )

@@ -1,0 +1,147 @@
+"""Across real processes: the same weights as in one, whatever dies on the way."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from deployed import Deployed
+
+pytestmark = pytest.mark.deploy
+
+ARMS = ("fedavg", "fedprox", "finetune")
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """A coordinator and three hospitals that run."""
+    deployed = Deployed(tmp_path_factory.mktemp("deployed"))
+    try:
+        deployed.start()
+        yield deployed
+    finally:
+        deployed.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(federation: Deployed) -> Path:
+    """The same experiment in one process."""
+    return federation.local("undisturbed")
+
+
+def same_weights(one: Path, other: Path, arm: str) -> bool:
+    """Whether two runs ended with the same bits, and tested them the same."""
+    files = [f"{arm}/seed-0/{name}.safetensors" for name in ("state", "evaluation")]
+    return all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+
+
+def test_across_processes_every_arm_ends_with_the_bits_of_one_process(
+    federation: Deployed, undisturbed: Path
+) -> None:
+    """Same YAML, same seeds, same model in every runtime; curves and report as well."""
+    run = federation.run("grpc")
+    assert run.wait() == 0, federation.log("grpc")
+    where = federation.folder / "grpc"
+    for arm in ARMS:
+        assert same_weights(where, undisturbed, arm), arm
+    assert (where / "report.html").is_file()
+    assert curves(where) == curves(undisturbed)
+
+
+def curves(where: Path) -> list[list[object]]:
+    """The validation values of every round."""
+    return [
+        [json.loads(line)["validation"] for line in (file).read_text().splitlines()]
+        for arm in ARMS
+        for file in [where / arm / "seed-0" / "rounds.jsonl"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("victim", "arm"),
+    [
+        ("run", "fedavg"),
+        ("superlink", "fedprox"),
+        ("nord/worker", "finetune"),
+        ("nord/supernode", "fedavg"),
+        ("nord", "finetune"),
+        ("coordinator", "fedprox"),
+    ],
+)
+def test_a_process_killed_in_the_middle_of_a_run_changes_no_bit(
+    federation: Deployed, undisturbed: Path, victim: str, arm: str
+) -> None:
+    """Killed with SIGKILL after round 2; what was lost is asked again, memory is on the disk."""
+    out = f"killed-{victim.replace('/', '-')}"
+    run = federation.run(out, "--arm", arm)
+    federation.wait_for_round(out, arm, 2)
+    federation.kill(out if victim == "run" else victim)
+    if victim == "run":
+        run = federation.run(out, "--arm", arm)
+    elif victim == "coordinator":
+        federation.start_coordinator()
+    elif victim == "nord":
+        federation.start_site("nord")
+    assert run.wait(timeout=280) == 0, federation.log(out)
+    assert same_weights(federation.folder / out, undisturbed, arm)
+
+
+def stranger(federation: Deployed, folder: Path, *, trusts: bool) -> Deployed:
+    """A site with a kit of another federation, which calls this federation's coordinator."""
+    folder.mkdir()
+    other = Deployed(folder, ("nord",))
+    site = other.kits / "nord" / "site.yaml"
+    raw = yaml.safe_load(site.read_text(encoding="utf-8"))
+    ours = yaml.safe_load((federation.kits / "nord" / "site.yaml").read_text(encoding="utf-8"))
+    raw["coordinator"] = ours["coordinator"]
+    site.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    if trusts:
+        shutil.copy(federation.kits / "nord" / "ca.crt", other.kits / "nord" / "ca.crt")
+    return other
+
+
+@pytest.mark.parametrize(
+    ("trusts", "says"),
+    [
+        (False, "is not this federation's, or is too old"),
+        (True, "does not let this site in"),
+    ],
+    ids=["another authority", "a key that is not registered"],
+)
+def test_a_stranger_is_told_what_is_wrong_and_stays_out(
+    federation: Deployed, tmp_path: Path, trusts: bool, says: str
+) -> None:
+    """A site must not send anything to a coordinator it does not know, nor be let in by one."""
+    other = stranger(federation, tmp_path / "stranger", trusts=trusts)
+    try:
+        other.start_site("nord")
+        other.wait_for("nord", says)
+        assert "connected to the coordinator" not in other.log("nord")
+    finally:
+        other.stop()
+
+
+def test_a_second_coordinator_and_a_taken_port_are_errors(
+    federation: Deployed, tmp_path: Path
+) -> None:
+    """Both would otherwise look like a coordinator that runs."""
+    again = federation.begin("again", "coordinator", "start", federation.kits / "coordinator")
+    assert again.wait() == 2
+    assert "another coordinator runs with this kit" in federation.log("again")
+    other = tmp_path / "coordinator"
+    shutil.copytree(federation.kits / "coordinator", other, ignore=shutil.ignore_patterns("state"))
+    taken = federation.begin("taken", "coordinator", "start", other)
+    assert taken.wait() == 2
+    assert "is in use by another program" in federation.log("taken")
+
+
+def test_a_run_without_a_coordinator_says_how_to_start_one(tmp_path: Path) -> None:
+    """And an experiment of nothing but pooled data says where it can be played."""
+    alone = Deployed(tmp_path)
+    try:
+        assert alone.run("down").wait() == 2
+        assert "run fedrad coordinator start" in " ".join(alone.log("down").split())
+    finally:
+        alone.stop()
