@@ -30,6 +30,8 @@ __all__ = ["FlowerSites", "Node", "Traffic", "nodes_of"]
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
+_NODES_S = 60.0
+_SETTLED_S = 0.5
 MOST_BLOCKS = 32
 """Sums are taken within so many blocks of sites at most, so few partial sums are ever held."""
 
@@ -327,10 +329,10 @@ def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
     """Return every node by its site's name, by asking it.
 
     Raises:
-        SiteFailed: a node does not say its name, or two nodes say the same one.
+        SiteFailed: there is no node, one does not say its name, or two say the same one.
     """
     content = pack({}, config={**config, "action": "describe"})
-    asked = [grid.create_message(content, "query", node, "0") for node in grid.get_node_ids()]
+    asked = [grid.create_message(content, "query", node, "0") for node in _node_ids(grid)]
     nodes: dict[str, Node] = {}
     for reply in grid.send_and_receive(asked):
         if reply.has_error():
@@ -349,6 +351,28 @@ def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
 def _is(kind: type[FedradError], reason: str) -> bool:
     """Return whether a site's reason is an error of a kind."""
     return reason.partition(":")[0] == kind.__name__
+
+
+def _node_ids(grid: Grid) -> list[int]:
+    """Return the nodes; where none is known yet, wait until there are some and no more come.
+
+    Flower's simulation starts the server before it has made its nodes.
+    """
+    found = list(grid.get_node_ids())
+    ends = time.monotonic() + _NODES_S
+    while not found and time.monotonic() < ends:
+        time.sleep(_POLL_S)
+        found = list(grid.get_node_ids())
+        while found and found != (later := _after(grid, _SETTLED_S)):
+            found = later
+    if not found:
+        raise SiteFailed(f"no site has come within {_NODES_S:g} s")
+    return found
+
+
+def _after(grid: Grid, seconds: float) -> list[int]:
+    time.sleep(seconds)
+    return list(grid.get_node_ids())
 
 
 def _kind(action: str) -> str:

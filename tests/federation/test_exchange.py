@@ -11,6 +11,7 @@ from made import experiment, federation
 from fedrad.assemble import initial_state
 from fedrad.core.state import same
 from fedrad.errors import SiteFailed
+from fedrad.federation import exchange
 from fedrad.federation.client import client_app
 from fedrad.federation.exchange import FlowerSites, nodes_of
 from fedrad.federation.inprocess import InProcessGrid
@@ -87,3 +88,22 @@ def test_no_site_with_images_is_an_error_with_the_round(tmp_path: Path) -> None:
 def test_an_unknown_action_is_told_by_the_sites(tmp_path: Path) -> None:
     with pytest.raises(SiteFailed, match="action 'fti' is not one of"):
         sites_of(tmp_path).mean("fti", START)
+
+
+class Latecomers:
+    """A grid whose nodes come one after the other."""
+
+    def __init__(self, *answers: list[int]) -> None:
+        self.answers = list(answers)
+
+    def get_node_ids(self) -> list[int]:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def test_nodes_that_come_after_the_server_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None, then two, then three: Flower's simulation makes them while the server runs."""
+    monkeypatch.setattr(exchange, "_SETTLED_S", 0.01)
+    assert exchange._node_ids(Latecomers([], [], [5, 3], [5, 3, 4])) == [5, 3, 4]
+    monkeypatch.setattr(exchange, "_NODES_S", 0.1)
+    with pytest.raises(SiteFailed, match=r"no site has come within 0\.1 s"):
+        exchange._node_ids(Latecomers([]))
