@@ -1,6 +1,5 @@
 """`fedrad run --on`: an experiment across hospitals, from the coordinator's machine."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ def play_on(
     from rich.console import Console
 
     from fedrad.federation.coordinator import CoordinatorKit
-    from fedrad.federation.remote import federated_arms, run_on
+    from fedrad.federation.remote import left_out, run_on
     from fedrad.federation.server import Play
     from fedrad.report.progress import make_progress
     from fedrad.report.results import write_results
@@ -35,7 +34,12 @@ def play_on(
     console = Console()
     coordinator = CoordinatorKit.load(kit)
     folder = RunFolder(out or Path("runs") / experiment.name)
-    left = federated_arms(experiment, arms, lambda sentence: typer.echo(sentence, file=sys.stderr))
+    out_of_reach = left_out(experiment, arms)
+    for name, reason in out_of_reach.items():
+        typer.echo(f"{name}: {reason}", err=True)
+        for seed in seeds:
+            folder.arm(name, seed).stop(reason)
+    left = [name for name in arms if name not in out_of_reach]
     with make_progress(console) as progress:
         play = Play(experiment, left, seeds, experiment.held_out_sites, folder, progress)
         federation = run_on(play, coordinator)

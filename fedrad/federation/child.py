@@ -27,7 +27,9 @@ BEAT_S = 15
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2), Linux
 
 
-def start(name: str, options: Sequence[str], home: Path, log: IO[bytes] | int) -> subprocess.Popen:  # type: ignore[type-arg]
+def start(
+    name: str, options: Sequence[str], home: Path, log: IO[bytes] | int
+) -> "subprocess.Popen[bytes]":
     """Start `superlink` or `supernode` as a child that does not outlive this process.
 
     Args:

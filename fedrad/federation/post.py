@@ -9,6 +9,7 @@ from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     PullObjectRequest,
+    PullObjectResponse,
     PushObjectRequest,
     PushObjectResponse,
 )
@@ -71,14 +72,19 @@ def fetch(link: Link, asked: Asked, reply: Reply) -> None:
     for name in reply.parts:
         if name in asked.parts:
             continue
-        request = PullObjectRequest(node=_SERVER, run_id=link.run_id, object_id=name)
-        pulled = link.call(lambda request=request: link.runtime.PullObject(request))  # type: ignore[misc]
+        pulled = _part(link, name)
         if not pulled.object_found:
             asked.reply, asked.lost = None, True
         asked.stalled = not pulled.object_available
         if asked.stalled:
             return
         asked.parts[name] = pulled.object_content
+
+
+def _part(link: Link, name: str) -> PullObjectResponse:
+    request = PullObjectRequest(node=_SERVER, run_id=link.run_id, object_id=name)
+    part: PullObjectResponse = link.call(lambda: link.runtime.PullObject(request))
+    return part
 
 
 def open_up(link: Link, asked: Asked, reply: Reply) -> Message:

@@ -4,7 +4,7 @@ The same round loop as everywhere; only the Grid is another. What this process d
 command mends: the run's folder holds the last round, and each site its own memory of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,32 +21,27 @@ from fedrad.federation.rollcall import Met, roll_call
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.status import RunStatus
 
-__all__ = ["federated_arms", "run_on"]
+__all__ = ["left_out", "run_on"]
 
 PATIENCE_S = 120.0
 """A site that is away is waited for so long, where a quorum can do without it."""
+_POOLS = (
+    "left out: it trains on all sites' data in one place, and data do not leave a hospital; "
+    "play it in a simulation (fedrad run without --on)"
+)
 
-Say = Callable[[str], None]
 
-
-def federated_arms(experiment: Experiment, arms: list[str], say: Say) -> list[str]:
-    """Return the arms that hospitals can play; the others are named, with the reason.
+def left_out(experiment: Experiment, arms: Sequence[str]) -> dict[str, str]:
+    """Return the arms that hospitals cannot play, each with the reason.
 
     Raises:
-        ConfigError: none is left.
+        ConfigError: no other arm was asked for.
     """
     pooled = [name for name in arms if algorithm_of(experiment.arm(name)).pooled]
-    for name in pooled:
-        say(
-            f"{name} is left out: it trains on all sites' data in one place, and data do not "
-            "leave a hospital; play it in a simulation (fedrad run without --on)"
-        )
-    left = [name for name in arms if name not in pooled]
-    if not left:
-        raise ConfigError(
-            f"arms: {', '.join(pooled)} needs pooled data; no other arm was asked for"
-        )
-    return left
+    if len(pooled) == len(arms):
+        named = ", ".join(pooled)
+        raise ConfigError(f"arms: {named} needs pooled data, and no other arm was asked for")
+    return dict.fromkeys(pooled, _POOLS)
 
 
 def run_on(play: Play, kit: CoordinatorKit) -> Federation:

@@ -1,7 +1,7 @@
 """Who is there: registered sites are asked to describe themselves before round 1."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -107,10 +107,10 @@ def _collect(
     return answers
 
 
-def _who(grid: NetworkGrid, names: object, infos: Mapping[str, NodeInfo]) -> str:
+def _who(grid: NetworkGrid, names: Iterable[str], infos: Mapping[str, NodeInfo]) -> str:
     now = grid.look()
     told = []
-    for name in sorted(names):  # type: ignore[call-overload]
+    for name in sorted(names):
         info = now.get(infos[name].node_id)
         online = info is not None and info.status == "online"
         told.append(f"{name} ({'is at work' if online else 'is not connected'})")

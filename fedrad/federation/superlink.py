@@ -216,8 +216,10 @@ class Link:
         runs = self.call(lambda: self._control.ListRuns(ListRunsRequest())).run_dict
         for run in runs.values():
             if run.status.status != "finished":
-                stop = StopRunRequest(run_id=run.run_id)
-                self.call(lambda stop=stop: self._control.StopRun(stop))  # type: ignore[misc]
+                self._stop(int(run.run_id))
+
+    def _stop(self, run_id: int) -> None:
+        self.call(lambda: self._control.StopRun(StopRunRequest(run_id=run_id)))
 
     def _beat(self, token: str, stopped: threading.Event) -> None:
         client = self._client(RuntimeHttpClient, RuntimeTokenHttpInterceptor(token))

@@ -197,7 +197,8 @@ def main(site_file: Path, address: str, secret: Path) -> None:
         return len(client.PullPendingTasks(PullPendingTasksRequest()).tasks) > 0
 
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
-    print(f"{site.name}: ready (fedrad {version('fedrad')}, {site.device})", flush=True)
+    sys.stdout.write(f"{site.name}: ready (fedrad {version('fedrad')}, {site.device})\n")
+    sys.stdout.flush()
     while True:
         try:
             taken = client.AcquireTask(request)

@@ -107,11 +107,13 @@ class Deployed:
         path = self.folder / f"{name}.log"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def begin(self, name: str, *arguments: object) -> subprocess.Popen:
-        """Start a `fedrad` command; what it says goes to NAME.log."""
+    def begin(
+        self, name: str, *arguments: object, program: Sequence[str] = (str(FEDRAD),)
+    ) -> subprocess.Popen:
+        """Start a `fedrad` command, or another; what it says goes to NAME.log."""
         with (self.folder / f"{name}.log").open("ab") as file:
             self._running[name] = subprocess.Popen(
-                [*self.within.get(name, ()), str(FEDRAD), *map(str, arguments)],
+                [*self.within.get(name, ()), *program, *map(str, arguments)],
                 cwd=self.folder,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -208,6 +210,11 @@ class Deployed:
         os.kill(self.pid(role), signal.SIGKILL)
         if role in self._running:
             self._running[role].wait()
+
+    def end(self, name: str) -> None:
+        """Ask a process to end, and wait until it has."""
+        self._running[name].terminate()
+        self._running[name].wait(timeout=60)
 
     def stop(self) -> None:
         """End all processes that were started here."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,3 +146,24 @@ def test_a_run_without_a_coordinator_says_how_to_start_one(tmp_path: Path) -> No
         assert "run fedrad coordinator start" in " ".join(alone.log("down").split())
     finally:
         alone.stop()
+
+
+def test_a_site_that_sends_garbage_is_left_out_by_name_and_asked_again(
+    federation: Deployed,
+) -> None:
+    """With the quorum met the round goes on; the sums hold nothing of what was spoilt."""
+    federation.end("nord")
+    rogue = (sys.executable, str(Path(__file__).with_name("rogue.py")))
+    ready = federation.log("nord").count(": ready")
+    federation.begin("nord", federation.kits / "nord" / "site.yaml", program=rogue)
+    try:
+        federation.wait_for("nord", ": ready", more_than=ready)
+        run = federation.run("rogue", "--arm", "fedavg", "--set", "quorum=2")
+        assert run.wait(timeout=280) == 0, federation.log("rogue")
+    finally:
+        federation.end("nord")
+        federation.start_site("nord")
+    missing = federation.missing("rogue", "fedavg")
+    assert [sorted(one) for one in missing] == [[], ["nord"], [], ["nord"], []]
+    assert "not finite" in missing[1]["nord"]
+    assert "nord" in federation.log("rogue")

@@ -1,0 +1,69 @@
+"""What a site tells before round 1 is enough for the same plan, and for nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from made import experiment, federation
+
+from fedrad.core.state import Bundle
+from fedrad.data.sites import Federation
+from fedrad.errors import SiteFailed
+from fedrad.federation.describe import description, site_of
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.report.plan import plan_of
+from fedrad.report.results import _partition
+
+CPU = torch.device("cpu")
+
+
+def test_the_plan_made_from_descriptions_is_the_plan_made_from_the_data() -> None:
+    """Counts of images, patients and labels in every split are all that a plan reads."""
+    what, known = experiment(), federation()
+    told = {
+        name: site_of(description(data, what.task, CPU), what.task)
+        for name, data in known.sites.items()
+    }
+    stand_in = Federation(told, (), counted=True)
+    assert plan_of(what, stand_in) == plan_of(what, known)
+
+
+def test_a_stand_in_holds_no_image_and_no_row() -> None:
+    """A record of rows would be made up; of hospitals' there is no line."""
+    what = experiment()
+    data = site_of(description(federation().sites["nord"], what.task, CPU), what.task)
+    assert data.x.strides == (0,) * data.x.ndim and not data.x.flags.writeable
+    assert _partition(Federation({"nord": data}, (), counted=True)) == "site,split,row\n"
+
+
+def spoilt(**changes: float | torch.Tensor) -> tuple[Bundle, dict[str, float], dict[str, str]]:
+    """A description with some numbers or labels replaced."""
+    content = description(federation().sites["nord"], experiment().task, CPU)
+    arrays, numbers = bundle_of(content), numbers_of(content)
+    for name, value in changes.items():
+        if isinstance(value, torch.Tensor):
+            arrays["labels"][name] = value
+        else:
+            numbers[name.replace("_", "-")] = value
+    return arrays, numbers, config_of(content)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"patients_train": 10**9}, "tells 1000000000 patients"),
+        ({"train": torch.zeros(2, 3, dtype=torch.int64)}, "do not fit task.labels"),
+        ({"val": torch.tensor([[-1, 1, 0]])}, "do not fit task.labels"),
+    ],
+)
+def test_a_description_that_does_not_fit_names_the_site(changes: dict, says: str) -> None:
+    with pytest.raises(SiteFailed, match=f"nord.*{says}"):
+        site_of(pack(*spoilt(**changes)), experiment().task)
+
+
+def test_labels_that_were_not_read_stay_unread() -> None:
+    """nan is a third answer beside yes and no."""
+    known = federation().sites["nord"]
+    known.y[known.rows["val"][:3]] = np.nan
+    task = experiment().task
+    told = site_of(description(known, task, CPU), task)
+    assert np.isnan(told.y[told.rows["val"]]).sum() == 3
