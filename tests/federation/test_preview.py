@@ -77,7 +77,7 @@ def test_an_outline_is_of_the_real_answers_shapes() -> None:
     look = outline_of(made.experiment().arm("fedavg"), ["test"], guarded.model(), {}, round=5)
     statistics = look.arrays["sums"]
     # 20 replicates and the observed one.
-    assert {shape.shape[0] for shape in statistics.values()} == {21}
+    assert {shape.shape[0] for shape in statistics.values()} == {101}
 
 
 def test_the_first_difference_from_an_outline_is_told() -> None:
