@@ -15,7 +15,8 @@ FLOORS = {
 }  # fmt: skip
 ONLY_IN = {
     "flwr": {"federation"}, "ray": {"federation"}, "grpc": {"federation"},
-    "opacus": {"training", "privacy"}, "yaml": {"config"}, "cryptography": {"federation", "privacy"},
+    "opacus": {"training", "privacy"}, "yaml": {"config"},
+    "cryptography": {"federation", "privacy"},
 }  # fmt: skip
 FILES = sorted((ROOT / "fedrad").glob("*/**/*.py")) + [
     path for path in sorted((ROOT / "fedrad").glob("*.py")) if path.stem != "__init__"

@@ -1,5 +1,7 @@
 """What a site tells before round 1 is enough for the same plan, and for nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from made import experiment, federation
 from fedrad.core.state import Bundle
 from fedrad.data.sites import Federation
 from fedrad.errors import SiteFailed
-from fedrad.federation.describe import description, site_of
+from fedrad.federation.describe import description, keyed, site_of
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.report.plan import plan_of
 from fedrad.report.results import _partition
@@ -20,7 +22,7 @@ def test_the_plan_made_from_descriptions_is_the_plan_made_from_the_data() -> Non
     """Counts of images, patients and labels in every split are all that a plan reads."""
     what, known = experiment(), federation()
     told = {
-        name: site_of(description(data, what.task, CPU), what.task)
+        name: site_of(description(data, what.task, CPU, digest=""), what.task)
         for name, data in known.sites.items()
     }
     stand_in = Federation(told, (), counted=True)
@@ -30,14 +32,14 @@ def test_the_plan_made_from_descriptions_is_the_plan_made_from_the_data() -> Non
 def test_a_stand_in_holds_no_image_and_no_row() -> None:
     """A record of rows would be made up; of hospitals' there is no line."""
     what = experiment()
-    data = site_of(description(federation().sites["nord"], what.task, CPU), what.task)
+    data = site_of(description(federation().sites["nord"], what.task, CPU, digest=""), what.task)
     assert data.x.strides == (0,) * data.x.ndim and not data.x.flags.writeable
     assert _partition(Federation({"nord": data}, (), counted=True)) == "site,split,row\n"
 
 
 def spoilt(**changes: float | torch.Tensor) -> tuple[Bundle, dict[str, float], dict[str, str]]:
     """A description with some numbers or labels replaced."""
-    content = description(federation().sites["nord"], experiment().task, CPU)
+    content = description(federation().sites["nord"], experiment().task, CPU, digest="")
     arrays, numbers = bundle_of(content), numbers_of(content)
     for name, value in changes.items():
         if isinstance(value, torch.Tensor):
@@ -65,5 +67,20 @@ def test_labels_that_were_not_read_stay_unread() -> None:
     known = federation().sites["nord"]
     known.y[known.rows["val"][:3]] = np.nan
     task = experiment().task
-    told = site_of(description(known, task, CPU), task)
+    told = site_of(description(known, task, CPU, digest=""), task)
     assert np.isnan(told.y[told.rows["val"]]).sum() == 3
+
+
+def test_of_private_training_data_only_rounded_counts_are_told() -> None:
+    """Another patient more or less must not show; validation and test sets are told as they are."""
+    task, known = experiment().task, federation().sites["nord"]
+    fewer = replace(known, rows=dict(known.rows) | {"train": known.rows["train"][:-1]})
+    one, other = (description(data, task, CPU, digest="", private=True) for data in (known, fewer))
+    assert numbers_of(one) == numbers_of(other)
+    told = site_of(one, task)
+    assert told.images("train") == 40 and told.images("test") == known.images("test")
+    assert (told.y[told.rows["train"]] == 1).sum() % 10 == 0
+
+
+def test_a_digest_under_a_key_cannot_be_tried_out_and_still_changes_with_the_data() -> None:
+    assert keyed("a", b"key") != keyed("b", b"key") != keyed("b", b"other")

@@ -8,7 +8,7 @@ import torch
 from flwr.app import Message
 from made import experiment, federation
 
-from fedrad.assemble import initial_state
+from fedrad.assemble import initial_state, server_task
 from fedrad.core.state import same
 from fedrad.errors import SiteFailed
 from fedrad.federation import exchange
@@ -50,7 +50,8 @@ def sites_of(
     nodes = nodes_of(inner, {"experiment": what.text()})
     grid = Unruly(inner, {nodes[silent].id} if silent else set()) if unruly else inner
     config = {"experiment": what.text(), "arm": "fedavg", "seed": 0}
-    return FlowerSites(grid, nodes, config, number=1, rounds=4, **options)
+    server = server_task(what.arm("fedavg"), seed=0, device=torch.device("cpu"))
+    return FlowerSites(grid, nodes, config, number=1, rounds=4, server=server, **options)
 
 
 START = {"model": initial_state(experiment().arm("fedavg"), 0)}

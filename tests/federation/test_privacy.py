@@ -84,7 +84,7 @@ def test_a_simulated_private_run_has_the_same_bits_in_any_number_of_processes(
 def _asked(account: object, action: str = "fit") -> object:
     """A hospital's answer to one message, with what its process charges to."""
     what, text = private(), private().text()
-    app = client_app(Known(federation()), torch.device("cpu"), account)
+    app = client_app(Known(federation()), torch.device("cpu"), account=account)
     grid = InProcessGrid(app, {"nord": Path("unused")})
     from fedrad.assemble import initial_state
 
