@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deployed import Deployed
+from deployed import SITES, Deployed
 
 pytestmark = pytest.mark.deploy
 
@@ -49,6 +49,27 @@ def test_across_processes_every_arm_ends_with_the_bits_of_one_process(
         assert same_weights(where, undisturbed, arm), arm
     assert (where / "report.html").is_file()
     assert curves(where) == curves(undisturbed)
+
+
+def test_status_and_health_say_who_is_there(federation: Deployed, undisturbed: Path) -> None:
+    """Each site's connection, version, device and patients; no path and no key."""
+    kit = federation.kits / "coordinator"
+    run = federation.run("seen", "--arm", "fedavg", "--set", "rounds=2")
+    assert run.wait() == 0, federation.log("seen")
+    assert federation.begin("health", "coordinator", "health", kit).wait() == 0
+    assert federation.log("health") == "well\n"
+    assert federation.begin("status", "status", kit, "--json").wait() == 0
+    told = json.loads(federation.log("status"))
+    assert [(site["name"], site["state"]) for site in told["sites"]] == [
+        (name, "online") for name in sorted(SITES)
+    ]
+    assert {site["told"]["device"] for site in told["sites"]} == {"cpu"}
+    assert [site["told"]["patients"] for site in told["sites"]] == [
+        SITES[name]["patients"] for name in sorted(SITES)
+    ]
+    assert told["run"]["process"] is None and told["run"]["round"] == 3
+    assert federation.begin("table", "status", kit).wait() == 0
+    assert "The last run, small, ended" in federation.log("table")
 
 
 def curves(where: Path) -> list[list[object]]:
