@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deployed import Deployed
+from deployed import SITES, Deployed
 
 pytestmark = pytest.mark.deploy
 
@@ -51,6 +51,27 @@ def test_across_processes_every_arm_ends_with_the_bits_of_one_process(
     assert curves(where) == curves(undisturbed)
 
 
+def test_status_and_health_say_who_is_there(federation: Deployed, undisturbed: Path) -> None:
+    """Each site's connection, version, device and patients; no path and no key."""
+    kit = federation.kits / "coordinator"
+    run = federation.run("seen", "--arm", "fedavg", "--set", "rounds=2")
+    assert run.wait() == 0, federation.log("seen")
+    assert federation.begin("health", "coordinator", "health", kit).wait() == 0
+    assert federation.log("health") == "well\n"
+    assert federation.begin("status", "status", kit, "--json").wait() == 0
+    told = json.loads(federation.log("status"))
+    assert [(site["name"], site["state"]) for site in told["sites"]] == [
+        (name, "online") for name in sorted(SITES)
+    ]
+    assert {site["told"]["device"] for site in told["sites"]} == {"cpu"}
+    assert [site["told"]["patients"] for site in told["sites"]] == [
+        SITES[name]["patients"] for name in sorted(SITES)
+    ]
+    assert told["run"]["process"] is None and told["run"]["round"] == 3
+    assert federation.begin("table", "status", kit).wait() == 0
+    assert "The last run, small, ended" in federation.log("table")
+
+
 def curves(where: Path) -> list[list[object]]:
     """The validation values of every round."""
     return [
@@ -61,30 +82,31 @@ def curves(where: Path) -> list[list[object]]:
 
 
 @pytest.mark.parametrize(
-    ("victim", "arm"),
+    ("arm", "kills"),
     [
-        ("run", "fedavg"),
-        ("superlink", "fedprox"),
-        ("nord/worker", "finetune"),
-        ("nord/supernode", "fedavg"),
-        ("nord", "finetune"),
-        ("coordinator", "fedprox"),
+        ("fedavg", {1: "run", 3: "superlink"}),
+        ("fedprox", {1: "nord/worker", 3: "coordinator"}),
+        ("finetune", {2: "nord/supernode", 4: "nord"}),
     ],
 )
-def test_a_process_killed_in_the_middle_of_a_run_changes_no_bit(
-    federation: Deployed, undisturbed: Path, victim: str, arm: str
+def test_processes_killed_in_the_middle_of_a_run_change_no_bit(
+    federation: Deployed, undisturbed: Path, arm: str, kills: dict[int, str]
 ) -> None:
-    """Killed with SIGKILL after round 2; what was lost is asked again, memory is on the disk."""
-    out = f"killed-{victim.replace('/', '-')}"
+    """Killed with SIGKILL after a round; what was lost is asked again, memory is on the disk.
+
+    `experiments/faults.py` kills every process by itself, at more moments.
+    """
+    out = f"killed-{arm}"
     run = federation.run(out, "--arm", arm)
-    federation.wait_for_round(out, arm, 2)
-    federation.kill(out if victim == "run" else victim)
-    if victim == "run":
-        run = federation.run(out, "--arm", arm)
-    elif victim == "coordinator":
-        federation.start_coordinator()
-    elif victim == "nord":
-        federation.start_site("nord")
+    for number, victim in kills.items():
+        federation.wait_for_round(out, arm, number)
+        federation.kill(out if victim == "run" else victim)
+        if victim == "run":
+            run = federation.run(out, "--arm", arm)
+        elif victim == "coordinator":
+            federation.start_coordinator()
+        elif victim == "nord":
+            federation.start_site("nord")
     assert run.wait(timeout=280) == 0, federation.log(out)
     assert same_weights(federation.folder / out, undisturbed, arm)
 
