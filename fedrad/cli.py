@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrad.commands import audit_privacy as audit
 from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds to site
 from fedrad.commands.ledger import EXAMPLE, ledger
 from fedrad.commands.provision import provision
@@ -211,6 +212,7 @@ def list_(
 
 
 site.app.command(epilog=EXAMPLE)(ledger)
+app.command(name="audit-privacy", epilog=audit.EXAMPLE)(audit.audit_privacy)
 app.command(epilog="Example: [bold]fedrad provision sites/federation.yaml --out kits[/bold]")(
     provision
 )
