@@ -86,8 +86,7 @@ def _sentence(run: dict[str, Any] | None) -> str:
         return "No run yet."
     where = ""
     if "arm" in run:
-        place = min(run["round"], run["rounds"])
-        where = f": {run['arm']} seed {run['seed']}, round {place}/{run['rounds']}"
+        where = f": {run['arm']} seed {run['seed']}, round {run['round']}/{run['rounds']}"
     if run["process"] is not None:
         waits = ", ".join(f"{site} ({late} s)" for site, late in sorted(run["waiting"].items()))
         return f"Run {run['experiment']}{where}" + (f"; waits for {waits}" if waits else "")

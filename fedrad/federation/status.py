@@ -102,7 +102,8 @@ class RunStatus:
     ) -> None:
         """Tell on and write down a finished round."""
         last = {"seconds": seconds, "missing": missing}
-        self._state |= {"arm": arm, "seed": seed, "round": round + 1, "last": last}
+        self._state |= {"arm": arm, "seed": seed, "round": min(round + 1, self._state["rounds"])}
+        self._state["last"] = last
         self._write()
         self._progress.round_done(
             arm, seed, round, loss=loss, value=value, seconds=seconds, missing=missing, pace=pace

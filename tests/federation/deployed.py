@@ -28,7 +28,7 @@ local: {epochs: 1, batch: 16, optimizer: {name: adam, lr: 0.002},
         augment: [{name: shift, pixels: 2}]}
 rounds: 5
 seeds: [0]
-replicates: 20
+replicates: 100
 metrics: [auroc, loss]
 deadline: 300
 arms:

@@ -54,7 +54,7 @@ def test_across_processes_every_arm_ends_with_the_bits_of_one_process(
 def test_status_and_health_say_who_is_there(federation: Deployed, undisturbed: Path) -> None:
     """Each site's connection, version, device and patients; no path and no key."""
     kit = federation.kits / "coordinator"
-    run = federation.run("seen", "--arm", "fedavg", "--set", "rounds=2")
+    run = federation.run("seen", "--arm", "fedavg", "--set", "rounds=3")
     assert run.wait() == 0, federation.log("seen")
     assert federation.begin("health", "coordinator", "health", kit).wait() == 0
     assert federation.log("health") == "well\n"

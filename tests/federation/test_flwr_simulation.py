@@ -21,7 +21,7 @@ data: {name: phantom, hospitals: {nord: {patients: 30}, ost: {patients: 20}, sue
 model: {name: cnn, width: 4}
 local: {steps: 3, batch: 8}
 rounds: 2
-replicates: 10
+replicates: 0
 metrics: [auroc, brier]
 algorithm: {name: fedprox, mu: 0.1}
 """

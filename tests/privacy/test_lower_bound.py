@@ -1,4 +1,4 @@
-"""What hits prove of epsilon: against other people's numbers, and against mechanisms of known epsilon."""
+"""What hits prove of epsilon: against others' numbers and mechanisms of known epsilon."""
 
 from math import e, exp, log
 

@@ -74,7 +74,7 @@ def test_one_patient_s_trials_alone_prove_something() -> None:
 
 
 def test_guessing_proves_nothing_in_nearly_all_runs() -> None:
-    """Without any leakage a 95 % bound is above 0 in 5 % of runs: of 40, in 7 or more with 0.3 %."""
+    """Without any leakage a 95 % bound is above 0 in 5 % of runs: of 40, 7 or more in 0.3 %."""
     found = [attack(drawn(0.0, 32, seed=s), delta=1e-5) for s in range(40)]
     assert sum(one.bound > 0 for one in found) <= 6
     assert abs(np.mean([one.auroc for one in found]) - 0.5) < 0.01
