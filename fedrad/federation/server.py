@@ -28,6 +28,7 @@ from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
 from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
 from fedrad.federation.exchange import FlowerSites, Traffic
+from fedrad.federation.keeping import Keeping
 from fedrad.federation.nodes import Node, nodes_of
 from fedrad.federation.rider import Rider
 from fedrad.federation.spent import Window, spent_of
@@ -153,8 +154,9 @@ class _Arm:
             state = self.algorithm.init(initial_state(self.arm, self.seed))
         self._common = self._counts()
         self.run.progress.arm_started(self.name, self.seed, last + 1)
-        for number in range(last + 1, self.arm.rounds + 1):
-            state = self._round(state, number)
+        with Keeping(self.folder) as keeping:
+            for number in range(last + 1, self.arm.rounds + 1):
+                state = self._round(state, number, keeping)
         self.folder.finish(state, self._evaluation(state))
 
     def _evaluation(self, state: Bundle) -> Evaluation:
@@ -193,7 +195,7 @@ class _Arm:
                 continue
             return without(found, gone, self.algorithm, [m.name for m in self.metrics])
 
-    def _round(self, state: Bundle, number: int) -> Bundle:
+    def _round(self, state: Bundle, number: int, keeping: Keeping) -> Bundle:
         start = time.monotonic()
         window = Window(self._spent)
         rider = self._rider(state, number)
@@ -214,8 +216,9 @@ class _Arm:
             **window.record(),
         }
         if rider is not None:
+            keeping.settle()
             self._amend(rider, state, number - 1)
-        self.folder.keep(number, after, line)
+        keeping.keep(number, after, line)
         if not self._rides(number):
             self._tell(number, line, pace)
         return after
