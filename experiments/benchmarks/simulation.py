@@ -5,7 +5,8 @@
 Workloads S, M and N are in `workloads.py`. The floor is FedAvg by hand: two forked workers, a
 shared vector of weights, `torch.optim`. Runs alternate (floor, local, ray, floor, ...), each in a
 process of its own, and ratios are taken within a turn. The final weights must agree: the largest
-difference and the loss on 1,000 held-out images are printed. Evaluation is left out of all of them.
+difference and the loss on 1,000 held-out images are printed. The floor adds up replies as they
+come, so that its own runs differ too: its line says by how much. Evaluation is left out of all.
 
 wall: from the start of the process until the final weights are there and its workers have ended.
 steady: median seconds of rounds 2 and later. start: until
@@ -128,10 +129,11 @@ def measure(work: str, sides: list[str], turns: int, folder: Path) -> dict[str, 
 
 
 def largest_difference(runs: dict[str, list[Found]], side: str) -> float:
-    """Return how far the last run's weights are from the floor's."""
+    """Return how far the last run's weights are from the floor's; its own, from its first run's."""
     import torch
 
-    one, floor = (torch.load(str(runs[name][-1]["state"])) for name in (side, "floor"))
+    other = runs["floor"][0 if side == "floor" else -1]
+    one, floor = (torch.load(str(run["state"])) for run in (runs[side][-1], other))
     return max(float((one[key] - value).abs().max()) for key, value in floor.items())
 
 

@@ -6,7 +6,8 @@ makes the same plan and report as a simulation.
 
 import hmac
 from collections.abc import Mapping
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 
 import numpy as np
 import torch
@@ -50,14 +51,20 @@ def description(
     numbers |= {f"patients-{split}": float(count) for split, count in patients.items()}
     config = {
         "site": data.site,
-        "fedrad": version("fedrad"),
+        "fedrad": _version("fedrad"),
         "torch": torch.__version__,
         "device": str(device),
         "data": digest,
         # On what the bits of a result depend, beside the data.
-        "machine": f"{device.type}, torch {version('torch')}",
+        "machine": f"{device.type}, torch {_version('torch')}",
     }
     return pack({_LABELS: labels}, numbers, config)
+
+
+@cache
+def _version(package: str) -> str:
+    # A file is read for it, which hundreds of simulated sites would each do.
+    return metadata.version(package)
 
 
 def _counted(y: np.ndarray, task: Task) -> torch.Tensor:
