@@ -1,7 +1,6 @@
 """What one site does with its own images: train for a round, evaluate, count labels."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import isfinite
@@ -27,29 +26,16 @@ from fedrad.training.dpsgd import (
     samples,
     units_of,
 )
+from fedrad.training.drawing import drawing
 from fedrad.training.evaluate import evaluate, summed
-from fedrad.training.fit import Gradient, Penalty, fit, load
+from fedrad.training.fit import Fitted, Gradient, Penalty, fit, load
 from fedrad.training.objective import Objective, label_counts, objective
 from fedrad.training.optimizers import Step, stepper
 
 __all__ = ["Fitted", "LocalTask"]
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """What came of training.
-
-    Args:
-        state: the model after the last step; shares no memory with anything.
-        examples: the site's training images.
-        steps: gradient steps taken.
-        loss: mean over the steps, without a penalty; 0 without a step, nan where it is private.
-    """
-
-    state: State
-    examples: int
-    steps: int
-    loss: float
+_COMPUTING = ("_placed_model", "_own", "_trained")
+_LEARNING = ("objective", "stepper")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +64,7 @@ class LocalTask:
         channels_last: whether channels are innermost in images and kernels.
         meter: is told how long training, reading and evaluation take.
         private: differential privacy of the training images, or None.
+        trainer: is asked in place of `fit`; see `asking`.
     """
 
     site: str
@@ -99,6 +86,7 @@ class LocalTask:
     channels_last: bool = False
     meter: Meter = field(default_factory=Meter)
     private: Private | None = None
+    trainer: Callable[..., Fitted] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a budget that says nothing, or two things."""
@@ -118,10 +106,20 @@ class LocalTask:
 
     def at(self, data: SiteData) -> "LocalTask":
         """Return another site's task; what does not depend on the site is shared, not made anew."""
-        task = replace(self, site=data.site, data=data)
-        shared = ("_placed_model", "_own", "_trained", "objective", "stepper")
-        task.__dict__.update({name: getattr(self, name) for name in shared})
-        return task
+        return self._shared(replace(self, site=data.site, data=data), *_COMPUTING, *_LEARNING)
+
+    def asking(self, trainer: Callable[..., Fitted]) -> "LocalTask":
+        """Return the same task, whose `fit` asks another to train, who may train several at once.
+
+        Args:
+            trainer: is called with this task and what `fit` is called with.
+        """
+        return self._shared(replace(self, trainer=partial(trainer, self)), *_COMPUTING, *_LEARNING)
+
+    def varied(self, **changes: Any) -> "LocalTask":
+        """Return the same site's task with another budget, meter or model to compute in."""
+        places = () if "model" in changes else _COMPUTING
+        return self._shared(replace(self, **changes), *places, *_LEARNING, "_read")
 
     def steps_per_round(self) -> int:
         """Return the gradient steps of a round; 0 without training images."""
@@ -163,6 +161,10 @@ class LocalTask:
             TrainingDiverged: the loss or a weight is no finite number.
             ConfigError: the start does not fit the model, or the optimiser's options do not fit.
         """
+        if self.trainer is not None:
+            return self.trainer(
+                start, round=round, rounds=rounds, penalty=penalty, correction=correction
+            )
         steps = rounds * self.steps_per_round()
         if not steps:
             return Fitted(clone(start), self.examples, 0, 0.0)
@@ -170,8 +172,8 @@ class LocalTask:
         named = self._trained
         params = list(named.values())
         batches, gradient = self._steps(round, steps, params, correction)
-        drawing = _drawing(seed(self.seed, self.site, round, "model"), self.device)
-        with drawing, self.meter.spent("training"):
+        drawn = drawing(seed(self.seed, self.site, round, "model"), self.device)
+        with drawn, self.meter.spent("training"):
             taken, loss = fit(
                 self.model,
                 params,
@@ -179,7 +181,9 @@ class LocalTask:
                 self.objective,
                 self.stepper(params),
                 penalty=penalty,
-                correction=None if correction is None else self._placed(correction, named),
+                correction=[correction[name].to(self.device) for name in named]
+                if correction
+                else None,
                 clip=self.clip,
                 precision=self.precision,
                 gradient=gradient,
@@ -262,8 +266,9 @@ class LocalTask:
     def _load(self, state: State) -> None:
         load(self._own, state)
 
-    def _placed(self, correction: State, named: Mapping[str, Tensor]) -> list[Tensor]:
-        return [correction[name].to(self.device) for name in named]
+    def _shared(self, task: "LocalTask", *names: str) -> "LocalTask":
+        task.__dict__.update({name: getattr(self, name) for name in names})
+        return task
 
     @cached_property
     def _read(self) -> Reader:
@@ -298,15 +303,3 @@ class LocalTask:
     def stepper(self) -> Callable[[Sequence[Tensor]], Step]:
         """Return what makes an optimiser over parameters, its options checked once."""
         return stepper(self.optimizer)
-
-
-@contextmanager
-def _drawing(number: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator, which dropout draws from, and put it back afterwards."""
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng([device] if cuda else []):
-        # Not torch.manual_seed: it formats a stack trace for each kind of device it has not met.
-        torch.default_generator.manual_seed(number)
-        if cuda:
-            torch.cuda.manual_seed(number)
-        yield
