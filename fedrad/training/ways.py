@@ -4,7 +4,7 @@
 all sites, `streams` trains a few at once in threads, `stacked` trains many as one network.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 import torch
@@ -45,12 +45,13 @@ def most_at_once(way: Way) -> int:
 
 def trainer_of(way: Way) -> Train:
     """Return what trains in a way. It keeps what it has captured, so each arm needs its own."""
-    return {
+    made: Mapping[Way, Callable[[], Train]] = {
         Way.EAGER: lambda: one_by_one,
         Way.GRAPH: lambda: _Graph().train,
         Way.STREAMS: lambda: Lanes().train,
         Way.STACKED: lambda: _stacked,
-    }[way]()
+    }
+    return made[way]()
 
 
 def refusal(way: Way, asked: Sequence[Training]) -> str | None:
