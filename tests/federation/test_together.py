@@ -19,6 +19,7 @@ from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.client import site_apps
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
+from fedrad.federation.runtimes import Concurrency
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.together import Together
 from fedrad.federation.watch import LoggedProgress
@@ -127,7 +128,7 @@ def test_a_full_memory_halves_the_sites_at_once_and_changes_no_result(
     notes = together(tmp_path, forced=Way.STACKED, trainers=full)
     same_run(tmp_path, alone, ARMS, 1e-5)
     assert notes[1].endswith("memory was full with 3 sites at once; it goes on with 1")
-    assert full.groups == [1] * (2 * 3 + 1 * 3), "nobody is trained twice"
+    assert full.groups == 2 * 2 * 3 * [1], "nobody is trained twice"
 
 
 def test_where_not_one_site_fits_stacked_the_run_goes_on_one_by_one(
@@ -218,6 +219,10 @@ def test_a_way_that_cannot_be_had_is_refused(
 ) -> None:
     with pytest.raises((ConfigError, MissingError), match=told):
         play(tmp_path, experiment(**changes), arms=["fedavg"], way=way, workers=workers)
+
+
+def test_the_command_names_the_ways_that_there_are() -> None:
+    assert [one.value for one in Concurrency] == ["auto", *(way.value for way in Way)]
 
 
 @pytest.mark.gpu
