@@ -126,23 +126,25 @@ class Together:
     def _trained(self, asked: Sequence[Training]) -> list[Found]:
         if not any(one.task.steps_per_round() for one in asked):
             return [_alone(one) for one in asked]
-        choice = self._choice(asked)
-        playing = (*self._kind, self._seed)
-        if playing != self._playing:
-            # What was captured for another arm or seed holds memory, and the model of that one.
-            self._train, self._playing = self._trainers(choice.way), playing
         try:
-            found, most = at_once(self._train, asked, choice.at_once)
+            choice = self._choice(asked)
+            found, most = at_once(self._trainer(choice.way), asked, choice.at_once)
         except TrainingDiverged:
             # One by one, each site answers for itself.
             return [_alone(one) for one in asked]
         except torch.OutOfMemoryError:
-            if choice.way is Way.EAGER:
-                return [_alone(one) for one in asked]
-            return self._one_by_one(asked, choice)
+            self._one_by_one()
+            return [_alone(one) for one in asked]
         if most < choice.at_once:
             self._fewer(choice, most)
         return list(found)
+
+    def _trainer(self, way: Way) -> Train:
+        playing = (*self._kind, self._seed)
+        if playing != self._playing:
+            # What was captured for another arm or seed holds memory, and the model of that one.
+            self._train, self._playing = self._trainers(way), playing
+        return self._train
 
     def _choice(self, asked: Sequence[Training]) -> Choice:
         if self._kind not in self._choices:
@@ -168,15 +170,17 @@ class Together:
             f"it goes on with {most}"
         )
 
-    def _one_by_one(self, asked: Sequence[Training], choice: Choice) -> list[Found]:
-        arm, action = self._kind
-        self._keep(Choice(Way.EAGER, 1, choice.why))
-        self._note(
-            f"{arm}, {action}: the device's memory was full with one site trained {choice.way}; "
-            "it goes on one site after the other"
-        )
-        self._playing = None
-        return [_alone(one) for one in asked]
+    def _one_by_one(self) -> None:
+        """Take the way that needs least memory from now on; where that fails, the site says so."""
+        before = self._choices.get(self._kind)
+        if before is not None and before.way is not Way.EAGER:
+            arm, action = self._kind
+            self._keep(Choice(Way.EAGER, 1, before.why))
+            self._playing = None
+            self._note(
+                f"{arm}, {action}: the device's memory was full with one site trained "
+                f"{before.way}; it goes on one site after the other"
+            )
 
     def _keep(self, choice: Choice) -> None:
         self._choices[self._kind] = choice

@@ -1,21 +1,32 @@
 """Chooses how several sites are trained on a device, by trying it, and how many at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import sqrt
 
 import torch
 
+from fedrad.core.state import State
 from fedrad.errors import ConfigError
 from fedrad.training.asked import Training, shortened
 from fedrad.training.concurrency import at_once, fastest, sites_that_fit
+from fedrad.training.fit import Fitted
 from fedrad.training.ways import SMALL, Train, Way, most_at_once, refusal, trainer_of
 
 __all__ = ["Choice", "Memory", "choose", "memory_of"]
 
+log = logging.getLogger(__name__)
+
 _STEPS = 5
+_TOLERANCE = 0.1
+"""Of the way that weights went in a few steps; rounding is far below, another batch far above."""
 _ON_A_CPU = 16
 """Sites stacked at once where no peak can be measured; images and small weights, some megabytes."""
+
+
+Tried = tuple[list[Fitted], int]
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ def choose(
     """Choose a way for all trainings that are like some, by a few steps of these in each way.
 
     Args:
-        asked: the first ones, those with the most images first; at least one has steps to take.
+        asked: the first ones; at least one has steps to take.
         sites: how many may be trained in a round.
         forced: take this way, whether or not it is the fastest.
         memory: of the device; None where it cannot be measured.
@@ -80,6 +91,7 @@ def choose(
 
     Raises:
         ConfigError: the forced way cannot do it.
+        TrainingDiverged: one of them did within a few steps.
         torch.OutOfMemoryError: one site alone does not fit.
     """
     if forced is not None and (why := refusal(forced, asked)):
@@ -88,14 +100,10 @@ def choose(
     fit, told = _sites_at_once(short, sites, memory)
     if forced is not None:
         return _choice(forced, fit, "as asked for" + told)
-    ways, refused = _candidates(short)
-    if len(ways) == 1:
-        why = "; ".join(f"{way} {reason}" for way, reason in refused.items())
-        return _choice(Way.EAGER, fit, f"no other way is possible: {why}")
-    tries = {
-        str(way): partial(at_once, trainers(way), short, min(fit, most_at_once(way)))
-        for way in ways
-    }
+    tries, refused = _tries(short, fit, trainers)
+    told += "".join(f"; no {way}: {reason}" for way, reason in refused.items())
+    if len(tries) == 1:
+        return _choice(Way.EAGER, fit, "the only way" + told)
     name, why = fastest(tries)
     return _choice(Way(name), fit, f"{why.partition(': ')[2]} for {_STEPS} steps{told}")
 
@@ -104,7 +112,7 @@ def _sites_at_once(asked: Sequence[Training], sites: int, memory: Memory | None)
     """Return how many sites fit the device, and half a sentence of how that is known."""
     if memory is None:
         return min(sites, _ON_A_CPU), ""
-    peak = memory.peak_of(asked[0].fit)
+    peak = memory.peak_of(max(asked, key=lambda one: one.task.examples).fit)
     free = memory.free()
     told = f"; one site takes {peak / 1e6:.0f} MB of {free / 1e6:.0f} MB that are free"
     return sites_that_fit(free, peak, sites), told
@@ -114,11 +122,57 @@ def _choice(way: Way, fit: int, why: str) -> Choice:
     return Choice(way, min(fit, most_at_once(way)), why)
 
 
-def _candidates(asked: Sequence[Training]) -> tuple[list[Way], Mapping[Way, str]]:
-    """Return the ways worth a try, and why the others are not."""
-    reasons = {way: refusal(way, asked) for way in Way}
+def _tries(
+    asked: Sequence[Training], fit: int, trainers: Callable[[Way], Train]
+) -> tuple[dict[str, Callable[[], Tried]], dict[Way, str]]:
+    """Return what trains in each way that is possible, and why the others are not."""
+    refused = {way: reason for way in Way if (reason := _reason(way, asked))}
+    tries: dict[str, Callable[[], Tried]] = {
+        str(way): partial(at_once, trainers(way), asked, min(fit, most_at_once(way)))
+        for way in Way
+        if way not in refused
+    }
+    if len(tries) > 1:
+        expected, _ = tries[Way.EAGER]()
+        for name in [name for name in tries if name != Way.EAGER]:
+            if fault := _fault(tries[name], asked, expected):
+                refused[Way(name)] = fault
+                del tries[name]
+    return tries, refused
+
+
+def _reason(way: Way, asked: Sequence[Training]) -> str | None:
+    """Return why a way is not worth a try."""
     size = sum(p.numel() for p in asked[0].task.model.parameters())
-    if size > SMALL and reasons[Way.STACKED] is None:
-        reasons[Way.STACKED] = f"is for networks of {SMALL} parameters at most, found {size}"
-    refused = {way: reason for way, reason in reasons.items() if reason is not None}
-    return [way for way in Way if way not in refused], refused
+    if way is Way.STACKED and size > SMALL:
+        return f"it is for networks of {SMALL} parameters at most, found {size}"
+    return refusal(way, asked)
+
+
+def _fault(
+    play: Callable[[], Tried], asked: Sequence[Training], expected: Sequence[Fitted]
+) -> str | None:
+    """Return what is wrong with a way on this device, None if it does what it should.
+
+    Drivers and libraries differ in what they can capture or map; a wrong result would not be seen.
+    """
+    try:
+        found, _ = play()
+    except torch.OutOfMemoryError:
+        return "not one site fits the device's memory"
+    except RuntimeError as error:
+        log.warning("%s", error)
+        return f"it fails on this device ({type(error).__name__})"
+    for one, right, training in zip(found, expected, asked, strict=True):
+        moved = _distance(right.state, training.start)
+        if _distance(one.state, right.state) > _TOLERANCE * moved:
+            return "its weights are not those of one site after the other on this device"
+    return None
+
+
+def _distance(one: State, other: State) -> float:
+    squares = [
+        (value.double() - other[name].to(value.device).double()).square().sum().item()
+        for name, value in one.items()
+    ]
+    return sqrt(sum(squares))

@@ -67,8 +67,10 @@ def refusal(way: Way, asked: Sequence[Training]) -> str | None:
         return "the network draws random numbers (dropout)"
     if way is Way.STREAMS:
         return None
-    if any(one.rounds != 1 or one.correction is not None for one in asked):
+    if any(one.correction is not None for one in asked):
         return "the algorithm corrects gradients"
+    if any(one.rounds != 1 for one in asked):
+        return "several rounds are trained in one go"
     if any(one.penalty is not asked[0].penalty for one in asked):
         return "each site has a penalty of its own"
     if not all(_same_loss(one.task, first) for one in asked):

@@ -175,7 +175,9 @@ def test_the_fastest_way_is_taken_and_taken_again_when_the_run_goes_on(tmp_path:
 
     (note,) = together(tmp_path, arms=["fedavg"], trainers=trainers)
     assert note.startswith("fedavg, fit: trained stacked, 3 sites at a time (the fastest of eager")
-    assert tried.count(Way.EAGER) == 3 * 3, "three sites by themselves, three times"
+    assert tried.count(Way.EAGER) == 4 * 3, (
+        "three sites by themselves: once to compare, three for time"
+    )
     state = tmp_path / "fedavg/seed-0/state.safetensors"
     before, tried[:] = state.read_bytes(), []
     for path in (tmp_path / "fedavg/seed-0").glob("evaluation.*"):
@@ -190,8 +192,9 @@ def test_where_only_one_way_is_possible_the_note_says_why(alone: Path, tmp_path:
     local = experiment().local.model_copy(update={"class_weights": "site"})
     what = experiment(rounds=2, local=local.model_dump())
     (note,) = together(tmp_path, arms=["fedavg"], what=what)
-    assert "trained eager, one site at a time (no other way is possible" in note
-    assert "stacked each site has class weights of its own" in note
+    assert note.startswith("fedavg, fit: trained eager, one site at a time (the only way")
+    assert "no stacked: each site has class weights of its own" in note
+    assert "no graph: needs a CUDA device, found cpu" in note
     play(tmp_path / "alone", what, arms=["fedavg"])
     same_run(tmp_path, tmp_path / "alone", ["fedavg"], 0)
 
@@ -202,6 +205,9 @@ def test_a_site_that_diverges_is_named_as_in_the_ordinary_run(tmp_path: Path) ->
     one = play(tmp_path / "one", what, arms=["fedavg"])
     other = play(tmp_path / "other", what, arms=["fedavg"], way=Way.STACKED)
     assert other.stopped == one.stopped and "round 1" in other.stopped["fedavg"]
+    assert together(tmp_path / "auto", arms=["fedavg"], what=what) == []
+    reason = json.loads((tmp_path / "auto/fedavg/seed-0/stopped.json").read_text(encoding="utf-8"))
+    assert reason == {"reason": one.stopped["fedavg"]}
 
 
 @pytest.mark.parametrize(
