@@ -5,7 +5,7 @@ a `Site` is what one hospital writes about itself and never sends. Names in them
 (`registry.py`), never to import paths.
 """
 
-from fedrad.config.experiment import POOLED, Experiment, Local, Primary, Site, Split, Task
+from fedrad.config.experiment import POOLED, Experiment, Local, Primary, Split, Task
 from fedrad.config.federation import FederationFile
 from fedrad.config.reading import (
     from_text,
@@ -14,7 +14,7 @@ from fedrad.config.reading import (
     load_site,
     load_site_file,
 )
-from fedrad.config.site import SiteFile
+from fedrad.config.site import Site, SiteFile
 
 __all__ = [
     "POOLED",

@@ -1,4 +1,4 @@
-"""What a researcher and a hospital write: frozen and checked."""
+"""What a researcher writes: frozen and checked."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from fedrad.config.names import ArmName, SiteName
 from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
-__all__ = ["POOLED", "Experiment", "Local", "Primary", "Site", "Split", "Task"]
+__all__ = ["POOLED", "Experiment", "Local", "Primary", "Split", "Task"]
 
 Spec = str | dict[str, Any]
 V = TypeVar("V", int, str)
@@ -287,14 +287,6 @@ class Experiment(Frozen):
     def digest(self) -> str:
         """Return the SHA-256 of the canonical text."""
         return sha256(self.text().encode()).hexdigest()
-
-
-class Site(Frozen):
-    """One hospital's own file: its name and where its data lie. It never leaves the hospital."""
-
-    name: SiteName
-    data: Spec
-    data_root: str | None = None
 
 
 def _twice(values: Iterable[V]) -> V | None:

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from fedrad.config.checking import checked, merge
-from fedrad.config.experiment import POOLED, Experiment, Site
+from fedrad.config.experiment import POOLED, Experiment
 from fedrad.config.federation import FederationFile
-from fedrad.config.site import SiteFile
+from fedrad.config.site import Site, SiteFile
 from fedrad.errors import ConfigError
 
 __all__ = ["from_text", "load_experiment", "load_federation", "load_site", "load_site_file"]

@@ -8,15 +8,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fedrad.config.experiment import Frozen, Site, Task
+from fedrad.config.experiment import Frozen, Spec, Task
+from fedrad.config.names import SiteName
 
-__all__ = ["Allow", "Certificates", "Coordinator", "SiteFile"]
+__all__ = ["Allow", "Certificates", "Coordinator", "Site", "SiteFile"]
 
 _DIGEST = 64
 """Hexadecimal digits of a SHA-256."""
 
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:-]*$", max_length=253)]
 Port = Annotated[int, Field(gt=0, lt=65536)]
+
+
+class Site(Frozen):
+    """One hospital's own file: its name and where its data lie. It never leaves the hospital."""
+
+    name: SiteName
+    data: Spec
+    data_root: str | None = None
 
 
 class Coordinator(Frozen):

@@ -16,13 +16,14 @@ from fedrad.algorithms.base import Numbers, Reply
 from fedrad.core.state import Mean, num_bytes
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
-__all__ = ["BLOCK", "WEIGHT", "Part", "fold", "pack_part", "part_of"]
+__all__ = ["BLOCK", "WEIGHT", "Part", "blocks_of", "fold", "merge", "pack_part", "part_of"]
 
 BLOCK = "block"
 """Setting of a message to a block: its sites' names, in order, with commas."""
 WEIGHT = "weight"
 """Setting of a message to a block: the number that weighs a reply."""
 _TOTAL = "total-weight"
+_MOST_BLOCKS = 32  # few, since a partial sum is as large as a model
 
 
 @dataclass
@@ -42,6 +43,17 @@ class Part:
     bytes_up: int = 0
 
 
+def blocks_of(images: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """Return the sites in at most 32 blocks of one size, those with the most images first.
+
+    >>> blocks_of({"nord": 10, "ost": 30})
+    [('ost',), ('nord',)]
+    """
+    order = sorted(images, key=lambda site: (-images[site], site))
+    size = -(-len(order) // _MOST_BLOCKS)
+    return [tuple(order[at : at + size]) for at in range(0, len(order), size)]
+
+
 def fold(part: Part, reply: Reply, weight: str) -> None:
     """Add a site's reply to its block."""
     part.bytes_up += num_bytes(reply.arrays)
@@ -49,6 +61,14 @@ def fold(part: Part, reply: Reply, weight: str) -> None:
         part.mean.add(reply.arrays, reply.numbers[weight])
     for key, value in reply.numbers.items():
         part.numbers[key] = part.numbers.get(key, 0.0) + value
+
+
+def merge(whole: Part, part: Part) -> None:
+    """Add a block to the sum of all blocks, but for its failures."""
+    whole.mean.merge(part.mean)
+    whole.bytes_up += part.bytes_up
+    for key, value in part.numbers.items():
+        whole.numbers[key] = whole.numbers.get(key, 0.0) + value
 
 
 def pack_part(part: Part) -> RecordDict:

@@ -122,7 +122,7 @@ class _Sites:
             self._device,
             # The pool is made of the sites, which tell of themselves.
             digest="" if site == POOLED else keyed(data.digest, self._secret),
-            private=any(asked_of(experiment.arm(name)) for name in experiment.arm_names),
+            private=any(asked_of(self._arm(text, name)) for name in experiment.arm_names),
         )
 
     def handler(self, text: str, arm: str, action: str) -> Handler:

@@ -16,44 +16,23 @@ from flwr.serverapp import Grid
 
 from fedrad.algorithms.base import Reply, Streams
 from fedrad.core.meter import Meter
-from fedrad.core.state import Bundle, Mean, num_bytes
+from fedrad.core.state import Bundle, num_bytes
 from fedrad.errors import FedradError, RunError, SiteFailed, TrainingDiverged
-from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, part_of
+from fedrad.federation.blocks import BLOCK, WEIGHT, Part, blocks_of, fold, merge, part_of
 from fedrad.federation.channels import StreamingGrid
 from fedrad.federation.counted import CountedStreams, Traffic
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.nodes import Node
+from fedrad.federation.records import bundle_of, numbers_of, pack
 from fedrad.federation.rider import RIDE, Rider
 from fedrad.training.server import ServerTask
 
-__all__ = ["FlowerSites", "Node", "Traffic", "nodes_of"]
+__all__ = ["FlowerSites", "Traffic"]
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
-_NODES_S = 60.0
-_SETTLED_S = 0.5
-MOST_BLOCKS = 32
-"""Sums are taken within so many blocks of sites at most, so few partial sums are ever held."""
-
 _QUERIES = frozenset({"count", "describe", "share"})
 _EVALUATIONS = frozenset({"test", "tune", "validate"})
-
-
-@dataclass(frozen=True)
-class Node:
-    """Where a site is reached, and what it says of itself.
-
-    Args:
-        id: of Flower's node.
-        images: that it trains on.
-        data: digest of all its data.
-        machine: kind of device and version of torch, on which the bits of its results depend.
-    """
-
-    id: int
-    images: int
-    data: str = ""
-    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,26 +83,21 @@ class FlowerSites:
     def mean(self, action: str, send: Bundle, *, weight: str = "num-examples") -> Reply:
         """Return the weighted mean of the replies' arrays and the sums of their numbers.
 
-        Replies are added up within fixed blocks of sites, and the blocks in their order: the same
-        bits whatever the order of arrival, and wherever a block is added up.
+        Replies are added up within fixed blocks of sites, and the blocks in their order.
 
         Raises:
             SiteFailed: fewer sites than the quorum answered, or none of them has any weight.
             RunError: the same, and one of them could not write.
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
-        mean, numbers, failed = Mean(), dict[str, float](), dict[str, str]()
+        whole, failed = Part(), dict[str, str]()
         for part in self._parts(action, send, weight, failed):
             with self.meter.spent("aggregation"):
-                mean.merge(part.mean)
-            self.traffic.up += part.bytes_up
-            for key, value in part.numbers.items():
-                numbers[key] = numbers.get(key, 0.0) + value
-        self.traffic.steps += int(numbers.get("steps", 0))
+                merge(whole, part)
+        self.traffic.up += whole.bytes_up
+        self.traffic.steps += int(whole.numbers.get("steps", 0))
         self._settle(action, failed)
-        if not mean.total > 0:
-            raise SiteFailed(f"round {self.number}, {action}: no site has any {weight}")
-        return Reply(mean.value(), numbers)
+        return self._mean_of(whole, action, weight)
 
     def gather(self, action: str, send: Bundle) -> Iterator[tuple[str, Reply]]:
         """Yield each site's reply, sorted by site, and let go of it.
@@ -134,7 +108,7 @@ class FlowerSites:
             TrainingDiverged: a site's loss or weights are no numbers any more.
         """
         failed: dict[str, str] = {}
-        asked = {site: self._question(site) for site in self.names}
+        asked = {site: (self.nodes[site].id, dict[str, str]()) for site in self.names}
         for site, content in self._in_order(action, send, asked, failed):
             reply = Reply(bundle_of(content), numbers_of(content))
             self.traffic.up += num_bytes(reply.arrays)
@@ -176,17 +150,13 @@ class FlowerSites:
         self, replies: Iterable[tuple[str, Reply]], *, weight: str = "num-examples"
     ) -> Reply:
         """Return the bits that `mean` would return of the same replies."""
-        found, mean, numbers = dict(replies), Mean(), dict[str, float]()
+        found, whole = dict(replies), Part()
         for block in self._blocks():
             part = Part()
             for site in (site for site in block if site in found):
                 fold(part, found[site], weight)
-            mean.merge(part.mean)
-            for key, value in part.numbers.items():
-                numbers[key] = numbers.get(key, 0.0) + value
-        if not mean.total > 0:
-            raise SiteFailed(f"round {self.number}: no site has any {weight}")
-        return Reply(mean.value(), numbers)
+            merge(whole, part)
+        return self._mean_of(whole, "average", weight)
 
     def note(self, key: str, value: object) -> None:
         """Write something that the server drew or found into the round's record."""
@@ -199,9 +169,7 @@ class FlowerSites:
         blocks = self._blocks()
         if getattr(self.grid, "folds", False):
             asked = {
-                ",".join(block): self._question(
-                    block[0], **{BLOCK: ",".join(block), WEIGHT: weight}
-                )
+                (key := ",".join(block)): (self.nodes[block[0]].id, {BLOCK: key, WEIGHT: weight})
                 for block in blocks
             }
             for _, content in self._in_order(action, send, asked, failed):
@@ -211,7 +179,7 @@ class FlowerSites:
                 yield part
             return
         block_of = {site: block for block in blocks for site in block}
-        asked = {site: self._question(site) for site in block_of}
+        asked = {site: (self.nodes[site].id, dict[str, str]()) for site in block_of}
         part, at = Part(), blocks[0]
         for site, content in self._in_order(action, send, asked, failed):
             if block_of[site] != at:
@@ -221,14 +189,13 @@ class FlowerSites:
                 fold(part, Reply(bundle_of(content), numbers_of(content)), weight)
         yield part
 
-    def _question(self, site: str, **settings: str) -> tuple[int, dict[str, str]]:
-        return self.nodes[site].id, settings
+    def _mean_of(self, whole: Part, action: str, weight: str) -> Reply:
+        if not whole.mean.total > 0:
+            raise SiteFailed(f"round {self.number}, {action}: no site has any {weight}")
+        return Reply(whole.mean.value(), whole.numbers)
 
     def _blocks(self) -> list[tuple[str, ...]]:
-        """Return the sites in at most 32 blocks, those with the most images first."""
-        order = sorted(self.names, key=lambda site: (-self.nodes[site].images, site))
-        size = -(-len(order) // MOST_BLOCKS)
-        return [tuple(order[at : at + size]) for at in range(0, len(order), size)]
+        return blocks_of({site: node.images for site, node in self.nodes.items()})
 
     def _in_order(
         self,
@@ -325,54 +292,9 @@ class FlowerSites:
                 raise TrainingDiverged(reason.partition(": ")[2])
 
 
-def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
-    """Return every node by its site's name, by asking it.
-
-    Raises:
-        SiteFailed: there is no node, one does not say its name, or two say the same one.
-    """
-    content = pack({}, config={**config, "action": "describe"})
-    asked = [grid.create_message(content, "query", node, "0") for node in _node_ids(grid)]
-    nodes: dict[str, Node] = {}
-    for reply in grid.send_and_receive(asked):
-        if reply.has_error():
-            raise SiteFailed(f"a site did not say its name: {reply.error.reason}")
-        told = config_of(reply.content)
-        site = str(told["site"])
-        if site in nodes:
-            raise SiteFailed(f"two nodes say that they are {site}")
-        images = int(numbers_of(reply.content)["num-examples"])
-        nodes[site] = Node(
-            reply.metadata.src_node_id, images, str(told["data"]), str(told["machine"])
-        )
-    return nodes
-
-
 def _is(kind: type[FedradError], reason: str) -> bool:
     """Return whether a site's reason is an error of a kind."""
     return reason.partition(":")[0] == kind.__name__
-
-
-def _node_ids(grid: Grid) -> list[int]:
-    """Return the nodes; where none is known yet, wait until there are some and no more come.
-
-    Flower's simulation starts the server before it has made its nodes.
-    """
-    found = list(grid.get_node_ids())
-    ends = time.monotonic() + _NODES_S
-    while not found and time.monotonic() < ends:
-        time.sleep(_POLL_S)
-        found = list(grid.get_node_ids())
-        while found and found != (later := _after(grid, _SETTLED_S)):
-            found = later
-    if not found:
-        raise SiteFailed(f"no site has come within {_NODES_S:g} s")
-    return found
-
-
-def _after(grid: Grid, seconds: float) -> list[int]:
-    time.sleep(seconds)
-    return list(grid.get_node_ids())
 
 
 def _kind(action: str) -> str:

@@ -16,8 +16,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fedrad.errors import SiteFailed
-from fedrad.federation.exchange import Node
 from fedrad.federation.handshake import greeting
+from fedrad.federation.nodes import Node
 from fedrad.federation.post import fetch, heads, open_up, send
 from fedrad.federation.questions import CRASHES, Asked
 from fedrad.federation.superlink import Link, RunLost

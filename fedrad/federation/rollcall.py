@@ -11,8 +11,8 @@ from fedrad.config import Experiment
 from fedrad.data.base import SiteData
 from fedrad.errors import SiteFailed
 from fedrad.federation.describe import site_of, versions_of
-from fedrad.federation.exchange import Node
 from fedrad.federation.network import NetworkGrid
+from fedrad.federation.nodes import Node
 from fedrad.federation.records import config_of, pack
 
 __all__ = ["Met", "roll_call"]

@@ -27,7 +27,8 @@ from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
 from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
-from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
+from fedrad.federation.exchange import FlowerSites, Traffic
+from fedrad.federation.nodes import Node, nodes_of
 from fedrad.federation.rider import Rider
 from fedrad.federation.spent import Window, spent_of
 from fedrad.federation.watch import Progress

@@ -2,13 +2,12 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 
 from fedrad.assemble import algorithm_of, metrics_of
@@ -20,12 +19,11 @@ from fedrad.report.leakage import leakage_of
 from fedrad.report.page import render
 from fedrad.report.plan import budget_of, plan_of
 from fedrad.report.privacy import privacy_of
+from fedrad.report.record import Folders, record_of, unfinished
 from fedrad.runs import ArmFolder, RunFolder, differing
 
 __all__ = ["results_of", "write_results"]
 
-Folders = Mapping[int, ArmFolder]
-_NOT_PLAYED = "not played yet"
 _PACKAGES = ("fedrad", "flwr", "numpy", "opacus", "pillow", "torch", "torchvision")
 
 
@@ -68,7 +66,7 @@ def results_of(
     arms = [
         planned
         | measured
-        | _record(folders[planned["name"]], primary.metric, pools=planned["name"] in pooling)
+        | record_of(folders[planned["name"]], primary.metric, pools=planned["name"] in pooling)
         for planned, measured in zip(plan["arms"], compared["arms"], strict=True)
     ]
     return {
@@ -133,7 +131,7 @@ def _compared(
         held_out=federation.held_out,
         local=_alone(experiment),
         pooled=next(iter(_arms_with(experiment, pooled=True)), None),
-        unfinished={arm: _unfinished(seeds) for arm, seeds in folders.items()
+        unfinished={arm: unfinished(seeds) for arm, seeds in folders.items()
                     if not any(one.finished for one in seeds.values())},
     )  # fmt: skip
     if len(experiment.arm_names) == 1:
@@ -189,76 +187,6 @@ def _arm_run(arm: str, seed: int, folder: ArmFolder) -> ArmRun:
         one_class=found.facts["one_class"],
         counts=found.counts,
     )
-
-
-def _unfinished(folders: Folders) -> str:
-    reasons = [reason for one in folders.values() if (reason := one.stopped())]
-    return reasons[0] if reasons else _NOT_PLAYED
-
-
-def _record(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
-    rounds = [one.rounds() for one in folders.values() if one.finished]
-    done = [line for lines in rounds for line in lines]
-    reasons = [reason for one in folders.values() if (reason := one.stopped())]
-    status = "finished" if len(rounds) == len(folders) else "stopped" if reasons else "missing"
-    return {
-        "status": status,
-        "reason": None if status == "finished" else _unfinished(folders),
-        # Pooling moves the images themselves, which no count of model bytes stands for.
-        "bytes": {
-            way: None if pools else _per_seed(done, f"bytes_{way}", rounds)
-            for way in ("down", "up")
-        },
-        "seconds": _per_seed(done, "seconds", rounds),
-        "steps_taken": _per_seed(done, "steps", rounds),
-        "efficiency": _efficiency(done),
-        "efficiency_by_seed": {
-            str(seed): _efficiency(one.rounds()) for seed, one in folders.items() if one.finished
-        },
-        "missing_sites": _missing(done),
-        "curves": _curves(rounds, metric),
-    }
-
-
-def _per_seed(
-    lines: Sequence[Mapping[str, Any]], key: str, rounds: Sequence[object]
-) -> float | None:
-    return sum(line[key] for line in lines) / len(rounds) if rounds else None
-
-
-def _efficiency(lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the share of the workers' time that was spent in training steps, if known."""
-    known = [line for line in lines if "efficiency" in line]
-    total = sum(line["worker_seconds"] for line in known)
-    spent = sum(line["efficiency"] * line["worker_seconds"] for line in known)
-    return round(spent / total, 4) if total else None
-
-
-def _missing(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return site -> rounds that went on without it."""
-    names = [site for line in lines for site in line["missing"]]
-    return {site: names.count(site) for site in sorted(set(names))}
-
-
-def _curves(rounds: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> dict[str, Any]:
-    """Return site -> rounds, and the mean over seeds of metric and loss on validation images."""
-    points: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
-    for line in (line for lines in rounds for line in lines):
-        for site, values in line["validation"].items():
-            points.setdefault(site, {}).setdefault(line["round"], []).append(values)
-    return {
-        site: {
-            "round": sorted(by_round),
-            "value": [_average(by_round[n], metric) for n in sorted(by_round)],
-            "loss": [_average(by_round[n], "loss") for n in sorted(by_round)],
-        }
-        for site, by_round in sorted(points.items())
-    }
-
-
-def _average(values: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    known = [one[key] for one in values if one.get(key) is not None]
-    return float(np.mean(known)) if known else None
 
 
 def _partition(federation: Federation) -> str:

@@ -11,11 +11,12 @@ from made import experiment, federation
 from fedrad.assemble import initial_state, server_task
 from fedrad.core.state import same
 from fedrad.errors import SiteFailed
-from fedrad.federation import exchange
+from fedrad.federation import nodes
 from fedrad.federation.client import client_app
-from fedrad.federation.exchange import FlowerSites, nodes_of
+from fedrad.federation.exchange import FlowerSites
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
+from fedrad.federation.nodes import nodes_of
 
 
 class Unruly:
@@ -103,8 +104,8 @@ class Latecomers:
 
 def test_nodes_that_come_after_the_server_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """None, then two, then three: Flower's simulation makes them while the server runs."""
-    monkeypatch.setattr(exchange, "_SETTLED_S", 0.01)
-    assert exchange._node_ids(Latecomers([], [], [5, 3], [5, 3, 4])) == [5, 3, 4]
-    monkeypatch.setattr(exchange, "_NODES_S", 0.1)
+    monkeypatch.setattr(nodes, "_SETTLED_S", 0.01)
+    assert nodes._node_ids(Latecomers([], [], [5, 3], [5, 3, 4])) == [5, 3, 4]
+    monkeypatch.setattr(nodes, "_NODES_S", 0.1)
     with pytest.raises(SiteFailed, match=r"no site has come within 0\.1 s"):
-        exchange._node_ids(Latecomers([]))
+        nodes._node_ids(Latecomers([]))

@@ -1,0 +1,94 @@
+"""What the rounds of an arm took, from its folders."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedrad.runs import ArmFolder
+
+__all__ = ["Folders", "record_of", "unfinished"]
+
+Folders = Mapping[int, ArmFolder]
+"""Seed -> the folder of the arm's run."""
+_NOT_PLAYED = "not played yet"
+
+
+def unfinished(folders: Folders) -> str:
+    """Return why an arm has no finished seed."""
+    reasons = [reason for one in folders.values() if (reason := one.stopped())]
+    return reasons[0] if reasons else _NOT_PLAYED
+
+
+def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
+    """Return an arm's status, bytes, seconds, steps, absent sites and learning curves.
+
+    Bytes, seconds and steps are means over the finished seeds.
+
+    Args:
+        folders: the arm's, by seed.
+        metric: whose values make the curves, beside the loss.
+        pools: whether the arm moves the images themselves, so that model bytes say nothing.
+    """
+    rounds = [one.rounds() for one in folders.values() if one.finished]
+    done = [line for lines in rounds for line in lines]
+    reasons = [reason for one in folders.values() if (reason := one.stopped())]
+    status = "finished" if len(rounds) == len(folders) else "stopped" if reasons else "missing"
+    return {
+        "status": status,
+        "reason": None if status == "finished" else unfinished(folders),
+        # Pooling moves the images themselves, which no count of model bytes stands for.
+        "bytes": {
+            way: None if pools else _per_seed(done, f"bytes_{way}", rounds)
+            for way in ("down", "up")
+        },
+        "seconds": _per_seed(done, "seconds", rounds),
+        "steps_taken": _per_seed(done, "steps", rounds),
+        "efficiency": _efficiency(done),
+        "efficiency_by_seed": {
+            str(seed): _efficiency(one.rounds()) for seed, one in folders.items() if one.finished
+        },
+        "missing_sites": _missing(done),
+        "curves": _curves(rounds, metric),
+    }
+
+
+def _per_seed(
+    lines: Sequence[Mapping[str, Any]], key: str, rounds: Sequence[object]
+) -> float | None:
+    return sum(line[key] for line in lines) / len(rounds) if rounds else None
+
+
+def _efficiency(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the share of the workers' time that was spent in training steps, if known."""
+    known = [line for line in lines if "efficiency" in line]
+    total = sum(line["worker_seconds"] for line in known)
+    spent = sum(line["efficiency"] * line["worker_seconds"] for line in known)
+    return round(spent / total, 4) if total else None
+
+
+def _missing(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return site -> rounds that went on without it."""
+    names = [site for line in lines for site in line["missing"]]
+    return {site: names.count(site) for site in sorted(set(names))}
+
+
+def _curves(rounds: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> dict[str, Any]:
+    """Return site -> rounds, and the mean over seeds of metric and loss on validation images."""
+    points: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
+    for line in (line for lines in rounds for line in lines):
+        for site, values in line["validation"].items():
+            points.setdefault(site, {}).setdefault(line["round"], []).append(values)
+    return {
+        site: {
+            "round": sorted(by_round),
+            "value": [_average(by_round[n], metric) for n in sorted(by_round)],
+            "loss": [_average(by_round[n], "loss") for n in sorted(by_round)],
+        }
+        for site, by_round in sorted(points.items())
+    }
+
+
+def _average(values: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    known = [one[key] for one in values if one.get(key) is not None]
+    return float(np.mean(known)) if known else None
