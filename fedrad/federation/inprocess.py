@@ -113,8 +113,11 @@ class InProcessGrid(Grid):
         if self._together is None:
             return [self.answer(self._waiting.pop(numbers[0]))]
         most = self._together.most(self._waiting[numbers[0]])
-        messages = [self._waiting.pop(number) for number in numbers[:most]]
-        return self._together.answers(messages, self.answer)
+        messages = [self._waiting[number] for number in numbers[:most]]
+        replies = self._together.answers(messages, self.answer)
+        for reply in replies:
+            del self._waiting[reply.metadata.reply_to_message_id]
+        return replies
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

@@ -98,43 +98,45 @@ class Together:
         return found
 
     def answers(self, messages: Sequence[Message], answer: Answer) -> list[Message]:
-        """Return the replies to messages of one exchange, in their order.
+        """Return the replies to as many of the messages as are trained at once, the first ones.
 
         Args:
-            messages: no two to the same site.
+            messages: of one exchange, no two to the same site.
             answer: plays one of them.
 
         Raises:
             ConfigError: the way that was asked for cannot do this training.
         """
         self._kind, self._seed = _kind(messages[0]), str(config_of(messages[0].content).get("seed"))
-        known: list[list[Found]] = [[] for _ in messages]
+        known: dict[int, list[Found]] = {k: [] for k in range(len(messages))}
         replies: dict[int, Message] = {}
-        while len(replies) < len(messages):
+        while known:
             asked: dict[int, Training] = {}
-            for k, message in enumerate(messages):
-                if k not in replies:
-                    self._known, self._at = known[k], 0
-                    try:
-                        replies[k] = answer(message)
-                    except Asked as broken_off:
-                        asked[k] = broken_off.training
-            for k, found in zip(asked, self._trained(list(asked.values())), strict=True):
-                known[k].append(found)
-        return [replies[k] for k in range(len(messages))]
+            for k, found in known.items():
+                self._known, self._at = found, 0
+                try:
+                    replies[k] = answer(messages[k])
+                except Asked as broken_off:
+                    asked[k] = broken_off.training
+            trained = self._trained(list(asked.values())) if asked else []
+            known = {k: [*known[k], one] for k, one in zip(asked, trained, strict=False)}
+        self._known = []
+        return [replies[k] for k in sorted(replies)]
 
     def _trained(self, asked: Sequence[Training]) -> list[Found]:
-        if not any(one.task.steps_per_round() for one in asked):
-            return [_alone(one) for one in asked]
+        """Return what came of the first of them, as many as are trained at once."""
+        if not asked[0].task.steps_per_round():
+            return [_alone(asked[0])]
         try:
             choice = self._choice(asked)
-            found, most = at_once(self._trainer(choice.way), asked, choice.at_once)
+            train = self._trainer(choice.way)
+            found, most = at_once(train, asked[: choice.at_once], choice.at_once)
         except TrainingDiverged:
             # One by one, each site answers for itself.
-            return [_alone(one) for one in asked]
+            return [_alone(asked[0])]
         except torch.OutOfMemoryError:
             self._one_by_one()
-            return [_alone(one) for one in asked]
+            return [_alone(asked[0])]
         if most < choice.at_once:
             self._fewer(choice, most)
         return list(found)

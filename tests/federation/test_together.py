@@ -121,6 +121,15 @@ def together(
     return notes
 
 
+@pytest.mark.parametrize("way", [Way.GRAPH, Way.STREAMS])
+def test_what_a_gpu_does_otherwise_is_the_ordinary_run(
+    alone: Path, tmp_path: Path, way: Way
+) -> None:
+    """On a CPU the same code without a graph and without streams, in the place of stacks."""
+    together(tmp_path, forced=Way.STACKED, trainers=lambda _: trainer_of(way))
+    same_run(tmp_path, alone, ARMS, 1e-5)
+
+
 def test_a_full_memory_halves_the_sites_at_once_and_changes_no_result(
     alone: Path, tmp_path: Path
 ) -> None:
