@@ -169,8 +169,7 @@ class LocalTask:
         if not steps:
             return Fitted(clone(start), self.examples, 0, 0.0)
         self._load(start)
-        named = self._trained
-        params = list(named.values())
+        params = list(self._trained.values())
         batches, gradient = self._steps(round, steps, params, correction)
         drawn = drawing(seed(self.seed, self.site, round, "model"), self.device)
         with drawn, self.meter.spent("training"):
@@ -181,16 +180,13 @@ class LocalTask:
                 self.objective,
                 self.stepper(params),
                 penalty=penalty,
-                correction=[correction[name].to(self.device) for name in named]
-                if correction
-                else None,
+                correction=None if correction is None else self._placed(correction),
                 clip=self.clip,
                 precision=self.precision,
                 gradient=gradient,
             )
         state = clone(self._own)
-        private = self.private is not None
-        if not ((private or isfinite(loss)) and all_finite({"model": state})):
+        if not ((self.private or isfinite(loss)) and all_finite({"model": state})):
             raise TrainingDiverged(
                 f"{self.site}: round {round}: the loss or a weight is no finite number after "
                 f"{taken} steps; lower the learning rate or set clip"
@@ -265,6 +261,9 @@ class LocalTask:
 
     def _load(self, state: State) -> None:
         load(self._own, state)
+
+    def _placed(self, correction: State) -> list[Tensor]:
+        return [correction[name].to(self.device) for name in self._trained]
 
     def _shared(self, task: "LocalTask", *names: str) -> "LocalTask":
         task.__dict__.update({name: getattr(self, name) for name in names})
