@@ -109,11 +109,7 @@ class LocalTask:
         return self._shared(replace(self, site=data.site, data=data), *_COMPUTING, *_LEARNING)
 
     def asking(self, trainer: Callable[..., Fitted]) -> "LocalTask":
-        """Return the same task, whose `fit` asks another to train, who may train several at once.
-
-        Args:
-            trainer: is called with this task and what `fit` is called with.
-        """
+        """Return the same task, whose `fit` calls another with it and all that `fit` is given."""
         return self._shared(replace(self, trainer=partial(trainer, self)), *_COMPUTING, *_LEARNING)
 
     def varied(self, **changes: Any) -> "LocalTask":
@@ -168,7 +164,7 @@ class LocalTask:
         steps = rounds * self.steps_per_round()
         if not steps:
             return Fitted(clone(start), self.examples, 0, 0.0)
-        self._load(start)
+        load(self._own, start)
         params = list(self._trained.values())
         batches, gradient = self._steps(round, steps, params, correction)
         drawn = drawing(seed(self.seed, self.site, round, "model"), self.device)
@@ -206,7 +202,7 @@ class LocalTask:
             Statistic's name -> float64 [1 + replicates, m]; row 0 is what was observed.
         """
         with self.meter.spent("evaluation"):
-            self._load(state)
+            load(self._own, state)
             return evaluate(
                 self.model,
                 self.data,
@@ -258,9 +254,6 @@ class LocalTask:
             for x, y in self._read(order, self.batch):
                 x = model_input(x, self.augment, draws)
                 yield x.contiguous(memory_format=self._layout) if x.dim() == 4 else x, y
-
-    def _load(self, state: State) -> None:
-        load(self._own, state)
 
     def _placed(self, correction: State) -> list[Tensor]:
         return [correction[name].to(self.device) for name in self._trained]
