@@ -11,6 +11,7 @@ runs/<experiment>/
         evaluation.json, .safetensors    written last: this arm and seed are finished
     sites/<site>/<arm>/seed-<n>/         what each simulated hospital keeps on its own disk
     partition.csv                        which rows each site holds in each split
+    concurrency.json                     how several sites were trained at once, where they were
     results.json  report.html
 ```
 """

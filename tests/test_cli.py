@@ -236,6 +236,8 @@ def test_a_run_that_diverges_says_so_and_returns_an_error(call: Call, small: Pat
             ["--runtime", "ray", "--ray-address", "auto", "--object-store", "500"],
             "ray start --object-store-memory",
         ),
+        (["--runtime", "ray", "--concurrency", "graph"], "--concurrency is for --runtime local"),
+        (["--concurrency", "graph"], "--concurrency graph: needs a CUDA device"),
         (["--device", "gpu"], "--device gpu: say cpu, cuda, or cuda:1"),
     ],
 )
@@ -245,6 +247,11 @@ def test_a_runtime_that_does_not_fit_is_one_sentence(
     ran = call("run", "small.yaml", *words)
     assert ran.returncode == 2 and told in ran.stderr
     assert not (small / "runs").exists()
+
+
+def test_sites_are_trained_together_where_it_is_asked_for(call: Call, small: Path) -> None:
+    ran = call("run", "small.yaml", "--concurrency", "stacked", "--arm", "fedavg")
+    assert "fedavg, fit: trained stacked, 2 sites at a time (as asked for)" in ran.stdout
 
 
 def test_ray_that_is_not_installed_says_what_to_install(

@@ -13,13 +13,11 @@ so and measures nothing. `--device cpu --small` only shows that the script runs.
 """
 
 import argparse
-import copy
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -30,13 +28,12 @@ from fedrad.config import Task
 from fedrad.core.state import State, clone
 from fedrad.data.base import SiteData
 from fedrad.models import MODELS
+from fedrad.training.asked import Training
 from fedrad.training.concurrency import at_once
-from fedrad.training.graph import GraphedFit
 from fedrad.training.local import Fitted, LocalTask
-from fedrad.training.stacked import fit_stacked
+from fedrad.training.ways import Way, most_at_once, trainer_of
 
 WORKLOADS = {"resnet18": (32, 256, 64, 16), "cnn": (100, 64, 28, 16)}
-STREAMS = 4
 
 
 def sites_of(model: str, device: torch.device, small: bool) -> tuple[list[LocalTask], State]:
@@ -64,43 +61,13 @@ def sites_of(model: str, device: torch.device, small: bool) -> tuple[list[LocalT
     return [first.at(one) for one in data], start
 
 
-def one_by_one(tasks: Sequence[LocalTask], start: State) -> list[Fitted]:
-    """The way that everything else is measured against."""
-    return [task.fit(start, round=1) for task in tasks]
-
-
-def graph(tasks: Sequence[LocalTask], start: State) -> Callable[[], list[Fitted]]:
-    """Capture once, and return what replays for all sites."""
-    captured = GraphedFit(tasks[0])
-    return lambda: [captured.fit(task, start, round=1) for task in tasks]
-
-
-def streams(tasks: Sequence[LocalTask], start: State) -> Callable[[], list[Fitted]]:
-    """Give each of some threads a network and a stream, and return what trains on them."""
-    lanes = []
-    for _ in range(STREAMS):
-        model = copy.deepcopy(tasks[0].model)
-        lanes.append((replace(tasks[0], model=model), torch.cuda.Stream()))
-
-    def lane(number: int) -> list[Fitted]:
-        task, stream = lanes[number]
-        with torch.cuda.stream(stream):
-            own = [task.at(site.data) for site in tasks[number::STREAMS]]
-            return one_by_one(own, start)
-
-    def run() -> list[Fitted]:
-        with ThreadPoolExecutor(STREAMS) as pool:
-            return [found for part in pool.map(lane, range(STREAMS)) for found in part]
-
-    return run
-
-
-def stacked(tasks: Sequence[LocalTask], start: State) -> list[Fitted]:
-    """As many sites at once as fit."""
-    found, _ = at_once(
-        lambda part: fit_stacked(part, [start] * len(part), round=1), tasks, len(tasks)
-    )
-    return found
+def ways_of(tasks: Sequence[LocalTask], start: State) -> dict[str, Callable[[], object]]:
+    """Return what trains all sites once, in each way that `fedrad run` chooses from."""
+    asked = [Training(task, start, round=1) for task in tasks]
+    possible = [way for way in Way if way is not Way.STREAMS or tasks[0].device.type == "cuda"]
+    return {
+        str(way): partial(at_once, trainer_of(way), asked, most_at_once(way)) for way in possible
+    }
 
 
 def bound(tasks: Sequence[LocalTask], start: State, factor: int) -> Callable[[], list[Fitted]]:
@@ -144,15 +111,11 @@ def measure(
     """Return images per second of each way, and how many times eager's that is."""
     tasks, start = sites_of(model, device, small)
     images = sum(task.examples for task in tasks)
-    ways: dict[str, Callable[[], list[Fitted]]] = {
-        "eager": partial(one_by_one, tasks, start),
-        "graph": graph(tasks, start),
-        "stacked": partial(stacked, tasks, start),
+    ways: dict[str, Callable[[], object]] = {
+        **ways_of(tasks, start),
         "single, same batch": bound(tasks, start, 1),
         "single, all sites' batch": bound(tasks, start, len(tasks)),
     }
-    if device.type == "cuda":
-        ways["streams"] = streams(tasks, start)
     for way in ways.values():
         way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}

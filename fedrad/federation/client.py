@@ -37,7 +37,7 @@ from fedrad.federation.invitation import Invitation
 from fedrad.federation.play import play_stream
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.privacy.account import Account
-from fedrad.training.local import LocalTask
+from fedrad.training.local import Fitted, LocalTask
 from fedrad.training.objective import balanced_weights
 from fedrad.training.private_arm import asked_of
 
@@ -46,6 +46,9 @@ __all__ = ["COUNTS", "Source", "client_app", "site_apps"]
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Trainer = Callable[..., Fitted]
+"""(task, start, what else `LocalTask.fit` was given) -> what came of it."""
 
 COUNTS = "counts"
 """The name under which label counts of all sites travel, for global class weights."""
@@ -72,8 +75,10 @@ class _Sites:
         meter: Meter,
         account: Account | None,
         secret: bytes,
+        trainer: Trainer | None,
     ) -> None:
         self._source = source
+        self.trainer = trainer
         self._account = account
         self._secret = secret
         self._device = device
@@ -227,9 +232,13 @@ def site_apps(
     meter: Meter | None = None,
     account: Account | None = None,
     secret: bytes = b"",
+    trainer: Trainer | None = None,
 ) -> tuple[ClientApp, Door]:
-    """Return a site's ClientApp, and the door through which its streams are opened."""
-    sites = _Sites(source, device, meter or Meter(), account, secret)
+    """Return a site's ClientApp, and the door through which its streams are opened.
+
+    With a trainer, sites' halves ask it to train, as `LocalTask.asking` says.
+    """
+    sites = _Sites(source, device, meter or Meter(), account, secret, trainer)
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
@@ -272,6 +281,8 @@ def _answer(sites: _Sites, message: Message, context: Context) -> Message:
     if action == "describe":
         return Message(sites.describe(text, site), reply_to=message)
     request, memory = _request(sites, message, site, context)
+    if sites.trainer is not None:
+        request = replace(request, local=request.local.asking(sites.trainer))
     reply, after = _worked(sites, text, str(config["arm"]), action, request)
     return _replied(message, request, reply, after, memory)
 

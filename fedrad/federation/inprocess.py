@@ -1,7 +1,7 @@
 """Flower's Grid in one process: messages by reference, no serialising, no server.
 
-A message is worked off when its reply is pulled, one reply a pull, so that the memory in use does
-not grow with the number of sites.
+A message is worked off when its reply is pulled, one reply a pull, or one for each site that is
+trained at once, so that the memory in use does not grow with the number of sites.
 """
 
 import itertools
@@ -25,6 +25,7 @@ from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
 from fedrad.federation.channels import CalledChannels, Door, Half
 from fedrad.federation.records import bundle_of, config_of, numbers_of
 from fedrad.federation.spent import Spent
+from fedrad.federation.together import Together
 
 __all__ = ["InProcessGrid", "ask_for_names"]
 
@@ -41,6 +42,7 @@ class InProcessGrid(Grid):
         sites: a site's name -> the folder where it keeps its memory.
         meter: what the app tells its time to.
         door: opens a node's streams; without one there are none.
+        together: plays several messages at once; the app asks it to train.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class InProcessGrid(Grid):
         sites: Mapping[str, Path],
         meter: Meter | None = None,
         door: Door | None = None,
+        together: Together | None = None,
     ) -> None:
         self.meter = meter or Meter()
         self.spent = Spent([self.meter.seconds], self.meter)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN, _SERVER, _RUN
         self._app = app
         self._door = door
+        self._together = together
         self._contexts = {
             node: Context(
                 run_id=_RUN,
@@ -102,9 +106,18 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Work off the first waiting message of those asked for, and return its reply."""
-        number = next((n for n in message_ids if n in self._waiting), None)
-        return [] if number is None else [self.answer(self._waiting.pop(number))]
+        """Work off the first waiting message of those asked for, or the first few at once."""
+        numbers = [number for number in message_ids if number in self._waiting]
+        if not numbers:
+            return []
+        if self._together is None:
+            return [self.answer(self._waiting.pop(numbers[0]))]
+        most = self._together.most(self._waiting[numbers[0]])
+        messages = [self._waiting[number] for number in numbers[:most]]
+        replies = self._together.answers(messages, self.answer)
+        for reply in replies:
+            del self._waiting[reply.metadata.reply_to_message_id]
+        return replies
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

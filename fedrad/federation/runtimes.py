@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedrad.data.sites import Federation
     from fedrad.federation.server import Play
 
-__all__ = ["Runtime", "RuntimeName"]
+__all__ = ["Concurrency", "Runtime", "RuntimeName"]
 
 
 class RuntimeName(StrEnum):
@@ -23,6 +23,16 @@ class RuntimeName(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+class Concurrency(StrEnum):
+    """How several sites are trained on one device; `training.ways.Way` says what each does."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    GRAPH = "graph"
+    STREAMS = "streams"
+    STACKED = "stacked"
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,10 @@ class Runtime:
         address: of a running Ray cluster; None starts one on this machine.
         object_store: megabytes of shared memory for a cluster that is started.
         dashboard: whether such a cluster shows its web page.
+        concurrency: how the local runtime trains several sites on one device.
 
     Raises:
-        ConfigError: an option is for Ray alone.
+        ConfigError: an option is for the other runtime alone.
 
     >>> Runtime(RuntimeName.LOCAL, address="auto")
     Traceback (most recent call last):
@@ -49,6 +60,7 @@ class Runtime:
     address: str | None = None
     object_store: int | None = None
     dashboard: bool = False
+    concurrency: Concurrency = Concurrency.AUTO
 
     def __post_init__(self) -> None:
         """Refuse options that would have no effect."""
@@ -60,6 +72,8 @@ class Runtime:
         for option, value in given.items():
             if value and self.name is not RuntimeName.RAY:
                 raise ConfigError(f"{option} is for --runtime ray, found --runtime {self.name}")
+        if self.concurrency is not Concurrency.AUTO and self.name is RuntimeName.RAY:
+            raise ConfigError("--concurrency is for --runtime local, found --runtime ray")
 
     @contextmanager
     def started(self) -> Iterator[Cluster | None]:
@@ -93,6 +107,7 @@ class Runtime:
 
         Raises:
             MissingError: the device, Ray or its cluster is not there.
+            ConfigError: the device or an arm cannot have the concurrency asked for.
             RunError: the folder belongs to another experiment, or the disk is full.
         """
         import torch
@@ -101,8 +116,10 @@ class Runtime:
 
         if cluster is None:
             from fedrad.federation.launch import run_local
+            from fedrad.training.ways import Way
 
-            run_local(play, federation, device_of(device), workers=self.workers)
+            way = None if self.concurrency is Concurrency.AUTO else Way(self.concurrency)
+            run_local(play, federation, device_of(device), workers=self.workers, way=way)
             return
         from fedrad.federation.ray import run_ray
 

@@ -1,6 +1,7 @@
 """The one training loop, with an opening for a penalty and one for a correction."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import nan
 from typing import Any
 
@@ -12,13 +13,30 @@ from fedrad.errors import ConfigError
 from fedrad.training.objective import Objective
 from fedrad.training.optimizers import Step
 
-__all__ = ["Gradient", "Penalty", "clipped", "clipping", "fit", "load"]
+__all__ = ["Fitted", "Gradient", "Penalty", "clipped", "clipping", "fit", "load"]
 
 Gradient = Callable[[Any], Sequence[Tensor]]
 """(what a step sees) -> the gradients of its loss, in the order of the parameters."""
 
 Penalty = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 """(parameters, the same before the first step) -> scalar that is added to the loss."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of training.
+
+    Args:
+        state: the model after the last step; shares no memory with anything.
+        examples: the site's training images.
+        steps: gradient steps taken.
+        loss: mean over the steps, without a penalty; 0 without a step, nan where it is private.
+    """
+
+    state: State
+    examples: int
+    steps: int
+    loss: float
 
 
 def fit(

@@ -59,9 +59,10 @@ class GraphedFit:
             return Fitted(clone(start), task.examples, 0, 0.0)
         task.model.train()
         self._begin(start)
-        for x, y in task.batches(round, steps):
-            self._take(x, y)
-        loss = self._total.item() / steps
+        with task.meter.spent("training"):
+            for x, y in task.meter.each("data", task.batches(round, steps)):
+                self._take(x, y)
+            loss = self._total.item() / steps
         state = clone(self._own)
         if not (isfinite(loss) and all_finite({"model": state})):
             raise TrainingDiverged(f"{task.site}: round {round}: no finite number after training")

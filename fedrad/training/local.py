@@ -1,7 +1,6 @@
 """What one site does with its own images: train for a round, evaluate, count labels."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import isfinite
@@ -27,29 +26,16 @@ from fedrad.training.dpsgd import (
     samples,
     units_of,
 )
+from fedrad.training.drawing import drawing
 from fedrad.training.evaluate import evaluate, summed
-from fedrad.training.fit import Gradient, Penalty, fit, load
+from fedrad.training.fit import Fitted, Gradient, Penalty, fit, load
 from fedrad.training.objective import Objective, label_counts, objective
 from fedrad.training.optimizers import Step, stepper
 
 __all__ = ["Fitted", "LocalTask"]
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """What came of training.
-
-    Args:
-        state: the model after the last step; shares no memory with anything.
-        examples: the site's training images.
-        steps: gradient steps taken.
-        loss: mean over the steps, without a penalty; 0 without a step, nan where it is private.
-    """
-
-    state: State
-    examples: int
-    steps: int
-    loss: float
+_COMPUTING = ("_placed_model", "_own", "_trained")
+_LEARNING = ("objective", "stepper")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +64,7 @@ class LocalTask:
         channels_last: whether channels are innermost in images and kernels.
         meter: is told how long training, reading and evaluation take.
         private: differential privacy of the training images, or None.
+        trainer: is asked in place of `fit`; see `asking`.
     """
 
     site: str
@@ -99,6 +86,7 @@ class LocalTask:
     channels_last: bool = False
     meter: Meter = field(default_factory=Meter)
     private: Private | None = None
+    trainer: Callable[..., Fitted] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a budget that says nothing, or two things."""
@@ -118,10 +106,16 @@ class LocalTask:
 
     def at(self, data: SiteData) -> "LocalTask":
         """Return another site's task; what does not depend on the site is shared, not made anew."""
-        task = replace(self, site=data.site, data=data)
-        shared = ("_placed_model", "_own", "_trained", "objective", "stepper")
-        task.__dict__.update({name: getattr(self, name) for name in shared})
-        return task
+        return self._shared(replace(self, site=data.site, data=data), *_COMPUTING, *_LEARNING)
+
+    def asking(self, trainer: Callable[..., Fitted]) -> "LocalTask":
+        """Return the same task, whose `fit` calls another with it and all that `fit` is given."""
+        return self._shared(replace(self, trainer=partial(trainer, self)), *_COMPUTING, *_LEARNING)
+
+    def varied(self, **changes: Any) -> "LocalTask":
+        """Return the same site's task with another budget, meter or model to compute in."""
+        places = () if "model" in changes else _COMPUTING
+        return self._shared(replace(self, **changes), *places, *_LEARNING, "_read")
 
     def steps_per_round(self) -> int:
         """Return the gradient steps of a round; 0 without training images."""
@@ -163,15 +157,18 @@ class LocalTask:
             TrainingDiverged: the loss or a weight is no finite number.
             ConfigError: the start does not fit the model, or the optimiser's options do not fit.
         """
+        if self.trainer is not None:
+            return self.trainer(
+                start, round=round, rounds=rounds, penalty=penalty, correction=correction
+            )
         steps = rounds * self.steps_per_round()
         if not steps:
             return Fitted(clone(start), self.examples, 0, 0.0)
-        self._load(start)
-        named = self._trained
-        params = list(named.values())
+        load(self._own, start)
+        params = list(self._trained.values())
         batches, gradient = self._steps(round, steps, params, correction)
-        drawing = _drawing(seed(self.seed, self.site, round, "model"), self.device)
-        with drawing, self.meter.spent("training"):
+        drawn = drawing(seed(self.seed, self.site, round, "model"), self.device)
+        with drawn, self.meter.spent("training"):
             taken, loss = fit(
                 self.model,
                 params,
@@ -179,14 +176,13 @@ class LocalTask:
                 self.objective,
                 self.stepper(params),
                 penalty=penalty,
-                correction=None if correction is None else self._placed(correction, named),
+                correction=None if correction is None else self._placed(correction),
                 clip=self.clip,
                 precision=self.precision,
                 gradient=gradient,
             )
         state = clone(self._own)
-        private = self.private is not None
-        if not ((private or isfinite(loss)) and all_finite({"model": state})):
+        if not ((self.private or isfinite(loss)) and all_finite({"model": state})):
             raise TrainingDiverged(
                 f"{self.site}: round {round}: the loss or a weight is no finite number after "
                 f"{taken} steps; lower the learning rate or set clip"
@@ -206,7 +202,7 @@ class LocalTask:
             Statistic's name -> float64 [1 + replicates, m]; row 0 is what was observed.
         """
         with self.meter.spent("evaluation"):
-            self._load(state)
+            load(self._own, state)
             return evaluate(
                 self.model,
                 self.data,
@@ -259,11 +255,12 @@ class LocalTask:
                 x = model_input(x, self.augment, draws)
                 yield x.contiguous(memory_format=self._layout) if x.dim() == 4 else x, y
 
-    def _load(self, state: State) -> None:
-        load(self._own, state)
+    def _placed(self, correction: State) -> list[Tensor]:
+        return [correction[name].to(self.device) for name in self._trained]
 
-    def _placed(self, correction: State, named: Mapping[str, Tensor]) -> list[Tensor]:
-        return [correction[name].to(self.device) for name in named]
+    def _shared(self, task: "LocalTask", *names: str) -> "LocalTask":
+        task.__dict__.update({name: getattr(self, name) for name in names})
+        return task
 
     @cached_property
     def _read(self) -> Reader:
@@ -298,15 +295,3 @@ class LocalTask:
     def stepper(self) -> Callable[[Sequence[Tensor]], Step]:
         """Return what makes an optimiser over parameters, its options checked once."""
         return stepper(self.optimizer)
-
-
-@contextmanager
-def _drawing(number: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator, which dropout draws from, and put it back afterwards."""
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng([device] if cuda else []):
-        # Not torch.manual_seed: it formats a stack trace for each kind of device it has not met.
-        torch.default_generator.manual_seed(number)
-        if cuda:
-            torch.cuda.manual_seed(number)
-        yield

@@ -30,12 +30,15 @@ def check_stackable(model: nn.Module) -> None:
     """Refuse a network whose images are not independent of each other and of chance.
 
     Raises:
-        ConfigError: it has BatchNorm, or draws random numbers.
+        ConfigError: it has BatchNorm, draws random numbers, or has arrays that are not trained.
     """
     if any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in model.modules()):
         raise ConfigError("model: sites with BatchNorm cannot be stacked; say norm: group")
     if draws_at_random(model):
         raise ConfigError("model: sites with dropout cannot be stacked")
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    if model.state_dict().keys() != trained:
+        raise ConfigError("model: sites with arrays that are not trained cannot be stacked")
 
 
 def fit_stacked(
@@ -71,7 +74,8 @@ def fit_stacked(
     ]
     totals = torch.zeros(len(tasks), dtype=torch.float64, device=first.device)
     if any(steps):
-        _train(tasks, steps, names, params, totals, round, penalty)
+        with first.meter.spent("training"):
+            _train(tasks, steps, names, params, totals, round, penalty)
     losses = (totals.cpu() / torch.tensor(steps).clamp(min=1)).tolist()
     found = []
     for k, task in enumerate(tasks):
@@ -99,7 +103,10 @@ def _train(
     starts = tuple(p.clone() for p in params)
     move = first.stepper(params)
     left = torch.tensor(steps, device=first.device)
-    streams = [task.batches(round, n) for task, n in zip(tasks, steps, strict=True)]
+    streams = [
+        task.meter.each("data", task.batches(round, n))
+        for task, n in zip(tasks, steps, strict=True)
+    ]
     for number in range(max(steps)):
         x, y, weight = _stack(streams, first)
         grads, losses = mapped(tuple(params), starts, x, y, weight)

@@ -13,6 +13,7 @@ from fedrad.federation.launch import run_local
 from fedrad.federation.server import Play
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
+from fedrad.training.ways import Way
 
 TEXT = """
 name: made
@@ -64,6 +65,7 @@ class Told(LoggedProgress):
         self.rounds: list[tuple[str, int, int]] = []
         self.stopped: dict[str, str] = {}
         self.skips: list[str] = []
+        self.notes: list[str] = []
 
     def round_done(self, arm: str, seed: int, round: int, **_: object) -> None:
         """Remember a round."""
@@ -77,6 +79,10 @@ class Told(LoggedProgress):
         """Remember an arm that was finished before."""
         self.skips.append(arm)
 
+    def note(self, text: str) -> None:
+        """Remember a sentence."""
+        self.notes.append(text)
+
 
 def play(
     folder: Path,
@@ -85,6 +91,8 @@ def play(
     arms: list[str] | None = None,
     workers: int = 1,
     profile: bool = False,
+    device: str = "cpu",
+    way: Way | None = None,
 ) -> Told:
     """Play an experiment in process and return what was told."""
     what, sites, told = what or experiment(), sites or federation(), Told()
@@ -92,7 +100,8 @@ def play(
     run_local(
         Play(what, names, what.seeds, sites.held_out, RunFolder(folder), told, profile),
         sites,
-        torch.device("cpu"),
+        torch.device(device),
         workers=workers,
+        way=way,
     )
     return told
