@@ -4,27 +4,33 @@ The same round loop as everywhere; only the Grid is another. What this process d
 command mends: the run's folder holds the last round, and each site its own memory of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from flwr.app import Context, RecordDict
+from flwr.serverapp import Grid
 
-from fedrad.assemble import algorithm_of
+from fedrad.assemble import algorithm_of, cut_of
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, SiteFailed
 from fedrad.federation.coordinator import CoordinatorKit, locked
 from fedrad.federation.expected import Expected
+from fedrad.federation.invitation import address_of
 from fedrad.federation.network import NetworkGrid
 from fedrad.federation.rollcall import Met, roll_call
 from fedrad.federation.server import Play, server_app
 from fedrad.federation.status import RunStatus
+from fedrad.federation.stream import StreamServer
+from fedrad.federation.stream_grid import StreamGrid
 
 __all__ = ["left_out", "run_on"]
 
 PATIENCE_S = 120.0
 """A site that is away is waited for so long, where a quorum can do without it."""
+_EVERYWHERE = "0.0.0.0"
 _POOLS = (
     "left out: it trains on all sites' data in one place, and data do not leave a hospital; "
     "play it in a simulation (fedrad run without --on)"
@@ -44,15 +50,21 @@ def left_out(experiment: Experiment, arms: Sequence[str]) -> dict[str, str]:
     return dict.fromkeys(pooled, _POOLS)
 
 
-def run_on(play: Play, kit: CoordinatorKit) -> Federation:
+def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
     """Play a run across the sites of a coordinator; return what they told about themselves.
 
+    Args:
+        play: what is played.
+        kit: the coordinator's.
+        device: where the coordinator computes its part of a network that is cut.
+
     Raises:
-        ConfigError: another run is on, or no arm can be played across hospitals.
+        ConfigError: another run is on, or the kit has no port for the streams of an arm.
         SiteFailed: the coordinator is down, or too few sites are there.
     """
     torch.set_num_threads(1)
     experiment, say = play.experiment, play.progress.note
+    _check_streams(play, kit)
     with locked(kit.state / "run.lock", "another run is on at this coordinator"):
         link = kit.link(patience=experiment.deadline)
         status = RunStatus(kit.state / "run.json", play)
@@ -72,11 +84,44 @@ def run_on(play: Play, kit: CoordinatorKit) -> Federation:
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
-            server_app(replace(play, progress=status))(grid, context)
+            with _streams(grid, play, kit) as grid_with_streams:
+                server_app(replace(play, progress=status), device)(grid_with_streams, context)
             return Federation(dict(met.data), tuple(sorted(play.held_out)), counted=True)
         finally:
             link.close()
             status.ended()
+
+
+def _cut_arms(play: Play) -> list[str]:
+    return [name for name in play.arms if cut_of(play.experiment.arm(name)) is not None]
+
+
+def _check_streams(play: Play, kit: CoordinatorKit) -> None:
+    cut = _cut_arms(play)
+    if cut and kit.federation.coordinator.stream_port is None:
+        raise ConfigError(
+            f"arms: {', '.join(cut)} cut the network, and {kit.folder.name}/federation.yaml names "
+            "no stream_port for it; the organiser: fedrad provision FILE --stream-port 9095 "
+            "--rotate coordinator, then each hospital adds it to its site.yaml, under coordinator"
+        )
+
+
+@contextmanager
+def _streams(grid: NetworkGrid, play: Play, kit: CoordinatorKit) -> Iterator[Grid]:
+    """Yield the grid, with streams beside it where an arm's network is cut."""
+    service = kit.federation.coordinator
+    if service.stream_port is None or not _cut_arms(play):
+        yield grid
+        return
+    server = StreamServer(
+        bind=address_of(_EVERYWHERE, service.stream_port),
+        reach=address_of(service.host, service.stream_port),
+        certificate=kit.folder / "server.pem",
+        key=kit.folder / "server.key",
+        ca=kit.folder / "ca.crt",
+    )
+    with server:
+        yield StreamGrid(grid, server)
 
 
 def _patience(experiment: Experiment) -> float:

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -28,6 +29,7 @@ from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
 from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
 from fedrad.federation.exchange import FlowerSites, Node, Traffic, nodes_of
+from fedrad.federation.repeat import repeated
 from fedrad.federation.rider import Rider
 from fedrad.federation.spent import Window, spent_of
 from fedrad.federation.watch import Progress
@@ -172,14 +174,7 @@ class _Arm:
                 )
             )
             try:
-                found = evaluate_arm(
-                    self.algorithm,
-                    state,
-                    self.metrics,
-                    self.arm.task,
-                    training=training,
-                    testing=testing,
-                )
+                found = repeated(partial(self._evaluated, state), training, testing, say=self._say)
             except SiteFailed:
                 lost = training.missing | testing.missing
                 left = [name for name in training.names if name not in lost]
@@ -192,12 +187,18 @@ class _Arm:
                 continue
             return without(found, gone, self.algorithm, [m.name for m in self.metrics])
 
+    def _evaluated(self, state: Bundle, training: FlowerSites, testing: FlowerSites) -> Evaluation:
+        metrics, task = self.metrics, self.arm.task
+        return evaluate_arm(
+            self.algorithm, state, metrics, task, training=training, testing=testing
+        )
+
     def _round(self, state: Bundle, number: int) -> Bundle:
         start = time.monotonic()
         window = Window(self._spent)
         rider = self._rider(state, number)
         sites = replace(self.sites(number, self._participants(number)), rider=rider)
-        after = self.algorithm.round(state, number, sites)
+        after = repeated(partial(self.algorithm.round, state, number), sites, say=self._say)
         if not all_finite(after):
             raise TrainingDiverged(f"round {number}: the mean of the sites' weights is not finite")
         seconds = round(time.monotonic() - start, 4)
@@ -227,7 +228,14 @@ class _Arm:
         if not self._validated(number):
             return {}
         sites = self.sites(number + 1, self.training)
-        return validate(self.algorithm, state, sites, self.metrics, self.arm.task)
+
+        def play(sites: FlowerSites) -> dict[str, dict[str, float | None]]:
+            return validate(self.algorithm, state, sites, self.metrics, self.arm.task)
+
+        return repeated(play, sites, say=self._say)
+
+    def _say(self, sentence: str) -> None:
+        self.run.progress.note(f"{self.name} seed {self.seed}: {sentence}")
 
     def _model(self, state: Bundle) -> Bundle:
         return {"model": state["model"]} if self.algorithm.shared else {}

@@ -234,7 +234,7 @@ def test_a_new_name_of_the_coordinator_is_not_passed_over(kits: Path) -> None:
         ("sued:", "coordinator:", r"no site may be named one of ca, coordinator, pooled"),
         ("sued:", "sued: {publickey: x}", r"sites\.sued\.publickey: .*did you mean 'public_key'"),
         ("host: fl.example.org, ", "", r"coordinator\.host: is missing"),
-        ('"::1"]', '"::1"], fleet_port: 9093', r"three ports must differ"),
+        ('"::1"]', '"::1"], fleet_port: 9093', r"the ports must differ"),
         ("  sued:", "  ../sued:", r"it begins with '.'"),
     ],
 )
