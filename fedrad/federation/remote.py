@@ -4,13 +4,12 @@ The same round loop as everywhere; only the Grid is another. What this process d
 command mends: the run's folder holds the last round, and each site its own memory of it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 from flwr.app import Context, RecordDict
-from flwr.serverapp import Grid
 
 from fedrad.assemble import algorithm_of, cut_of
 from fedrad.config import Experiment
@@ -64,8 +63,12 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
     """
     torch.set_num_threads(1)
     experiment, say = play.experiment, play.progress.note
-    _check_streams(play, kit)
-    with locked(kit.state / "run.lock", "another run is on at this coordinator"):
+    with (
+        locked(kit.state / "run.lock", "another run is on at this coordinator"),
+        # Before the roll call: a site that still holds a stream of a run that was killed is told at
+        # once that it is over, and can answer.
+        _streams(play, kit) as server,
+    ):
         link = kit.link(patience=experiment.deadline)
         status = RunStatus(kit.state / "run.json", play)
         grid = NetworkGrid(
@@ -84,44 +87,37 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
-            with _streams(grid, play, kit) as grid_with_streams:
-                server_app(replace(play, progress=status), device)(grid_with_streams, context)
+            carrier = grid if server is None else StreamGrid(grid, server)
+            server_app(replace(play, progress=status), device)(carrier, context)
             return Federation(dict(met.data), tuple(sorted(play.held_out)), counted=True)
         finally:
             link.close()
             status.ended()
 
 
-def _cut_arms(play: Play) -> list[str]:
-    return [name for name in play.arms if cut_of(play.experiment.arm(name)) is not None]
+def _streams(play: Play, kit: CoordinatorKit) -> AbstractContextManager[StreamServer | None]:
+    """Return what takes the sites' streams; nothing where no arm's network is cut.
 
-
-def _check_streams(play: Play, kit: CoordinatorKit) -> None:
-    cut = _cut_arms(play)
-    if cut and kit.federation.coordinator.stream_port is None:
+    Raises:
+        ConfigError: one is, and the kit names no port for it.
+    """
+    cut = [name for name in play.arms if cut_of(play.experiment.arm(name)) is not None]
+    if not cut:
+        return nullcontext()
+    service = kit.federation.coordinator
+    if service.stream_port is None:
         raise ConfigError(
             f"arms: {', '.join(cut)} cut the network, and {kit.folder.name}/federation.yaml names "
             "no stream_port for it; the organiser: fedrad provision FILE --stream-port 9095 "
             "--rotate coordinator, then each hospital adds it to its site.yaml, under coordinator"
         )
-
-
-@contextmanager
-def _streams(grid: NetworkGrid, play: Play, kit: CoordinatorKit) -> Iterator[Grid]:
-    """Yield the grid, with streams beside it where an arm's network is cut."""
-    service = kit.federation.coordinator
-    if service.stream_port is None or not _cut_arms(play):
-        yield grid
-        return
-    server = StreamServer(
+    return StreamServer(
         bind=address_of(_EVERYWHERE, service.stream_port),
         reach=address_of(service.host, service.stream_port),
         certificate=kit.folder / "server.pem",
         key=kit.folder / "server.key",
         ca=kit.folder / "ca.crt",
     )
-    with server:
-        yield StreamGrid(grid, server)
 
 
 def _patience(experiment: Experiment) -> float:

@@ -12,6 +12,7 @@ from deployed import SITES, Deployed
 
 pytestmark = pytest.mark.deploy
 
+SPLIT_ARMS = ("splitnn", "splitfed")
 ARMS = ("fedavg", "fedprox", "finetune")
 
 
@@ -19,6 +20,8 @@ ARMS = ("fedavg", "fedprox", "finetune")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """A coordinator and three hospitals that run."""
     deployed = Deployed(tmp_path_factory.mktemp("deployed"))
+    for name in SITES:
+        deployed.allow_split(name)
     try:
         deployed.start()
         yield deployed
@@ -109,6 +112,51 @@ def test_processes_killed_in_the_middle_of_a_run_change_no_bit(
             federation.start_site("nord")
     assert run.wait(timeout=280) == 0, federation.log(out)
     assert same_weights(federation.folder / out, undisturbed, arm)
+
+
+@pytest.fixture(scope="module")
+def uncut(federation: Deployed) -> Path:
+    """The experiment of split arms in one process: no stream, no network."""
+    return federation.local("uncut", file=federation.split)
+
+
+def test_split_arms_across_processes_end_with_the_bits_of_one_process(
+    federation: Deployed, uncut: Path
+) -> None:
+    """Over TLS and real streams; an uncut arm in the same experiment has none."""
+    run = federation.run("cut", file=federation.split)
+    assert run.wait(timeout=280) == 0, federation.log("cut")
+    for arm in SPLIT_ARMS:
+        assert same_weights(federation.folder / "cut", uncut, arm), arm
+        for site in SITES:
+            told = federation.streams(site, arm)
+            assert told == [(1, "opened"), (1, "sent"), (2, "opened"), (2, "sent")], (site, arm)
+    assert (1, "opened") not in federation.streams("nord", "fedavg")
+
+
+def test_killed_in_the_middle_of_an_epoch_the_round_is_repeated_with_the_same_bits(
+    federation: Deployed, uncut: Path
+) -> None:
+    """kill -9 while frames are on their way.
+
+    A hospital's death costs its round, which the same process plays again by itself; after the
+    death of the run's own process the same command goes on.
+    """
+    before = {arm: federation.streams("nord", arm).count((2, "opened")) for arm in SPLIT_ARMS}
+    command = ("--arm", "splitfed", "--arm", "splitnn")
+    federation.run("cut-killed", *command, file=federation.split)
+    federation.wait_for_stream("nord", "splitfed", 2, more_than=before["splitfed"])
+    for role in ("nord/worker", "nord/supernode", "nord"):
+        federation.kill(role)
+    federation.start_site("nord")
+    federation.wait_for_stream("nord", "splitnn", 2, more_than=before["splitnn"])
+    federation.kill("cut-killed")
+    run = federation.run("cut-killed", *command, file=federation.split)
+    assert run.wait(timeout=280) == 0, federation.log("cut-killed")
+    for arm in SPLIT_ARMS:
+        assert same_weights(federation.folder / "cut-killed", uncut, arm), arm
+        assert federation.streams("nord", arm).count((2, "opened")) == before[arm] + 2
+    assert "it is repeated from its start" in federation.log("cut-killed")
 
 
 def stranger(federation: Deployed, folder: Path, *, trusts: bool) -> Deployed:
