@@ -8,7 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fedrad.algorithms.split import CutPlan
-from fedrad.algorithms.split_traffic import arm_visit_bytes, evaluation_bytes, travels
+from fedrad.algorithms.split_traffic import (
+    arm_visit_bytes,
+    evaluation_bytes,
+    step_bytes,
+    travels,
+)
 from fedrad.assemble import cut_of, model_of, site_model_of, steps_per_round
 from fedrad.config import Experiment
 from fedrad.core.wire import Precision
@@ -31,11 +36,13 @@ class Streamed:
     Args:
         frames: kind of frame -> name of an array in it -> its shape, of a full batch.
         bytes: of the arrays of all frames.
+        batch_down: bytes that the site is sent for a full batch.
         told: what it is, in words.
     """
 
     frames: Shapes
     bytes: int
+    batch_down: int
     told: str
 
 
@@ -55,8 +62,9 @@ def streamed_of(arm: Experiment, action: str, images: Callable[[str], int]) -> S
     told = f"activations of every image after {plan.cut}"
     if action in SPLIT_EVALUATIONS:
         moved = evaluation_bytes(plan, sizes, images(SPLIT_EVALUATIONS[action]), BATCH).up
+        down = evaluation_bytes(plan, sizes, BATCH, BATCH).down
         forward = _encoded("activations", (BATCH, *sizes.activation), plan.activations)
-        return Streamed({"forward": forward}, moved, f"{told}; no image, no label")
+        return Streamed({"forward": forward}, moved, down, f"{told}; no image, no label")
     count = images("train")
     moved = arm_visit_bytes(arm, plan, sizes, count, steps_per_round(arm.local, count)).up
     if plan.shared and not travels(arm):
@@ -66,7 +74,8 @@ def streamed_of(arm: Experiment, action: str, images: Callable[[str], int]) -> S
         told += ", and its labels; no image"
     else:
         told += ", and gradients at the tail; no image, no label"
-    return Streamed(_training_frames(arm, plan, sizes), moved, told)
+    down = step_bytes(plan, sizes, arm.local.batch, clip=bool(arm.local.clip)).down
+    return Streamed(_training_frames(arm, plan, sizes), moved, down, told)
 
 
 def _training_frames(arm: Experiment, plan: CutPlan, sizes: CutSizes) -> Shapes:

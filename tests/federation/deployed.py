@@ -222,10 +222,10 @@ class Deployed:
         lines = [one for one in self.audit(site) if one["arm"] == arm and one["action"] == "fit"]
         return [(one["round"], one["decision"]) for one in lines]
 
-    def wait_for_stream(self, site: str, arm: str, number: int, *, more_than: int) -> None:
-        """Wait until a hospital has opened another stream in a round."""
+    def wait_for_stream(self, site: str, arm: str, number: int) -> None:
+        """Wait until a hospital has opened its stream of a round."""
         ends = time.monotonic() + SAID_S
-        while self.streams(site, arm).count((number, "opened")) <= more_than:
+        while self.streams(site, arm).count((number, "opened")) == 0:
             assert time.monotonic() < ends, self.log(site)
             time.sleep(0.02)
 

@@ -135,7 +135,7 @@ def test_an_arm_that_is_not_cut_gets_no_stream(tmp_path: Path, pem: Certificates
     assert opened == []
 
 
-STREAMED = Streamed({"forward": {"activations": Shape((4, 3), "float32")}}, 72, "")
+STREAMED = Streamed({"forward": {"activations": Shape((4, 3), "float32")}}, 72, 0, "")
 
 
 def passed(*frames: Frame, streamed: Streamed = STREAMED) -> list[Frame]:
