@@ -81,7 +81,10 @@ def streamed_of(arm: Experiment, action: str, images: Callable[[str], int]) -> S
 def _training_frames(arm: Experiment, plan: CutPlan, sizes: CutSizes) -> Shapes:
     batch = arm.local.batch
     shrink = {"shrink": Shape((), "float32")} if arm.local.clip else {}
-    forward = _encoded("activations", (batch, *sizes.activation), plan.activations) | shrink
+    forward = _encoded("activations", (batch, *sizes.activation), plan.activations)
+    if not travels(arm):
+        # A step is settled by the next one's frame; where parts travel, by the frame they are in.
+        forward |= shrink
     frames: dict[str, dict[str, Shape]] = {"forward": forward}
     if plan.shape == "labels_at_server":
         forward["labels"] = Shape((batch, arm.task.columns), "float32")

@@ -16,6 +16,7 @@ import yaml
 from fedrad.config import load_federation
 from fedrad.federation.audit import AuditLog
 from fedrad.federation.provision import provision
+from fedrad.privacy.ledger import Ledger
 
 SITES = {
     "nord": {"patients": 110, "prevalence": 0.5},
@@ -228,6 +229,15 @@ class Deployed:
         while self.streams(site, arm).count((number, "opened")) == 0:
             assert time.monotonic() < ends, self.log(site)
             time.sleep(0.02)
+
+    def ledger(self, site: str) -> Ledger:
+        """What a hospital has booked of its patients' privacy."""
+        return Ledger(self.kits / site / "state")
+
+    def variant(self, file: Path, **changes: object) -> Path:
+        """Write an experiment with some keys replaced."""
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return self._write(f"{changes['name']}.yaml", raw | changes)
 
     def missing(self, out: str, arm: str) -> list[dict[str, str]]:
         """Who was missing in each round of an arm, and why."""

@@ -228,3 +228,40 @@ def test_a_site_that_sends_garbage_is_left_out_by_name_and_asked_again(
     assert [sorted(one) for one in missing] == [[], ["nord"], [], ["nord"], []]
     assert "not finite" in missing[1]["nord"]
     assert "nord" in federation.log("rogue")
+
+
+def test_a_site_whose_ceiling_a_private_round_would_pass_refuses_and_spends_nothing(
+    federation: Deployed,
+) -> None:
+    """The run says so by the site's name, and the others go on; their ledgers are charged."""
+    path = federation.kits / "nord" / "site.yaml"
+    open_ended = path.read_text(encoding="utf-8")
+    path.write_text(open_ended.replace("epsilon: null", "epsilon: 0.05"), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != open_ended
+    arms = {
+        "private": {
+            "algorithm": "fedavg",
+            "privacy": {"name": "dp_sgd", "noise": 1.0, "clip": 1.0},
+        },
+        "open": {"algorithm": "fedavg"},
+    }
+    primary = {"arm": "private", "against": "open", "metric": "auroc"}
+    what = federation.variant(federation.split, name="private", arms=arms, primary=primary)
+    ready = federation.log("nord").count(": ready")
+    federation.end("nord")
+    federation.start_site("nord")
+    try:
+        federation.wait_for("nord", ": ready", more_than=ready)
+        run = federation.run("private", "--arm", "private", "--set", "quorum=2", file=what)
+        assert run.wait(timeout=280) == 0, federation.log("private")
+    finally:
+        path.write_text(open_ended, encoding="utf-8")
+        federation.end("nord")
+        federation.start_site("nord")
+    for missing in federation.missing("private", "private"):
+        assert list(missing) == ["nord"]
+        assert missing["nord"].startswith("Refused: nord: epsilon: limit 0.05, asked ")
+    assert "nord" in federation.log("private")
+    booked = {name: federation.ledger(name).entries() for name in SITES}
+    assert booked["nord"] == ()
+    assert [len(booked[name]) for name in ("sued", "west")] == [2, 2]
