@@ -58,7 +58,7 @@ def streamed_of(arm: Experiment, action: str, images: Callable[[str], int]) -> S
     if plan is None or (action not in SPLIT_EVALUATIONS and action != "fit"):
         return None
     model = model_of(arm)
-    sizes = cut_sizes(model, arm.task.input, [plan.cut], plan.tail_of(model))[0]
+    sizes = cut_sizes(model, arm.task.input, [plan.cut], plan.tail_of(model), flops=False)[0]
     told = f"activations of every image after {plan.cut}"
     if action in SPLIT_EVALUATIONS:
         moved = evaluation_bytes(plan, sizes, images(SPLIT_EVALUATIONS[action]), BATCH).up

@@ -181,7 +181,7 @@ def _played(arm: Experiment, half: Half) -> tuple[Reply, Bundle]:
 def _zeros(arm: Experiment, rows: int) -> State:
     plan, model = cut_of(arm), model_of(arm)
     assert plan is not None, "only a cut network has frames"
-    sizes = cut_sizes(model, arm.task.input, [plan.cut], plan.tail_of(model))[0]
+    sizes = cut_sizes(model, arm.task.input, [plan.cut], plan.tail_of(model), flops=False)[0]
     return encode("features", torch.zeros(rows, *sizes.features), plan.activations)
 
 
