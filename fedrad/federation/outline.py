@@ -27,6 +27,7 @@ from fedrad.core.wire import encode
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError
 from fedrad.models.cut_sizes import cut_sizes
+from fedrad.training.private_arm import asked_of
 
 __all__ = ["Outline", "Shape", "Shapes", "answer_of", "empty_site", "outline_of", "shapes_of"]
 
@@ -52,6 +53,8 @@ class Shape:
 
 
 Shapes = Mapping[str, Mapping[str, Shape]]
+_UNTOLD = frozenset({"loss-sum"})
+"""Numbers of training that a private site does not tell (`algorithms.base.fitted_numbers`)."""
 Half = Generator[Frame, Frame, tuple[Reply, Bundle]]
 
 
@@ -161,7 +164,13 @@ def answer_of(
         # A site that is asked for its own model has one by then.
         memory = {**memory, PERSONAL: initial_state(arm, 0)}
     request = Request(site="preview", round=round, arrays=sent, memory=memory, local=task)
-    return _played(arm, streams[action](request)) if action in streams else known[action](request)
+    if action in streams:
+        return _played(arm, streams[action](request))
+    reply, after = known[action](request)
+    if asked_of(arm) is not None:
+        numbers = {name: value for name, value in reply.numbers.items() if name not in _UNTOLD}
+        reply = Reply(reply.arrays, numbers)
+    return reply, after
 
 
 def _played(arm: Experiment, half: Half) -> tuple[Reply, Bundle]:
