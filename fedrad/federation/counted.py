@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 
 from fedrad.algorithms.base import Frame, Reply
 from fedrad.core.state import num_bytes
@@ -12,6 +13,15 @@ from fedrad.federation.channels import LOST, Channel, Channels
 from fedrad.federation.records import bundle_of, numbers_of
 
 __all__ = ["CountedStreams", "StreamBroken", "Traffic"]
+
+
+_LOST = {
+    LOST,
+    ErrorCode.CLIENT_APP_CRASHED,
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+}
 
 
 class StreamBroken(SiteFailed):
@@ -87,7 +97,7 @@ class _Counted:
         if reason is None or self._reply is None:
             return False
         # SiteFailed is also what a site says whose connection was lost, or who came too late.
-        return self._reply.error.code == LOST or reason.startswith(SiteFailed.__name__)
+        return self._reply.error.code in _LOST or reason.startswith(SiteFailed.__name__)
 
     def take(self, came: Frame | Message) -> Frame | None:
         """Return a frame, counted; None when the stream has ended."""
