@@ -139,7 +139,7 @@ def run(
     Stopped at any moment, the same command goes on where it was.
     """
     if on is not None:
-        _run_on(on, file, set_ or [], arm, seed, out)
+        _run_on(on, file, set_ or [], arm, seed, out, device)
         return
     from rich.console import Console
 
@@ -154,7 +154,7 @@ def run(
     with where.started() as cluster:
         federation = _federation(experiment, data_root, device)
 
-        from fedrad.federation.server import Play
+        from fedrad.federation.rounds import Play
         from fedrad.report.progress import make_progress
         from fedrad.runs import RunFolder
 
@@ -238,6 +238,7 @@ def _run_on(
     arms: list[str] | None,
     seeds: list[int] | None,
     out: Path | None,
+    device: str,
 ) -> None:
     from fedrad.commands.remote import play_on
     from fedrad.config import load_experiment
@@ -248,7 +249,7 @@ def _run_on(
 
     check_arms(experiment)
     chosen = _selected(experiment, arms, seeds)
-    play_on(kit, experiment, *chosen, out, command=_command())
+    play_on(kit, experiment, *chosen, out, command=_command(), device=device)
 
 
 def _command() -> str:

@@ -31,7 +31,7 @@ from fedrad.core.store import load
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.federation.launch import run_local
-from fedrad.federation.server import Play
+from fedrad.federation.rounds import Play
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 

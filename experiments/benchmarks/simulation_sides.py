@@ -101,14 +101,14 @@ def fedrad(
 
     from fedrad.config import from_text
     from fedrad.core.store import load
-    from fedrad.federation import server
+    from fedrad.federation import rounds
     from fedrad.federation.runtimes import Runtime, RuntimeName
     from fedrad.federation.watch import LoggedProgress
     from fedrad.runs import Evaluation, RunFolder
 
     register()
     # The floor evaluates nothing, so the evaluation after the last round is left out here too.
-    server.evaluate_arm = lambda *_, **__: Evaluation({}, {}, {})
+    rounds.evaluate_arm = lambda *_, **__: Evaluation({}, {}, {})
     ends: list[float] = []
 
     class Stamps(LoggedProgress):
@@ -116,7 +116,7 @@ def fedrad(
             ends.append(time.time())
 
     place = RunFolder(out.with_suffix(""))
-    play = server.Play(from_text(work.text()), ["fedavg"], [0], (), place, Stamps(), profile=True)
+    play = rounds.Play(from_text(work.text()), ["fedavg"], [0], (), place, Stamps(), profile=True)
     Runtime(RuntimeName(runtime), workers=2).play(play, sites_of(work, folder), "cpu", began)
     profile = json.loads((place.path / "profile.json").read_text(encoding="utf-8"))
     told = {"first": profile["first_training"], "round_ends": ends, "profile": profile}

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from math import prod
 
 from fedrad.algorithms.split import CutPlan
+from fedrad.config import Experiment
 from fedrad.core.wire import Precision
 from fedrad.models.cut_sizes import CutSizes
+from fedrad.registry import split
 
-__all__ = ["Moved", "batch_sizes", "step_bytes", "visit_bytes"]
+__all__ = [
+    "Moved",
+    "arm_visit_bytes",
+    "batch_sizes",
+    "evaluation_bytes",
+    "step_bytes",
+    "travels",
+    "visit_bytes",
+]
 
 _SIZES: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 _FLOAT = 4
@@ -85,6 +95,53 @@ def visit_bytes(
     own = sizes.front.bytes + sizes.tail_side.bytes if plan.shared else 0
     times = len(batches) if travels else 1
     return total + Moved(times * own, times * own)
+
+
+def arm_visit_bytes(
+    arm: Experiment, plan: CutPlan, sizes: CutSizes, images: int, steps: int
+) -> Moved:
+    """Return what a visit of an arm's round moves at a site with so many training images.
+
+    Args:
+        arm: the experiment as the arm sees it.
+        plan: of the arm's cut.
+        sizes: of the cut.
+        images: that the site trains on.
+        steps: that it takes in a round.
+    """
+    weighted = arm.local.class_weights != "none"
+    classes = arm.task.outputs if arm.task.name == "multiclass" else 2 * arm.task.columns
+    return visit_bytes(
+        plan,
+        sizes,
+        batch_sizes(images, arm.local.batch, steps),
+        columns=arm.task.columns,
+        weights=classes if weighted else 0,
+        clip=bool(arm.local.clip),
+        travels=travels(arm),
+    )
+
+
+def evaluation_bytes(plan: CutPlan, sizes: CutSizes, images: int, batch: int) -> Moved:
+    """Return what an evaluation moves in frames: activations up, features down.
+
+    Args:
+        plan: of the cut.
+        sizes: of the cut.
+        images: that are evaluated.
+        batch: of how many a frame is, at most.
+    """
+    total = Moved(0, 0)
+    for start in range(0, images, batch):
+        n = min(batch, images - start)
+        up, down = (_bytes(s, n, plan.activations) for s in (sizes.activation, sizes.features))
+        total += Moved(up, down)
+    return total
+
+
+def travels(arm: Experiment) -> bool:
+    """Return whether the site's parts travel after every batch, instead of once a visit."""
+    return split(arm.algorithm or "", where="algorithm")[1].get("alternate") == "minibatch"
 
 
 def batch_sizes(images: int, batch: int, steps: int) -> list[int]:

@@ -39,7 +39,12 @@ def preview_tables(exchanges: Sequence["Exchange"], verdict: Verdict) -> "Iterat
         table.add_row(Text(one.arm), one.when, one.action, *sizes, Text(_leaves(one)), told)
     yield table
     yield from (Text(line) for line in refusals)
-    for action, numbers in sorted({(o.action, tuple(sorted(o.answer.numbers))) for o in exchanges}):
+    streams = dict.fromkeys(
+        f"{o.arm}: {o.action}: a stream of {o.told}" for o in exchanges if o.told
+    )
+    yield from (Text(line) for line in streams)
+    asked = [one for one in exchanges if not one.told]
+    for action, numbers in sorted({(o.action, tuple(sorted(o.answer.numbers))) for o in asked}):
         yield Text(f"numbers of {action}: {', '.join(numbers) or 'none'}")
     for title, arrays in _looks(exchanges).items():
         inner = Table("array", "shape", "kind", box=SIMPLE_HEAD, title=title, title_justify="left")
@@ -80,6 +85,7 @@ def as_json(exchanges: Sequence["Exchange"], verdict: Verdict) -> list[dict[str,
                 for key, shape in state.items()
             },
             "numbers": sorted(one.answer.numbers),
+            "stream": one.told,
             "policy": verdict(one),
         }
         for one in exchanges
@@ -106,7 +112,8 @@ def bandwidth_table(experiment: "Experiment", mbit: float, sites: int) -> "Rende
         table.add_column(column, justify="right")
     table.add_column(f"MB a round at the coordinator, {sites} sites", justify="right")
     for name in experiment.arm_names:
-        if algorithm_of(experiment.arm(name)).pooled:
+        algorithm = algorithm_of(experiment.arm(name))
+        if algorithm.pooled or algorithm.cut:
             table.add_row(name, *["-"] * 6)
             continue
         found = exchanges_of(experiment, name)
@@ -125,7 +132,8 @@ def bandwidth_table(experiment: "Experiment", mbit: float, sites: int) -> "Rende
         )
     table.caption = (
         "Arrays alone: latency, framing (1 to 3 %) and training come on top. An arm that pools the "
-        "data (-) can only be simulated. With other sites' own models to test, the end takes "
+        "data (-) can only be simulated; one whose network is cut (-) streams what the table of "
+        "cuts says. With other sites' own models to test, the end takes "
         "longer by as many."
     )
     return table

@@ -18,6 +18,14 @@ def provision(
     revoke: Annotated[
         str | None, typer.Option(metavar="SITE", help="Take a site's key from those let in.")
     ] = None,
+    stream_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Takes the streams of split learning; default: the YAML's stream_port, or 9095.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make a startup kit for every site, and the coordinator's; what exists is not changed."""
     from rich.console import Console
@@ -29,6 +37,8 @@ def provision(
     if rotate and revoke:
         raise ConfigError("--rotate and --revoke: one at a time")
     federation = load_federation(file)
+    if stream_port is not None:
+        federation = federation.with_stream_port(stream_port)
     if rotate:
         kits = provisioning.rotate(federation, out, rotate)
     elif revoke:

@@ -19,13 +19,18 @@ def play_on(
     out: Path | None,
     *,
     command: str,
+    device: str = "cpu",
 ) -> None:
-    """Play an experiment on a coordinator's sites; print and write what came of it."""
+    """Play an experiment on a coordinator's sites; print and write what came of it.
+
+    The device is the coordinator's own, for networks that are cut; each site's file names its.
+    """
     from rich.console import Console
 
+    from fedrad.assemble import device_of
     from fedrad.federation.coordinator import CoordinatorKit
     from fedrad.federation.remote import left_out, run_on
-    from fedrad.federation.server import Play
+    from fedrad.federation.rounds import Play
     from fedrad.report.progress import make_progress
     from fedrad.report.results import write_results
     from fedrad.report.tables import results_tables
@@ -42,8 +47,8 @@ def play_on(
     left = [name for name in arms if name not in out_of_reach]
     with make_progress(console) as progress:
         play = Play(experiment, left, seeds, experiment.held_out_sites, folder, progress)
-        federation = run_on(play, coordinator)
-    results = write_results(folder, experiment, federation, command=command, device="cpu")
+        federation = run_on(play, coordinator, device_of(device))
+    results = write_results(folder, experiment, federation, command=command, device=device)
     for renderable in results_tables(results):
         console.print(renderable)
     console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)

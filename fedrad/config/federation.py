@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from fedrad.config.checking import checked
 from fedrad.config.experiment import POOLED, Frozen
 from fedrad.config.names import SiteName
 from fedrad.config.site import HostName, Port
@@ -21,9 +22,11 @@ class Service(Frozen):
     Args:
         host: the name, or address, that sites connect to.
         also: further names and addresses that its certificate is to hold for.
-        fleet_port: the only one that sites need; the firewall line is about it.
+        fleet_port: the only one that sites always need; the firewall line is about it.
         control_port: for the researcher, who submits experiments.
         health_port: says, without a secret, whether the coordinator is well.
+        stream_port: takes the sites' streams while an experiment that cuts the network is played;
+            null in a federation that never does.
     """
 
     host: HostName
@@ -31,12 +34,14 @@ class Service(Frozen):
     fleet_port: Port = 9092
     control_port: Port = 9093
     health_port: Port = 9094
+    stream_port: Port | None = 9095
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
-        ports = (self.fleet_port, self.control_port, self.health_port)
+        named = (self.fleet_port, self.control_port, self.health_port, self.stream_port)
+        ports = [port for port in named if port is not None]
         if len(set(ports)) < len(ports):
-            raise ValueError(f"the three ports must differ, found {', '.join(map(str, ports))}")
+            raise ValueError(f"the ports must differ, found {', '.join(map(str, ports))}")
         return self
 
     @property
@@ -94,6 +99,17 @@ class FederationFile(Frozen):
             if name.casefold() in _TAKEN:
                 raise ValueError(f"sites: no site may be named one of {', '.join(_TAKEN)}")
         return self
+
+    def with_stream_port(self, port: int) -> "FederationFile":
+        """Return the federation with another port for split learning's streams.
+
+        Raises:
+            ConfigError: it is no port, or another service's.
+        """
+        service = {**self.coordinator.model_dump(), "stream_port": port}
+        return self.model_copy(
+            update={"coordinator": checked(Service, service, where="--stream-port")}
+        )
 
     def under(self, folder: Path) -> "FederationFile":
         """Return the federation with its paths made absolute, from a folder."""

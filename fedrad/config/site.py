@@ -29,10 +29,17 @@ class Site(Frozen):
 
 
 class Coordinator(Frozen):
-    """The only machine that a site connects to; the site opens nothing itself."""
+    """The only machine that a site connects to; the site opens nothing itself.
+
+    Args:
+        host: its name or address.
+        port: for messages.
+        stream_port: for the streams of split learning; without it the site opens none.
+    """
 
     host: HostName
     port: Port
+    stream_port: Port | None = None
 
 
 class Certificates(Frozen):

@@ -17,7 +17,8 @@ from fedrad.assemble import algorithm_of
 from fedrad.config import Experiment, from_text, load_experiment
 from fedrad.data.sites import Federation, federation_of
 from fedrad.federation.client import client_app
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 

@@ -36,8 +36,9 @@ class Entry:
         arm, seed, round, action: of the message.
         bytes_in, bytes_out: of arrays, numbers and settings, without framing.
         sent: SHA-256 of what left, "" when nothing did.
-        decision: "sent", "refused" or "failed".
-        reason: why it was not sent, as the coordinator was told.
+        decision: "sent", "refused" or "failed"; "opened" before the first frame of a stream, with
+            the bytes of all its frames.
+        reason: why it was not sent, as the coordinator was told; of a stream, what it is and was.
     """
 
     run: int

@@ -13,7 +13,10 @@ from flwr.app import Context, Message
 from fedrad.algorithms.base import Frame
 from fedrad.errors import SiteFailed
 
-__all__ = ["CalledChannels", "Channel", "Channels", "Door", "Half", "StreamingGrid"]
+__all__ = ["LOST", "CalledChannels", "Channel", "Channels", "Door", "Half", "StreamingGrid"]
+
+LOST = 102
+"""Code of an error that the coordinator found out; those in a site's own words have others."""
 
 Half = Generator[Frame, Frame, Message]
 """A site's half of a stream; what it returns is the site's reply to the message that opened it."""

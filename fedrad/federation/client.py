@@ -209,6 +209,7 @@ def client_app(
     meter: Meter | None = None,
     account: Account | None = None,
     secret: bytes = b"",
+    gate: Callable[[Half], Half] = lambda half: half,
 ) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
 
@@ -218,11 +219,12 @@ def client_app(
         meter: is told what the sites' work takes.
         account: what private training is charged to; without one it is refused.
         secret: the site's own; keeps a digest of its data from being guessed.
+        gate: what a half of a stream over a network passes through.
 
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
     Flower strategy may leave the action out, which then is fit or validate.
     """
-    return site_apps(source, device, meter=meter, account=account, secret=secret)[0]
+    return site_apps(source, device, meter=meter, account=account, secret=secret, gate=gate)[0]
 
 
 def site_apps(
@@ -233,6 +235,7 @@ def site_apps(
     account: Account | None = None,
     secret: bytes = b"",
     trainer: Trainer | None = None,
+    gate: Callable[[Half], Half] = lambda half: half,
 ) -> tuple[ClientApp, Door]:
     """Return a site's ClientApp, and the door through which its streams are opened.
 
@@ -248,7 +251,7 @@ def site_apps(
             if invitation is None:
                 return _answer(sites, message, context)
             site = sites.name(context, str(config["experiment"]))
-            return play_stream(door(message, context), invitation, site=site)
+            return play_stream(gate(door(message, context)), invitation, site=site)
         except Exception as error:
             return _failed(error, message)
 

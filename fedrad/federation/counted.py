@@ -4,14 +4,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 
 from fedrad.algorithms.base import Frame, Reply
 from fedrad.core.state import num_bytes
 from fedrad.errors import SiteFailed, TrainingDiverged
-from fedrad.federation.channels import Channel, Channels
+from fedrad.federation.channels import LOST, Channel, Channels
 from fedrad.federation.records import bundle_of, numbers_of
 
-__all__ = ["CountedStreams", "Traffic"]
+__all__ = ["CountedStreams", "StreamBroken", "Traffic"]
+
+
+_LOST = {
+    LOST,
+    ErrorCode.CLIENT_APP_CRASHED,
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+}
+
+
+class StreamBroken(SiteFailed):
+    """A site or its connection was lost in mid-stream; the round can be played again."""
 
 
 @dataclass
@@ -42,6 +56,11 @@ class CountedStreams:
         """Return the sites that have not failed, sorted."""
         return tuple(sorted(self._streams.keys() - self.failed.keys()))
 
+    @property
+    def broken(self) -> bool:
+        """Return whether all sites that failed were lost; none said no, and none made a mistake."""
+        return all(self._streams[site].broken for site in self.failed)
+
     def __getitem__(self, site: str) -> "_Counted":
         """Return the stream to a site."""
         return self._streams[site]
@@ -70,6 +89,15 @@ class _Counted:
         if self._reply is None or not self._reply.has_error():
             return None
         return self._reply.error.reason or "unknown error"
+
+    @property
+    def broken(self) -> bool:
+        """Return whether the stream was lost on its way."""
+        reason = self.failure
+        if reason is None or self._reply is None:
+            return False
+        # SiteFailed is also what a site says whose connection was lost, or who came too late.
+        return self._reply.error.code in _LOST or reason.startswith(SiteFailed.__name__)
 
     def take(self, came: Frame | Message) -> Frame | None:
         """Return a frame, counted; None when the stream has ended."""
@@ -112,4 +140,5 @@ class _Counted:
     def _raise_failure(self) -> None:
         self.check()
         if self.failure:
-            raise SiteFailed(f"{self._site}: {self.failure}")
+            kind = StreamBroken if self.broken else SiteFailed
+            raise kind(f"{self._site}: {self.failure}")

@@ -20,7 +20,7 @@ from fedrad.core.state import Bundle, num_bytes
 from fedrad.errors import FedradError, RunError, SiteFailed, TrainingDiverged
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, blocks_of, fold, merge, part_of
 from fedrad.federation.channels import StreamingGrid
-from fedrad.federation.counted import CountedStreams, Traffic
+from fedrad.federation.counted import CountedStreams, StreamBroken, Traffic
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import bundle_of, numbers_of, pack
 from fedrad.federation.rider import RIDE, Rider
@@ -144,7 +144,7 @@ class FlowerSites:
             streams = CountedStreams(channels, list(messages), self.traffic)
             yield streams
         self._check(streams.failed)
-        self._settle(action, streams.failed)
+        self._settle(action, streams.failed, StreamBroken if streams.broken else SiteFailed)
 
     def average(
         self, replies: Iterable[tuple[str, Reply]], *, weight: str = "num-examples"
@@ -216,13 +216,15 @@ class FlowerSites:
                     yield turn, ready
                 turn = next(rest, None)
 
-    def _settle(self, action: str, failed: Mapping[str, str]) -> None:
+    def _settle(
+        self, action: str, failed: Mapping[str, str], kind: type[FedradError] = SiteFailed
+    ) -> None:
         self.missing.update(failed)
         answered = len(self.nodes) - len(failed)
         if failed and answered < (self.quorum or len(self.nodes)):
             told = "; ".join(f"{site}: {reason}" for site, reason in sorted(failed.items()))
             # A full disk is no site's silence: whoever started the run can mend it and go on.
-            kind = RunError if any(_is(RunError, why) for why in failed.values()) else SiteFailed
+            kind = RunError if any(_is(RunError, why) for why in failed.values()) else kind
             raise kind(
                 f"round {self.number}, {action}: {answered} of {len(self.nodes)} sites answered, "
                 f"the quorum is {self.quorum or len(self.nodes)} ({told})"

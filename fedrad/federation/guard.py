@@ -8,7 +8,8 @@ line in the audit log.
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,12 +18,14 @@ from flwr.app import Context, Error, Message
 from fedrad.assemble import model_of
 from fedrad.config import Experiment, SiteFile, from_text
 from fedrad.core.state import Bundle
-from fedrad.data.base import SPLITS
+from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError, FedradError, Refused
+from fedrad.federation.asked import LONGEST, Round, Task
 from fedrad.federation.audit import AuditLog, Entry
 from fedrad.federation.client import COUNTS, Source
 from fedrad.federation.contents import digest_of, weight_of
 from fedrad.federation.describe import description
+from fedrad.federation.frame_outline import Streamed, streamed_of
 from fedrad.federation.handshake import check_version
 from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
 from fedrad.federation.policy import (
@@ -37,6 +40,7 @@ from fedrad.federation.policy import (
 )
 from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.replies import fault_of, numbers_in
+from fedrad.federation.stream_guard import Gate, check_invitation
 
 __all__ = ["Answer", "Guard", "guarded"]
 
@@ -46,14 +50,16 @@ _FEDRAD_ERROR = 100
 _OTHER_ERROR = 101
 _CPU = torch.device("cpu")
 _MOST_OUTLINES = 256
-_LONGEST = 100
-"""Letters of a name from outside that the log keeps."""
-
 Answer = Callable[[Message, Context], Message]
-_Round = tuple[int, str, str, int, int]
 
 
-def guarded(answer: Answer, site: SiteFile, source: Source, ledger: Ledger | None = None) -> Answer:
+def guarded(
+    answer: Answer,
+    site: SiteFile,
+    source: Source,
+    ledger: Ledger | None = None,
+    gate: Gate | None = None,
+) -> Answer:
     """Return what answers messages, with the hospital's guard around it.
 
     Args:
@@ -61,12 +67,13 @@ def guarded(answer: Answer, site: SiteFile, source: Source, ledger: Ledger | Non
         site: the hospital's file, with its policy.
         source: finds the hospital's own data; asked only for how many patients there are.
         ledger: the account of privacy that `epsilon` is held against.
+        gate: through which `answer` passes its streams; without one there are none.
 
     Raises:
         ConfigError: the policy names what fedrad does not have.
         RunError: the audit log was tampered with.
     """
-    guard = Guard(site, source, ledger)
+    guard = Guard(site, source, ledger, gate)
 
     def stand(message: Message, context: Context) -> Message:
         task = guard.read(message)
@@ -82,72 +89,55 @@ def guarded(answer: Answer, site: SiteFile, source: Source, ledger: Ledger | Non
     return stand
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What a message asks for, as far as it could be read."""
-
-    run: int
-    bytes_in: int
-    experiment: Experiment | None
-    digest: str
-    arm: str
-    seed: int
-    round: int
-    action: str
-    sent: Bundle
-    look: Outline | None = None
-    updates: frozenset[str] = frozenset()
-
-    @property
-    def actions(self) -> list[str]:
-        # Several actions may be asked for in one message, as "fit+validate".
-        return self.action.split("+")
-
-    @property
-    def key(self) -> _Round:
-        return self.run, self.digest, self.arm, self.seed, self.round
-
-
 class Guard:
     """A hospital's policy at work; `before` and `after` refuse, and every message is logged."""
 
-    def __init__(self, site: SiteFile, source: Source, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        site: SiteFile,
+        source: Source,
+        ledger: Ledger | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         check_names(site)
+        self._gate = gate
         self._site = site
         self._source = source
         self._ledger = ledger
         self._audit = AuditLog(site.state_dir / "audit.jsonl")
         # What left in a round counts also after a restart of this process.
-        self._left: Counter[_Round] = Counter()
+        self._left: Counter[Round] = Counter()
         for line in self._audit.entries():
             self._left[_round_of(line)] += int(line["bytes_out"])
         self._looks: dict[Any, tuple[Outline, frozenset[str]]] = {}
         self._texts: dict[str, tuple[Experiment, str]] = {}
 
-    def read(self, message: Message) -> _Task:
+    def read(self, message: Message) -> Task:
         """Return what can be read of a message; what cannot is left empty, for `before`."""
         config = config_of(message.content)
         experiment, digest = self._experiment(str(config.get("experiment", "")))
-        return _Task(
+        return Task(
             run=message.metadata.run_id,
             bytes_in=weight_of(message.content),
             experiment=experiment,
             digest=digest,
-            arm=str(config.get("arm", ""))[:_LONGEST],
+            arm=str(config.get("arm", ""))[:LONGEST],
             seed=_number(config.get("seed")),
             round=_number(config.get("server-round")),
-            action=str(config.get("action", ""))[:_LONGEST],
+            action=str(config.get("action", ""))[:LONGEST],
             sent={k: v for k, v in bundle_of(message.content).items() if k != COUNTS},
         )
 
-    def before(self, message: Message, task: _Task) -> _Task:
+    def before(self, message: Message, task: Task) -> Task:
         """Return what a message asks for, if the policy allows it.
 
         Raises:
             Refused: it does not; says site, rule, limit and asked.
             ConfigError: the message is of another version, or cannot be read.
         """
-        check_version(config_of(message.content))
+        config = config_of(message.content)
+        check_version(config)
+        invited = check_invitation(self._site, config)
         experiment = task.experiment
         if experiment is None:
             raise ConfigError("the message names no experiment that can be read")
@@ -156,12 +146,14 @@ class Guard:
             raise ConfigError("the message names no arm")
 
         def patients(part: str) -> int:
-            data = self._source.federation(experiment).sites[self._site.name]
+            data = self._data(experiment)
             return sum(data.patients(one) for one in (SPLITS if part == "all" else (part,)))
 
         check_task(self._site, experiment, arm, task.actions, patients)
         look, updates = self._look(task, experiment, arm)
-        check_upload(self._site, self._left[task.key], look.bytes)
+        streamed = self._streamed(task, experiment, arm) if invited else None
+        more = look.bytes + (streamed.bytes if streamed else 0)
+        check_upload(self._site, self._left[task.key], more)
         if arm is not None:
             check_epsilon(
                 self._site,
@@ -171,9 +163,12 @@ class Guard:
                 round=task.round,
                 actions=task.actions,
             )
-        return replace(task, look=look, updates=updates)
+        task = replace(task, look=look, updates=updates)
+        if streamed and self._gate:
+            self._gate.allow(self._site.name, streamed, partial(self._opened, task, streamed))
+        return task
 
-    def after(self, task: _Task, reply: Message) -> Message:
+    def after(self, task: Task, reply: Message) -> Message:
         """Return a reply, logged, if it is what was asked for and the policy lets it out.
 
         Raises:
@@ -189,17 +184,31 @@ class Guard:
         weight = weight_of(content)
         check_upload(self._site, self._left[task.key], weight)
         check_norm(self._site, task.sent, {name: arrays[name] for name in task.updates})
-        self._write(task, weight, digest_of(content), "sent", "")
+        streamed = self._gate.close() if self._gate else ""
+        self._write(task, weight, digest_of(content), "sent", streamed)
         return reply
 
-    def failed(self, task: _Task, message: Message, code: int, reason: str) -> Message:
+    def failed(self, task: Task, message: Message, code: int, reason: str) -> Message:
         """Return the answer that says why there is none, logged."""
+        if self._gate:
+            self._gate.close()
         decision = "refused" if reason.startswith(Refused.__name__) else "failed"
         try:
             self._write(task, len(reason.encode()), "", decision, reason)
         except FedradError as error:
             reason = f"{type(error).__name__}: {error}"
         return Message(Error(code, reason), reply_to=message)
+
+    def _data(self, experiment: Experiment) -> SiteData:
+        return self._source.federation(experiment).sites[self._site.name]
+
+    def _streamed(self, task: Task, experiment: Experiment, arm: Experiment | None) -> Streamed:
+        """Return what leaves in the stream that a message opens."""
+        images = self._data(experiment).images
+        streamed = streamed_of(arm, task.action, images) if arm and self._gate else None
+        if streamed is None:
+            raise refuse(self._site.name, "stream", "an arm whose network is cut", task.action)
+        return streamed
 
     def _experiment(self, text: str) -> tuple[Experiment | None, str]:
         try:
@@ -211,7 +220,7 @@ class Guard:
         return self._texts[text]
 
     def _look(
-        self, task: _Task, experiment: Experiment, arm: Experiment | None
+        self, task: Task, experiment: Experiment, arm: Experiment | None
     ) -> tuple[Outline, frozenset[str]]:
         """Return what the answer looks like, and which of its states are updates."""
         sent = task.sent
@@ -240,7 +249,10 @@ class Guard:
             if own.get(key) != shape:
                 raise refuse(self._site.name, "message", "the experiment's model", "another one")
 
-    def _write(self, task: _Task, weight: int, sent: str, decision: str, reason: str) -> None:
+    def _opened(self, task: Task, streamed: Streamed) -> None:
+        self._write(task, streamed.bytes, "", "opened", f"a stream: {streamed.told}")
+
+    def _write(self, task: Task, weight: int, sent: str, decision: str, reason: str) -> None:
         self._audit.append(
             Entry(
                 run=task.run,
@@ -263,7 +275,7 @@ def _number(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _round_of(line: dict[str, Any]) -> _Round:
+def _round_of(line: dict[str, Any]) -> Round:
     return line["run"], line["experiment"], line["arm"], line["seed"], line["round"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedrad.errors import SiteFailed
 
-__all__ = ["Admission", "Invitation", "new_token"]
+__all__ = ["Admission", "Invitation", "address_of", "new_token"]
 
 _KEY = "stream-"
 
@@ -62,6 +62,15 @@ class Invitation:
     def __repr__(self) -> str:
         """Leave the token out: what is printed ends up in logs."""
         return f"Invitation(address={self.address!r}, run={self.run!r}, round={self.round})"
+
+
+def address_of(host: str, port: int) -> str:
+    """Return a machine and port as gRPC writes them.
+
+    >>> address_of("fl.example.org", 9095), address_of("::1", 9095)
+    ('fl.example.org:9095', '[::1]:9095')
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Admission:

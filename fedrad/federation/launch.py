@@ -14,7 +14,8 @@ from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.client import site_apps
 from fedrad.federation.cores import worker_count
 from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.together import Together, check_way
 from fedrad.federation.workers import WorkersGrid, can_fork
 from fedrad.privacy.account import Simulated

@@ -5,20 +5,31 @@ to evaluate. Names, shapes and kinds of what comes out are those of the real ans
 preview shows is what the guard lets out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from fedrad.algorithms.base import PERSONAL, Reply, Request
-from fedrad.assemble import algorithm_of, handlers_of, initial_state, local_task, model_of
+from fedrad.algorithms.base import PERSONAL, Frame, Reply, Request
+from fedrad.assemble import (
+    algorithm_of,
+    cut_of,
+    handlers_of,
+    initial_state,
+    local_task,
+    model_of,
+    streams_of,
+)
 from fedrad.config import Experiment
-from fedrad.core.state import Bundle
+from fedrad.core.state import Bundle, State
+from fedrad.core.wire import encode
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError
+from fedrad.models.cut_sizes import cut_sizes
+from fedrad.training.private_arm import asked_of
 
-__all__ = ["Outline", "Shape", "answer_of", "empty_site", "outline_of", "shapes_of"]
+__all__ = ["Outline", "Shape", "Shapes", "answer_of", "empty_site", "outline_of", "shapes_of"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,9 @@ class Shape:
 
 
 Shapes = Mapping[str, Mapping[str, Shape]]
+_UNTOLD = frozenset({"loss-sum"})
+"""Numbers of training that a private site does not tell (`algorithms.base.fitted_numbers`)."""
+Half = Generator[Frame, Frame, tuple[Reply, Bundle]]
 
 
 @dataclass(frozen=True)
@@ -139,9 +153,10 @@ def answer_of(
     Raises:
         ConfigError: the arm knows no such action.
     """
-    known = handlers_of(arm)
-    if action not in known:
-        raise ConfigError(f"action '{action}' is not one of {', '.join(sorted(known))}")
+    known, streams = handlers_of(arm), streams_of(arm)
+    if action not in known and action not in streams:
+        names = ", ".join(sorted({*known, *streams}))
+        raise ConfigError(f"action '{action}' is not one of {names}")
     # Noise changes no shape, and nobody is there whose privacy it would keep.
     plain = arm.model_copy(update={"privacy": None})
     task = local_task(plain, empty_site(arm), model_of(arm), seed=0, device=torch.device("cpu"))
@@ -149,7 +164,34 @@ def answer_of(
         # A site that is asked for its own model has one by then.
         memory = {**memory, PERSONAL: initial_state(arm, 0)}
     request = Request(site="preview", round=round, arrays=sent, memory=memory, local=task)
-    return known[action](request)
+    if action in streams:
+        return _played(arm, streams[action](request))
+    reply, after = known[action](request)
+    if asked_of(arm) is not None:
+        numbers = {name: value for name, value in reply.numbers.items() if name not in _UNTOLD}
+        reply = Reply(reply.arrays, numbers)
+    return reply, after
+
+
+def _played(arm: Experiment, half: Half) -> tuple[Reply, Bundle]:
+    """Return how a site's half of a stream ends, against a server that answers with zeros."""
+    answer: Frame | None = None
+    while True:
+        try:
+            frame = next(half) if answer is None else half.send(answer)
+        except StopIteration as end:
+            result: tuple[Reply, Bundle] = end.value
+            return result
+        answer = Frame("end")
+        if frame.kind == "forward":
+            answer = Frame("features", _zeros(arm, len(frame.arrays["activations"])))
+
+
+def _zeros(arm: Experiment, rows: int) -> State:
+    plan, model = cut_of(arm), model_of(arm)
+    assert plan is not None, "only a cut network has frames"
+    sizes = cut_sizes(model, arm.task.input, [plan.cut], plan.tail_of(model), flops=False)[0]
+    return encode("features", torch.zeros(rows, *sizes.features), plan.activations)
 
 
 def empty_site(arm: Experiment) -> SiteData:

@@ -14,6 +14,7 @@ from fedrad.algorithms.fedavg import fedavg
 from fedrad.config import Experiment, SiteFile
 from fedrad.core.state import Bundle, State
 from fedrad.errors import ConfigError, Refused
+from fedrad.federation.frame_outline import SPLIT_EVALUATIONS
 from fedrad.models import MODELS
 from fedrad.registry import nearest, options_of, split
 
@@ -29,11 +30,13 @@ __all__ = [
 ]
 
 _SPLIT_OF: Mapping[str, str] = {
-    "describe": "all", "test": "test", "tune": "val", "validate": "val",
+    "describe": "all", "test": "test", "tune": "val", "validate": "val", **SPLIT_EVALUATIONS,
 }  # fmt: skip
 """Which patients an action tells of; every other one tells of those that are trained on."""
 
-UNMEASURED = frozenset({"count", "describe", "share", "test", "tune", "validate"})
+UNMEASURED = frozenset(
+    {"count", "describe", "share", "test", "tune", "validate", *SPLIT_EVALUATIONS}
+)
 """Actions whose answers are sums, or a model of the site's own: no update of what was sent."""
 
 _MB = 1e6
@@ -201,7 +204,7 @@ def _check_labels(site: SiteFile, experiment: Experiment) -> None:
 
 def _actions() -> set[str]:
     """Return every action of the algorithms and wrappers that can be built without options."""
-    found = {"describe", *evaluation(0)}
+    found = {"describe", *evaluation(0), *SPLIT_EVALUATIONS}
     for table, given in ((ALGORITHMS, ()), (WRAPPERS, (fedavg(),))):
         for builder in table.values():
             if all(option.default is not option.empty for option in options_of(builder).values()):

@@ -5,17 +5,19 @@ question and answer is noted with its arrays' names and shapes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from fedrad.algorithms.base import Reply, Streams
+from fedrad.algorithms.base import Algorithm, Reply, Streams
+from fedrad.algorithms.split_server import evaluate_with
 from fedrad.assemble import algorithm_of, initial_state, server_task
 from fedrad.config import Experiment
 from fedrad.core.state import Bundle, num_bytes
-from fedrad.errors import ConfigError
 from fedrad.federation.describe import description
+from fedrad.federation.empty_streams import EmptyStreams
+from fedrad.federation.frame_outline import streamed_of
 from fedrad.federation.outline import Outline, answer_of, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, numbers_of
 from fedrad.training.server import ServerTask
@@ -31,10 +33,12 @@ class Exchange:
 
     Args:
         arm: of the experiment, or "(all)".
-        when: "at the start", "every round", "first rounds", "last rounds" or "at the end".
+        when: "at the start", "every round", "first rounds", "last rounds" or "at the end";
+            "every batch" of the frames of a stream, which are of a full batch.
         action: what is asked.
         bytes_in: of the arrays that come with the question.
         answer: what leaves.
+        told: the same in words, of a stream.
     """
 
     arm: str
@@ -42,6 +46,7 @@ class Exchange:
     action: str
     bytes_in: int
     answer: Outline
+    told: str = ""
 
 
 def introduction(experiment: Experiment) -> Exchange:
@@ -72,19 +77,23 @@ def exchanges_of(experiment: Experiment, name: str) -> list[Exchange]:
         common = {"model": state["model"]} if algorithm.shared else {}
         if sites.rides is not None:
             sites.rides = None
-            sites.mean("validate", common)
+            _evaluate(algorithm, state, sites, "validate")
     sites.when = "at the end"
-    if arm.validate_every:
-        sites.mean("validate", common)
-    if algorithm.shared:
-        for action in ("tune", "test"):
-            sites.mean(action, common)
-    if algorithm.personal:
-        for action in ("tune", "test"):
+    for action in (*(("validate",) if arm.validate_every else ()), "tune", "test"):
+        _evaluate(algorithm, state, sites, action)
+    if algorithm.personal and not algorithm.cut:
+        for action in ("tune", "test") if algorithm.shared else ():
             sites.mean(action, {})
         own = sites.mean("share", {}).arrays
         sites.mean("test", own)
     return _merged(sites.noted)
+
+
+def _evaluate(algorithm: Algorithm, state: Bundle, sites: "_EmptySites", action: str) -> None:
+    if algorithm.cut:
+        list(evaluate_with(algorithm.cut, state["model"], sites, action))
+    else:
+        sites.mean(action, {"model": state["model"]} if algorithm.shared else {})
 
 
 def per_round(exchanges: list[Exchange]) -> tuple[int, int]:
@@ -154,10 +163,20 @@ class _EmptySites:
     def note(self, key: str, value: object) -> None:
         """Do nothing: nothing is recorded."""
 
-    def stream(self, action: str, send: Mapping[str, Bundle]) -> AbstractContextManager[Streams]:
-        raise ConfigError(
-            f"{self.name}: a cut network sends frames in a stream; fedrad check says how large"
+    @contextmanager
+    def stream(self, action: str, send: Mapping[str, Bundle]) -> Iterator[Streams]:
+        look = outline_of(self.arm, [action], send[_SITE], self.memory, round=self.number)
+        self.noted.append(Exchange(self.name, self.when, action, num_bytes(send[_SITE]), look))
+        streamed = streamed_of(self.arm, action, lambda split: 0)
+        assert streamed is not None, "only a cut network opens streams"
+        frames = Outline(streamed.frames, frozenset())
+        self.noted.append(
+            Exchange(self.name, "every batch", action, streamed.batch_down, frames, streamed.told)
         )
+        reply, self.memory = answer_of(
+            self.arm, action, send[_SITE], self.memory, round=self.number
+        )
+        yield EmptyStreams(_SITE, reply)
 
     def average(
         self, replies: Iterable[tuple[str, Reply]], *, weight: str = "num-examples"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedrad import __version__
-from fedrad.config import FederationFile, load_site
+from fedrad.config import FederationFile, load_federation, load_site
 from fedrad.config.writing import as_yaml
 from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError
@@ -73,6 +73,12 @@ def provision(federation: FederationFile, out: Path) -> Kits:
     kits = Kits()
     out.mkdir(parents=True, exist_ok=True)
     _make_coordinator(federation, out, kits)
+    known = load_federation(out / COORDINATOR / "federation.yaml").coordinator.stream_port
+    if known != federation.coordinator.stream_port:
+        kits.notes.append(
+            f"{COORDINATOR}/federation.yaml keeps stream_port {known}; "
+            f"--rotate {COORDINATOR} writes it anew"
+        )
     for site in sorted(federation.sites):
         if _is_revoked(out, site):
             kits.notes.append(f"{site} is revoked and gets no kit; --rotate {site} lets it in")
@@ -90,7 +96,8 @@ def rotate(federation: FederationFile, out: Path, name: str) -> Kits:
     _check_known(federation, name)
     folder = out / name
     if name == COORDINATOR:
-        for name in ("server.key", "server.pem"):
+        # The federation file too: its ports or names may be the reason.
+        for name in ("server.key", "server.pem", "federation.yaml", "README.txt"):
             (folder / name).unlink(missing_ok=True)
         return provision(federation, out)
     if federation.sites[name].public_key is None:
@@ -184,11 +191,18 @@ def _make_site(federation: FederationFile, site: str, out: Path, kits: Kits) -> 
         "site": site,
         "host": federation.coordinator.host,
         "port": federation.coordinator.fleet_port,
+        "stream_port": federation.coordinator.stream_port,
         "version": __version__,
         "data": _demo_data(federation, site),
         "own_key": own_key,
         **POLICY,
     }
+    port, own = federation.coordinator.stream_port, folder / "site.yaml"
+    if port and own.exists() and "stream_port" not in own.read_text(encoding="utf-8"):
+        kits.notes.append(
+            f"{site}/site.yaml is the hospital's own and names no stream_port; for split learning "
+            f"its people add stream_port: {port} under coordinator"
+        )
     for file in ("site.yaml", "README.txt", "docker-compose.yml", "fedrad-site.service"):
         _write(out, folder / file, kits, paper(file, about).encode)
     archive = out / f"{site}.tar.gz"

@@ -37,7 +37,8 @@ from fedrad.federation.launch import Known
 from fedrad.federation.parcel import copied, files_in, packed, set_files
 from fedrad.federation.pool import Actor, ActorPool
 from fedrad.federation.records import arrays_in, bundle_of, config_of, pack
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
 from fedrad.privacy.account import Simulated

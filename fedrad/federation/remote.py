@@ -5,26 +5,32 @@ command mends: the run's folder holds the last round, and each site its own memo
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 from flwr.app import Context, RecordDict
 
-from fedrad.assemble import algorithm_of
+from fedrad.assemble import algorithm_of, cut_of
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, SiteFailed
 from fedrad.federation.coordinator import CoordinatorKit, locked
 from fedrad.federation.expected import Expected
+from fedrad.federation.invitation import address_of
 from fedrad.federation.network import NetworkGrid
 from fedrad.federation.rollcall import Met, roll_call
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.status import RunStatus
+from fedrad.federation.stream import StreamServer
+from fedrad.federation.stream_grid import StreamGrid
 
 __all__ = ["left_out", "run_on"]
 
 PATIENCE_S = 120.0
 """A site that is away is waited for so long, where a quorum can do without it."""
+_EVERYWHERE = "0.0.0.0"
 _POOLS = (
     "left out: it trains on all sites' data in one place, and data do not leave a hospital; "
     "play it in a simulation (fedrad run without --on)"
@@ -44,16 +50,26 @@ def left_out(experiment: Experiment, arms: Sequence[str]) -> dict[str, str]:
     return dict.fromkeys(pooled, _POOLS)
 
 
-def run_on(play: Play, kit: CoordinatorKit) -> Federation:
+def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
     """Play a run across the sites of a coordinator; return what they told about themselves.
 
+    Args:
+        play: what is played.
+        kit: the coordinator's.
+        device: where the coordinator computes its part of a network that is cut.
+
     Raises:
-        ConfigError: another run is on, or no arm can be played across hospitals.
+        ConfigError: another run is on, or the kit has no port for the streams of an arm.
         SiteFailed: the coordinator is down, or too few sites are there.
     """
     torch.set_num_threads(1)
     experiment, say = play.experiment, play.progress.note
-    with locked(kit.state / "run.lock", "another run is on at this coordinator"):
+    with (
+        locked(kit.state / "run.lock", "another run is on at this coordinator"),
+        # Before the roll call: a site that still holds a stream of a run that was killed is told at
+        # once that it is over, and can answer.
+        _streams(play, kit) as server,
+    ):
         link = kit.link(patience=experiment.deadline)
         status = RunStatus(kit.state / "run.json", play)
         grid = NetworkGrid(
@@ -72,11 +88,37 @@ def run_on(play: Play, kit: CoordinatorKit) -> Federation:
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
-            server_app(replace(play, progress=status))(grid, context)
+            carrier = grid if server is None else StreamGrid(grid, server)
+            server_app(replace(play, progress=status), device)(carrier, context)
             return Federation(dict(met.data), tuple(sorted(play.held_out)), counted=True)
         finally:
             link.close()
             status.ended()
+
+
+def _streams(play: Play, kit: CoordinatorKit) -> AbstractContextManager[StreamServer | None]:
+    """Return what takes the sites' streams; nothing where no arm's network is cut.
+
+    Raises:
+        ConfigError: one is, and the kit names no port for it.
+    """
+    cut = [name for name in play.arms if cut_of(play.experiment.arm(name)) is not None]
+    if not cut:
+        return nullcontext()
+    service = kit.federation.coordinator
+    if service.stream_port is None:
+        raise ConfigError(
+            f"arms: {', '.join(cut)} cut the network, and {kit.folder.name}/federation.yaml names "
+            "no stream_port for it; the organiser: fedrad provision FILE --stream-port 9095 "
+            "--rotate coordinator, then each hospital adds it to its site.yaml, under coordinator"
+        )
+    return StreamServer(
+        bind=address_of(_EVERYWHERE, service.stream_port),
+        reach=address_of(service.host, service.stream_port),
+        certificate=kit.folder / "server.pem",
+        key=kit.folder / "server.key",
+        ca=kit.folder / "ca.crt",
+    )
 
 
 def _patience(experiment: Experiment) -> float:

@@ -13,7 +13,7 @@ from fedrad.federation.cores import worker_count
 
 if TYPE_CHECKING:
     from fedrad.data.sites import Federation
-    from fedrad.federation.server import Play
+    from fedrad.federation.rounds import Play
 
 __all__ = ["Concurrency", "Runtime", "RuntimeName"]
 

@@ -1,65 +1,23 @@
-"""The server's half: a ServerApp that plays every arm and seed, round by round, and can resume.
-
-The round loop is ours because a crash may cost at most a round: after each one the server's state
-is on the disk, and a repeated round starts every site from what it knew before.
-"""
+"""The server's half: a ServerApp that plays every arm and seed, one after the other."""
 
 import json
-import random
-import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
 
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedrad.algorithms.base import Algorithm
-from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import POOLED, Experiment
-from fedrad.core import seeds
-from fedrad.core.meter import Meter
-from fedrad.core.state import Bundle, all_finite
 from fedrad.data.sites import check_site_numbers
-from fedrad.errors import SiteFailed, TrainingDiverged
-from fedrad.federation.absent import without
-from fedrad.federation.client import COUNTS
-from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
-from fedrad.federation.exchange import FlowerSites, Traffic
-from fedrad.federation.keeping import Keeping
 from fedrad.federation.nodes import Node, nodes_of
-from fedrad.federation.rider import Rider
-from fedrad.federation.spent import Window, spent_of
-from fedrad.federation.watch import Progress
-from fedrad.runs import ArmFolder, Claim, Evaluation, RunFolder
+from fedrad.federation.rounds import ArmRounds, Play
+from fedrad.federation.spent import spent_of
+from fedrad.runs import Claim
 
-__all__ = ["Play", "server_app"]
+__all__ = ["server_app"]
 
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Play:
-    """What one command plays.
-
-    Args:
-        experiment: the whole of it.
-        arms, seeds: those of it that this command plays.
-        held_out: sites that only test.
-        folder: where it is recorded.
-        progress: is told.
-        profile: whether `profile.json` is written: where the workers' time went.
-    """
-
-    experiment: Experiment
-    arms: Sequence[str]
-    seeds: Sequence[int]
-    held_out: Sequence[str]
-    folder: RunFolder
-    progress: Progress
-    profile: bool = False
 
 
 def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
@@ -79,14 +37,14 @@ def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
             # A grid over a network has met its sites before, and waited for those that were late.
             asked = {"experiment": play.experiment.text()}
             nodes = getattr(grid, "sites", None) or nodes_of(grid, asked)
-            check_site_numbers(play.experiment, _training(nodes, play))
+            check_site_numbers(play.experiment, play.training(nodes))
             claims = _claims(play.experiment, nodes)
             # Before anything is trained: numbers of other data must not get into one comparison.
             play.folder.check(claims, play.experiment.seeds)
             play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
             for arm in play.arms:
                 for seed in play.seeds:
-                    _Arm(play, arm, seed, grid, nodes, claims[arm], device).play()
+                    ArmRounds(play, arm, seed, grid, nodes, claims[arm], device).play()
             if play.profile and (spent := spent_of(grid)):
                 play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))
 
@@ -103,230 +61,3 @@ def _claims(experiment: Experiment, nodes: Mapping[str, Node]) -> dict[str, Clai
         grounds["data"] = sha256(data.encode()).hexdigest()[:16]
         grounds["computed on"] = "; ".join(sorted({node.machine for node in sites.values()}))
     return {arm: Claim(experiment.arm(arm).text(), grounds) for arm in experiment.arm_names}
-
-
-class _Arm:
-    """One arm and seed on its way through the rounds."""
-
-    def __init__(
-        self,
-        play: Play,
-        name: str,
-        seed: int,
-        grid: Grid,
-        nodes: Mapping[str, Node],
-        claim: Claim,
-        device: torch.device,
-    ) -> None:
-        self.name, self.seed, self.run = name, seed, play
-        self.arm = play.experiment.arm(name)
-        self.algorithm: Algorithm = algorithm_of(self.arm)
-        self.folder: ArmFolder = play.folder.arm(name, seed)
-        self.metrics = metrics_of(self.arm)
-        self._server = server_task(self.arm, seed=seed, device=device)
-        self._nodes = nodes
-        self._grid = grid
-        self._claim = claim
-        self._spent = spent_of(grid)
-        text = play.experiment.text()
-        self._config: dict[str, str | int] = {"experiment": text, "arm": name, "seed": seed}
-        self._common: Bundle = {}
-
-    def play(self) -> None:
-        """Play what is left of the arm, and record it; an arm that cannot go on says why."""
-        progress = self.run.progress
-        self.folder.claim(self._claim)
-        if self.folder.finished:
-            progress.skipped(self.name, self.seed)
-            return
-        start = time.monotonic()
-        try:
-            self._play()
-        except (TrainingDiverged, SiteFailed) as error:
-            progress.arm_stopped(self.name, self.seed, str(error))
-            self.folder.stop(f"{error}")
-            return
-        progress.arm_done(self.name, self.seed, time.monotonic() - start)
-
-    def _play(self) -> None:
-        last, state = self.folder.resume()
-        if not last:
-            state = self.algorithm.init(initial_state(self.arm, self.seed))
-        self._common = self._counts()
-        self.run.progress.arm_started(self.name, self.seed, last + 1)
-        with Keeping(self.folder) as keeping:
-            for number in range(last + 1, self.arm.rounds + 1):
-                state = self._round(state, number, keeping)
-        self.folder.finish(state, self._evaluation(state))
-
-    def _evaluation(self, state: Bundle) -> Evaluation:
-        """Return the last word, over all sites, or, with a quorum, over those that answer.
-
-        A site that fails is left out and all others are evaluated again, so that every cell, also
-        the pooled ones, is over the same sites.
-        """
-        gone: dict[str, str] = {}
-        while True:
-            training, testing = (
-                replace(self.sites(self.arm.rounds + 1, names), quorum=None)
-                for names in (
-                    [name for name in self.training if name not in gone],
-                    [name for name in self.testing if name not in gone],
-                )
-            )
-            try:
-                found = evaluate_arm(
-                    self.algorithm,
-                    state,
-                    self.metrics,
-                    self.arm.task,
-                    training=training,
-                    testing=testing,
-                )
-            except SiteFailed:
-                lost = training.missing | testing.missing
-                left = [name for name in training.names if name not in lost]
-                if not lost or self.arm.quorum is None or len(left) < self.arm.quorum:
-                    raise
-                gone |= lost
-                self.run.progress.note(
-                    f"{self.name} seed {self.seed}: evaluated without {', '.join(sorted(gone))}"
-                )
-                continue
-            return without(found, gone, self.algorithm, [m.name for m in self.metrics])
-
-    def _round(self, state: Bundle, number: int, keeping: Keeping) -> Bundle:
-        start = time.monotonic()
-        window = Window(self._spent)
-        rider = self._rider(state, number)
-        sites = replace(self.sites(number, self._participants(number)), rider=rider)
-        after = self.algorithm.round(state, number, sites)
-        if not all_finite(after):
-            raise TrainingDiverged(f"round {number}: the mean of the sites' weights is not finite")
-        seconds = round(time.monotonic() - start, 4)
-        pace = window.told(len(sites.nodes), seconds)
-        line = {
-            "seconds": seconds,
-            "bytes_down": sites.traffic.down,
-            "bytes_up": sites.traffic.up,
-            "steps": sites.traffic.steps,
-            "missing": sites.missing,
-            **sites.notes,
-            "validation": {} if self._rides(number) else self._validation(after, number),
-            **window.record(),
-        }
-        if rider is not None:
-            keeping.settle()
-            self._amend(rider, state, number - 1)
-        keeping.keep(number, after, line)
-        if not self._rides(number):
-            self._tell(number, line, pace)
-        return after
-
-    def _validated(self, number: int) -> bool:
-        every = self.arm.validate_every
-        return bool(every) and (not number % every or number == self.arm.rounds)
-
-    def _validation(self, state: Bundle, number: int) -> dict[str, dict[str, float | None]]:
-        if not self._validated(number):
-            return {}
-        sites = self.sites(number + 1, self.training)
-        return validate(self.algorithm, state, sites, self.metrics, self.arm.task)
-
-    def _model(self, state: Bundle) -> Bundle:
-        return {"model": state["model"]} if self.algorithm.shared else {}
-
-    def _rides(self, number: int) -> bool:
-        """Return whether a round's validation goes with the next round's messages."""
-        slow = getattr(self._grid, "slow", False) and number < self.arm.rounds
-        return (
-            slow
-            and not self.algorithm.cut
-            and self._validated(number)
-            and self.arm.sites_per_round is None
-        )
-
-    def _rider(self, state: Bundle, number: int) -> Rider | None:
-        return Rider(self._model(state)) if number > 1 and self._rides(number - 1) else None
-
-    def _amend(self, rider: Rider, state: Bundle, number: int) -> None:
-        """Record the validation of the round before, and tell of that round."""
-        values = (
-            validation_of(sorted(rider.replies.items()), self.metrics, self.arm.task)
-            if rider.asked
-            else self._validation(state, number)
-        )
-        self._tell(number, self.folder.amend(number, {"validation": values}), "")
-
-    def _tell(self, number: int, line: Mapping[str, Any], pace: str) -> None:
-        shown = list(line["validation"].values())
-        primary = self.run.experiment.primary
-        metric = primary.metric if primary else self.metrics[0].name
-        loss, value = _mean(shown, "loss"), _mean(shown, metric)
-        self.run.progress.round_done(
-            self.name,
-            self.seed,
-            number,
-            loss=loss,
-            value=value,
-            seconds=line["seconds"],
-            missing=sorted(line["missing"]),
-            pace=pace,
-        )
-
-    def sites(self, number: int, names: Sequence[str]) -> FlowerSites:
-        """Return some sites as the federation of a round."""
-        return FlowerSites(
-            grid=self._grid,
-            nodes={name: self._nodes[name] for name in names},
-            config=self._config,
-            number=number,
-            rounds=self.arm.rounds,
-            server=self._server,
-            # Of few sites, such as the one that pools the data, all must answer.
-            quorum=min(self.arm.quorum or len(names), len(names)),
-            deadline=self.arm.deadline,
-            common=self._common,
-            traffic=Traffic(),
-            missing={},
-            meter=self._spent.server if self._spent else Meter(),
-            notes={},
-        )
-
-    @property
-    def training(self) -> tuple[str, ...]:
-        """The hospitals that train, sorted."""
-        return _training(self._nodes, self.run)
-
-    @property
-    def testing(self) -> tuple[str, ...]:
-        """The hospitals that test: those that train, then those that were held out."""
-        return (*self.training, *sorted(self.run.held_out))
-
-    def _participants(self, number: int) -> tuple[str, ...]:
-        if self.algorithm.pooled:
-            return (POOLED,)
-        some = self.arm.sites_per_round
-        # What a site does for itself it does in every round: the draw is for the common model.
-        home = not self.algorithm.shared or number > self.arm.rounds - self.algorithm.home_rounds
-        if some is None or some >= len(self.training) or home:
-            return self.training
-        draw = random.Random(seeds.seed(self.seed, "", number, "participants"))
-        return tuple(sorted(draw.sample(self.training, some)))
-
-    def _counts(self) -> Bundle:
-        if self.arm.local.class_weights != "global":
-            return {}
-        sites = self.sites(1, self.training)
-        counts = [reply.arrays["counts"]["train"] for _, reply in sites.gather("count", {})]
-        return {COUNTS: {"train": sum(counts[1:], counts[0])}}
-
-
-def _training(nodes: Collection[str], play: Play) -> tuple[str, ...]:
-    outside = {POOLED, *play.held_out}
-    return tuple(sorted(name for name in nodes if name not in outside))
-
-
-def _mean(values: Sequence[Mapping[str, float | None]], key: str) -> float | None:
-    known = [value for value in (one.get(key) for one in values) if value is not None]
-    return sum(known) / len(known) if known else None

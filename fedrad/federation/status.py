@@ -16,7 +16,7 @@ from fedrad.core.files import write_atomic
 from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator import CoordinatorKit, is_locked
 from fedrad.federation.rollcall import Met
-from fedrad.federation.server import Play
+from fedrad.federation.rounds import Play
 
 __all__ = ["RunStatus", "SiteStatus", "run_of", "sites_of"]
 

@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fedrad.algorithms.base import Frame
+from fedrad.federation.channels import LOST
 from fedrad.federation.open_streams import Ended, OpenStreams, SiteStream
 from fedrad.federation.records import config_of
 from fedrad.federation.stream import StreamServer
@@ -26,7 +27,6 @@ __all__ = ["GrpcChannels", "StreamGrid", "grpc_streams"]
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
-_STREAM_FAILED = 102
 
 
 @contextmanager
@@ -92,7 +92,7 @@ class GrpcChannels:
         if reply is not None:
             return reply
         reason = end.failure or "its stream ended, but its reply did not come in time"
-        return Message(Error(_STREAM_FAILED, reason), reply_to=self._messages[site])
+        return Message(Error(LOST, reason), reply_to=self._messages[site])
 
 
 class _Channel:
@@ -126,6 +126,10 @@ class _Replies(threading.Thread):
         """Pull until all have come or nobody waits any more."""
         try:
             while self._waiting and not self._stopped.wait(_POLL_S):
+                # Another one first each time: a grid may hand out replies in the order asked for,
+                # and a site that failed must not be kept behind one that plays.
+                first = next(iter(self._waiting))
+                self._waiting[first] = self._waiting.pop(first)
                 for reply in self._grid.pull_messages(list(self._waiting)):
                     self._keep(self._waiting.pop(reply.metadata.reply_to_message_id), reply)
         except Exception as error:
@@ -169,6 +173,10 @@ class StreamGrid(Grid):
         """Open a stream to each site by its message; they are broken off when the block ends."""
         with grpc_streams(self._grid, self._server, messages, deadline=deadline) as channels:
             yield channels
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the grid has: the sites that it has met, whether it is slow."""
+        return getattr(self._grid, name)
 
     def set_run(self, run: Run) -> None:
         """Set the grid's run."""

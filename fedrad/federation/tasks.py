@@ -47,6 +47,7 @@ from fedrad.federation.keys import write_secret
 from fedrad.federation.privacy_guard import GuardLedger
 from fedrad.federation.pulling import Superseded, pulled
 from fedrad.federation.records import config_of
+from fedrad.federation.stream_guard import Gate
 from fedrad.federation.wire import in_one, packed, unpacked
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount
@@ -93,8 +94,13 @@ def answering(site: SiteFile) -> Answer:
     # Without a ceiling all is booked, and nothing refused for what it costs.
     ceiling = inf if site.epsilon is None else site.epsilon
     account = SiteAccount(ledger, ceiling=ceiling, delta=_DELTA)
+    gate = Gate()
     app = client_app(
-        hospital, device_of(site.device), account=account, secret=_secret(Path(site.state_dir))
+        hospital,
+        device_of(site.device),
+        account=account,
+        secret=_secret(Path(site.state_dir)),
+        gate=gate,
     )
     rounds = _Rounds()
 
@@ -107,7 +113,7 @@ def answering(site: SiteFile) -> Answer:
             return Message(Error(_FEDRAD_ERROR, reason), reply_to=message)
         return app(message, _context(site, config, context))
 
-    return guarded(_once(answer), site, hospital, GuardLedger(account, hospital.data))
+    return guarded(_once(answer), site, hospital, GuardLedger(account, hospital.data), gate)
 
 
 def _secret(state_dir: Path) -> bytes:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from functools import cache
 
 from fedrad.config import Experiment, SiteFile
-from fedrad.data.base import SPLITS
+from fedrad.data.base import SPLITS, SiteData
 from fedrad.data.sites import hospital_of
 from fedrad.errors import FedradError, Refused
+from fedrad.federation.frame_outline import streamed_of
 from fedrad.federation.policy import check_names, check_task, check_upload
 from fedrad.federation.preview import Exchange
 
@@ -25,15 +26,18 @@ def verdict_of(site: SiteFile, experiment: Experiment) -> Callable[[Exchange], s
     check_names(site)
 
     @cache
+    def data() -> SiteData:
+        return hospital_of(experiment, site).sites[site.name]
+
     def patients(part: str) -> int:
-        data = hospital_of(experiment, site).sites[site.name]
-        return sum(data.patients(one) for one in (SPLITS if part == "all" else (part,)))
+        return sum(data().patients(one) for one in (SPLITS if part == "all" else (part,)))
 
     def verdict(exchange: Exchange) -> str:
         arm = experiment.arm(exchange.arm) if exchange.arm in experiment.arm_names else None
         try:
             check_task(site, experiment, arm, exchange.action.split("+"), patients)
-            check_upload(site, 0, exchange.answer.bytes)
+            streamed = arm and streamed_of(arm, exchange.action, lambda split: data().images(split))
+            check_upload(site, streamed.bytes if streamed else 0, exchange.answer.bytes)
         except Refused as refusal:
             return f"refused: {str(refusal).partition(': ')[2]}"
         except FedradError as error:

@@ -6,6 +6,7 @@ and pooling are left out; a training step takes about three times as much, on bo
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -62,30 +63,38 @@ class CutSizes:
 
 
 def cut_sizes(
-    model: nn.Module, shape: Sequence[int], cuts: Sequence[str], tail: str | None = None
+    model: nn.Module,
+    shape: Sequence[int],
+    cuts: Sequence[str],
+    tail: str | None = None,
+    *,
+    flops: bool = True,
 ) -> list[CutSizes]:
-    """Return what each of some cuts costs; nothing is computed, only shapes.
+    """Return what each of some cuts costs.
 
     Args:
         model: is not changed.
         shape: of one image, [c, h, w], or row, [f].
         cuts: names, as for `cut.parts`.
         tail: as for `cut.parts`.
+        flops: whether operations are counted, for which nothing is computed but shapes. If not,
+            they are 0 and one blank image is computed: to count them costs a process seconds of
+            imports when it is first done.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
     >>> found = cut_sizes(net, [4], ["1"])[0]
     >>> found.activation, found.front.parameters, found.front.flops, round(found.share, 2)
     ((8,), 40, 64, 0.8)
     """
-    net = deepcopy(model).to("meta").eval()
-    shapes, flops = _walked(net, shape)
+    net = deepcopy(model).to("meta" if flops else "cpu").eval()
+    shapes, counted = _walked(net, shape, flops)
     names = list(shapes)
     found = []
     for cut in cuts:
         split = parts(net, cut, tail)
         leaves = [list(chain(part)) for part in (split.front, split.body, split.tail)]
         sides = [
-            _side(part, sum(flops[name] for name in own))
+            _side(part, sum(counted[name] for name in own))
             for part, own in zip((split.front, split.body, split.tail), leaves, strict=True)
         ]
         end = len(leaves[0]) + len(leaves[1])
@@ -94,15 +103,18 @@ def cut_sizes(
 
 
 def _walked(
-    net: nn.Module, shape: Sequence[int]
+    net: nn.Module, shape: Sequence[int], count: bool
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """Return each leaf's output shape for one image, and its operations."""
-    x = torch.empty(1, *shape, device="meta")
-    shapes, flops = {}, {}
+    x = torch.zeros(1, *shape, device="meta" if count else "cpu")
+    shapes: dict[str, tuple[int, ...]] = {}
+    flops: dict[str, int] = {}
     for name, leaf in chain(net).items():
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        counter = FlopCounterMode(display=False) if count else None
+        with counter or nullcontext(), torch.no_grad():
             x = leaf(x)
-        shapes[name], flops[name] = tuple(x.shape[1:]), int(counter.get_total_flops())
+        shapes[name] = tuple(x.shape[1:])
+        flops[name] = int(counter.get_total_flops()) if counter else 0
     return shapes, flops
 
 

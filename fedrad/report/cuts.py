@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from fedrad.algorithms.split import CutPlan
-from fedrad.algorithms.split_traffic import Moved, batch_sizes, step_bytes, visit_bytes
+from fedrad.algorithms.split_traffic import Moved, arm_visit_bytes, step_bytes
 from fedrad.assemble import cut_of, model_of, steps_per_round
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
@@ -49,10 +49,7 @@ def arm_cut(arm: Experiment, federation: Federation) -> dict[str, Any] | None:
     moved = Moved(0, 0)
     for site in federation.training:
         images = federation.sites[site].images("train")
-        batches = batch_sizes(images, arm.local.batch, steps_per_round(arm.local, images))
-        moved += visit_bytes(
-            plan, sizes, batches, travels=_travels(arm), **_labels(arm), clip=bool(arm.local.clip)
-        )
+        moved += arm_visit_bytes(arm, plan, sizes, images, steps_per_round(arm.local, images))
     return _row(arm, plan, sizes) | {
         "shape": plan.shape,
         "precision": {"activations": plan.activations, "gradients": plan.gradients},
@@ -103,19 +100,6 @@ def _row(arm: Experiment, plan: CutPlan, sizes: CutSizes) -> dict[str, Any]:
         },
         "site_share": sizes.share,
     }
-
-
-def _labels(arm: Experiment) -> dict[str, int]:
-    weights = 0 if arm.local.class_weights == "none" else _weights(arm)
-    return {"columns": arm.task.columns, "weights": weights}
-
-
-def _weights(arm: Experiment) -> int:
-    return arm.task.outputs if arm.task.name == "multiclass" else 2 * arm.task.columns
-
-
-def _travels(arm: Experiment) -> bool:
-    return split(arm.algorithm or "", where="algorithm")[1].get("alternate") == "minibatch"
 
 
 def _table(group: Mapping[str, Any]) -> Table:

@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from fedrad.config import load_federation
+from fedrad.federation.audit import AuditLog
 from fedrad.federation.provision import provision
+from fedrad.privacy.ledger import Ledger
 
 SITES = {
     "nord": {"patients": 110, "prevalence": 0.5},
@@ -37,6 +40,23 @@ arms:
   finetune: {algorithm: fedavg, wrap: [{name: finetune, rounds: 2}]}
 primary: {arm: fedavg, against: fedprox, metric: auroc}
 """
+SPLIT = """
+task: {name: binary, labels: [lesion], input: [1, 24, 24]}
+model: {name: cnn, width: 4}
+local: {epochs: 10, batch: 8, optimizer: {name: adam, lr: 0.002}}
+rounds: 2
+validate_every: 0
+seeds: [0]
+replicates: 100
+metrics: [auroc, loss]
+deadline: 300
+arms:
+  splitnn: {algorithm: {name: splitnn, cut: layer1}}
+  splitfed: {algorithm: {name: splitfed, version: 1, shape: u, cut: layer1}}
+  fedavg: {algorithm: fedavg}
+primary: {arm: splitnn, against: splitfed, metric: auroc}
+"""
+"""Arms whose network is cut, beside one whose network is not; visits of some seconds."""
 FEDRAD = Path(sys.executable).with_name("fedrad")
 SAID_S = 240.0
 """A busy machine takes its time to load torch and Flower four times over."""
@@ -78,7 +98,7 @@ class Deployed:
         for name in sites:
             data = {"name": "phantom", "hospitals": {name: SITES[name]}}
             self._write(f"{name}.yaml", {"name": name, "data": data})
-        fleet, control, health = free_ports(3)
+        fleet, control, health, stream = free_ports(4)
         federation = {
             "name": "test",
             "coordinator": {
@@ -87,15 +107,26 @@ class Deployed:
                 "fleet_port": fleet,
                 "control_port": control,
                 "health_port": health,
+                "stream_port": stream,
             },
             "sites": {name: {"data_from": f"{name}.yaml"} for name in sites},
         }
         self._write("federation.yaml", federation)
         provision(load_federation(folder / "federation.yaml"), self.kits)
         raw = {"name": "small", **yaml.safe_load(EXPERIMENT)}
-        self.experiment = self._write(
-            "small.yaml", raw | {"sites": [f"{name}.yaml" for name in sites]}
+        raw_sites = [f"{name}.yaml" for name in sites]
+        self.experiment = self._write("small.yaml", raw | {"sites": raw_sites})
+        self.split = self._write(
+            "split.yaml", {"name": "split", **yaml.safe_load(SPLIT), "sites": raw_sites}
         )
+
+    def allow_split(self, name: str) -> None:
+        """Let a hospital take part in split learning, as its own people would: by its site file."""
+        path = self.kits / name / "site.yaml"
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw["allow"]["algorithms"] += ["splitfed", "splitnn"]
+        raw["allow"]["actions"] += ["split-test", "split-tune", "split-validate"]
+        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
 
     def _write(self, name: str, value: object) -> Path:
         path = self.folder / name
@@ -149,17 +180,18 @@ class Deployed:
                 raise AssertionError(f"{name} (exit {process.poll()}): {self.log(name)[-3000:]}")
             time.sleep(0.1)
 
-    def run(self, out: str, *arguments: str) -> subprocess.Popen:
+    def run(self, out: str, *arguments: str, file: Path | None = None) -> subprocess.Popen:
         """Start `fedrad run --on`; it says what it says in OUT.log."""
         kit = self.kits / "coordinator"
         where = self.folder / out
-        return self.begin(out, "run", self.experiment, "--on", kit, "--out", where, *arguments)
+        what = file or self.experiment
+        return self.begin(out, "run", what, "--on", kit, "--out", where, *arguments)
 
-    def local(self, out: str, *arguments: str) -> Path:
+    def local(self, out: str, *arguments: str, file: Path | None = None) -> Path:
         """Play the same experiment in one process, undisturbed."""
         where = self.folder / out
         process = self.begin(
-            out, "run", self.experiment, "--workers", "1", "--out", where, *arguments
+            out, "run", file or self.experiment, "--workers", "1", "--out", where, *arguments
         )
         assert process.wait() == 0, self.log(out)
         return where
@@ -180,6 +212,32 @@ class Deployed:
             assert self._running[out].poll() is None, self.log(out)
             assert time.monotonic() < ends, self.log(out)
             time.sleep(0.05)
+
+    def audit(self, site: str) -> list[dict[str, Any]]:
+        """The lines of a hospital's audit log."""
+        log = AuditLog(self.kits / site / "state" / "audit.jsonl")
+        return list(log.entries())
+
+    def streams(self, site: str, arm: str) -> list[tuple[int, str]]:
+        """Round and decision of each line of a hospital's log about training in an arm."""
+        lines = [one for one in self.audit(site) if one["arm"] == arm and one["action"] == "fit"]
+        return [(one["round"], one["decision"]) for one in lines]
+
+    def wait_for_stream(self, site: str, arm: str, number: int) -> None:
+        """Wait until a hospital has opened its stream of a round."""
+        ends = time.monotonic() + SAID_S
+        while self.streams(site, arm).count((number, "opened")) == 0:
+            assert time.monotonic() < ends, self.log(site)
+            time.sleep(0.02)
+
+    def ledger(self, site: str) -> Ledger:
+        """What a hospital has booked of its patients' privacy."""
+        return Ledger(self.kits / site / "state")
+
+    def variant(self, file: Path, **changes: object) -> Path:
+        """Write an experiment with some keys replaced."""
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return self._write(f"{changes['name']}.yaml", raw | changes)
 
     def missing(self, out: str, arm: str) -> list[dict[str, str]]:
         """Who was missing in each round of an arm, and why."""

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto import message_pb2
 from flwr.serverapp import Grid
@@ -118,7 +119,12 @@ class ProcessesGrid(Grid):
             message = self._asked[number]
             if not self._processes[message.metadata.dst_node_id][0].is_alive():
                 self._asked.pop(number)
-                found.append(Message(Error(1, "the site's process died"), reply_to=message))
+                found.append(
+                    Message(
+                        Error(ErrorCode.CLIENT_APP_CRASHED, "the site's process died"),
+                        reply_to=message,
+                    )
+                )
         return found
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout=None) -> Iterable[Message]:

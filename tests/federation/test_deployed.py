@@ -12,6 +12,7 @@ from deployed import SITES, Deployed
 
 pytestmark = pytest.mark.deploy
 
+SPLIT_ARMS = ("splitnn", "splitfed")
 ARMS = ("fedavg", "fedprox", "finetune")
 
 
@@ -19,6 +20,8 @@ ARMS = ("fedavg", "fedprox", "finetune")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """A coordinator and three hospitals that run."""
     deployed = Deployed(tmp_path_factory.mktemp("deployed"))
+    for name in SITES:
+        deployed.allow_split(name)
     try:
         deployed.start()
         yield deployed
@@ -111,6 +114,42 @@ def test_processes_killed_in_the_middle_of_a_run_change_no_bit(
     assert same_weights(federation.folder / out, undisturbed, arm)
 
 
+@pytest.fixture(scope="module")
+def uncut(federation: Deployed) -> Path:
+    """The experiment of split arms in one process: no stream, no network."""
+    return federation.local("uncut", file=federation.split)
+
+
+def test_split_arms_killed_in_the_middle_of_an_epoch_end_with_the_bits_of_one_process(
+    federation: Deployed, uncut: Path
+) -> None:
+    """Over TLS and real streams, with kill -9 while frames are on their way.
+
+    A hospital's death costs its round, which the same process plays again by itself; after the
+    death of the run's own process the same command goes on. An uncut arm beside them is played as
+    ever, without a stream.
+    """
+    federation.run("cut", file=federation.split)
+    federation.wait_for_stream("nord", "splitfed", 2)
+    for role in ("nord/worker", "nord/supernode", "nord"):
+        federation.kill(role)
+    federation.start_site("nord")
+    federation.wait_for_stream("nord", "splitnn", 2)
+    federation.kill("cut")
+    run = federation.run("cut", file=federation.split)
+    assert run.wait(timeout=280) == 0, federation.log("cut")
+    for arm in (*SPLIT_ARMS, "fedavg"):
+        assert same_weights(federation.folder / "cut", uncut, arm), arm
+    assert "it is repeated from its start" in federation.log("cut")
+    for arm in SPLIT_ARMS:
+        told = federation.streams("nord", arm)
+        assert told[:2] == [(1, "opened"), (1, "sent")]
+        # Neither kill came after the end of the stream: the round was opened again.
+        assert told.count((2, "opened")) > told.count((2, "sent")) == 1
+        assert federation.streams("west", arm)[0] == (1, "opened")
+    assert federation.streams("nord", "fedavg") == [(1, "sent"), (2, "sent")]
+
+
 def stranger(federation: Deployed, folder: Path, *, trusts: bool) -> Deployed:
     """A site with a kit of another federation, which calls this federation's coordinator."""
     folder.mkdir()
@@ -189,3 +228,40 @@ def test_a_site_that_sends_garbage_is_left_out_by_name_and_asked_again(
     assert [sorted(one) for one in missing] == [[], ["nord"], [], ["nord"], []]
     assert "not finite" in missing[1]["nord"]
     assert "nord" in federation.log("rogue")
+
+
+def test_a_site_whose_ceiling_a_private_round_would_pass_refuses_and_spends_nothing(
+    federation: Deployed,
+) -> None:
+    """The run says so by the site's name, and the others go on; their ledgers are charged."""
+    path = federation.kits / "nord" / "site.yaml"
+    open_ended = path.read_text(encoding="utf-8")
+    path.write_text(open_ended.replace("epsilon: null", "epsilon: 0.05"), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != open_ended
+    arms = {
+        "private": {
+            "algorithm": "fedavg",
+            "privacy": {"name": "dp_sgd", "noise": 1.0, "clip": 1.0},
+        },
+        "open": {"algorithm": "fedavg"},
+    }
+    primary = {"arm": "private", "against": "open", "metric": "auroc"}
+    what = federation.variant(federation.split, name="private", arms=arms, primary=primary)
+    ready = federation.log("nord").count(": ready")
+    federation.end("nord")
+    federation.start_site("nord")
+    try:
+        federation.wait_for("nord", ": ready", more_than=ready)
+        run = federation.run("private", "--arm", "private", "--set", "quorum=2", file=what)
+        assert run.wait(timeout=280) == 0, federation.log("private")
+    finally:
+        path.write_text(open_ended, encoding="utf-8")
+        federation.end("nord")
+        federation.start_site("nord")
+    for missing in federation.missing("private", "private"):
+        assert list(missing) == ["nord"]
+        assert missing["nord"].startswith("Refused: nord: epsilon: limit 0.05, asked ")
+    assert "nord" in federation.log("private")
+    booked = {name: federation.ledger(name).entries() for name in SITES}
+    assert booked["nord"] == ()
+    assert [len(booked[name]) for name in ("sued", "west")] == [2, 2]

@@ -15,7 +15,7 @@ from fedrad.config import FederationFile, Task, load_experiment, load_site_file
 from fedrad.config.checking import checked
 from fedrad.data.phantom import Hospital, phantom
 from fedrad.federation import certificates
-from fedrad.federation.doctor import Finding, examine
+from fedrad.federation.doctor import Finding, examine, network
 from fedrad.federation.doctor.images import surprises
 from fedrad.federation.doctor.network import check_network
 from fedrad.federation.provision import provision, rotate
@@ -121,6 +121,51 @@ def test_a_good_way_is_green_from_the_name_to_the_clock(open_kits: Path, free_po
     assert "gRPC" not in findings
     # What is measured, and what is not, is said.
     assert "an error that stays inside is not seen so" in findings["clock"].found
+
+
+def test_the_port_of_streams_is_looked_at_where_the_kit_names_it(
+    open_kits: Path, free_port: int
+) -> None:
+    """It is open only while a split run plays: closed is no fault, and little is known by it."""
+    path = open_kits / "nord" / "site.yaml"
+    text = path.read_text(encoding="utf-8").replace(
+        "stream_port: 9095", f"stream_port: {free_port}"
+    )
+    path.write_text(text, encoding="utf-8")
+    site = load_site_file(path)
+    closed = network._streams(site, free_port)
+    assert closed.colour == "green" and "closed now" in closed.found
+    assert "and no more" in closed.found
+    with listening(free_port, tls(open_kits)):
+        opened = found(open_kits, "streams")
+    assert opened.colour == "green" and "a run with split learning is on" in opened.found
+    path.write_text(text.replace(f", stream_port: {free_port}", ""), encoding="utf-8")
+    with listening(free_port, tls(open_kits)), pytest.raises(KeyError):
+        found(open_kits, "streams")
+
+
+def test_a_stream_port_with_another_authority_behind_it_is_red(
+    open_kits: Path, free_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = open_kits / "nord" / "site.yaml"
+    text = path.read_text(encoding="utf-8").replace(
+        "stream_port: 9095", f"stream_port: {free_port}"
+    )
+    path.write_text(text, encoding="utf-8")
+    box = tmp_path_factory.mktemp("box")
+    provision(federation(free_port).model_copy(update={"name": "Watchful-Proxy"}), box)
+    with listening(free_port, tls(box)):
+        told = found(open_kits, "streams")
+    assert told.colour == "red" and "is intercepted" in told.found
+
+
+def test_split_learning_that_is_allowed_but_has_no_port_is_amber(kits: Path) -> None:
+    """Allowed in one line and impossible by another: a hospital would wait in vain."""
+    path = kits / "nord" / "site.yaml"
+    text = path.read_text(encoding="utf-8").replace(", stream_port: 9095", "")
+    path.write_text(text.replace("[fedavg,", "[splitnn, fedavg,"), encoding="utf-8")
+    finding = whole(kits)["streams"]
+    assert finding.colour == "amber" and "names no stream_port" in finding.found
 
 
 def test_an_intercepting_proxy_is_named_by_its_issuer(

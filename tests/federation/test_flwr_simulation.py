@@ -16,7 +16,7 @@ import torch
 from fedrad.config import load_experiment
 from fedrad.data.sites import federation_of
 from fedrad.federation.launch import run_local
-from fedrad.federation.server import Play
+from fedrad.federation.rounds import Play
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 
@@ -36,7 +36,8 @@ from pathlib import Path
 from flwr.simulation import run_simulation
 from fedrad.config import load_experiment
 from fedrad.federation.app import client
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 

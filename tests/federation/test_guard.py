@@ -22,7 +22,8 @@ from fedrad.federation.handshake import greeting
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.records import TensorArray, config_of, pack
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.runs import RunFolder
 
 CPU = torch.device("cpu")

@@ -1,16 +1,39 @@
 """A preview: what would leave, known without connecting and without training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import made
 import pytest
 import test_guard as guarded
 import torch
+from flwr.app import Context, Message
+from split_arms import split_experiment
 from test_guard import _runtime  # noqa: F401 - messages need Flower's task
 
-from fedrad.federation.outline import Outline, Shape, outline_of
+from fedrad.algorithms.base import Frame, Request
+from fedrad.algorithms.split_server import ServerHalf
+from fedrad.assemble import (
+    cut_of,
+    initial_state,
+    local_task,
+    model_of,
+    server_task,
+    streams_of,
+)
+from fedrad.federation.channels import Half
+from fedrad.federation.client import site_apps
+from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.launch import Known
+from fedrad.federation.outline import Outline, Shape, outline_of, shapes_of
 from fedrad.federation.preview import Exchange, exchanges_of, introduction, per_round
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.verdict import verdict_of
+from fedrad.runs import RunFolder
+from fedrad.training.objective import balanced_weights
+
+CPU = torch.device("cpu")
 
 
 def by_action(arm: str) -> dict[tuple[str, int], Exchange]:
@@ -104,3 +127,53 @@ def test_a_verdict_is_what_the_guard_would_say(tmp_path: Path) -> None:
     assert told["test"] == "refused: min_patients: limit 5, asked test on fewer (test)"
     assert verdict(exchanges_of(what, "fedprox")[0]).startswith("refused: allow.algorithms")
     assert verdict(introduction(what)) == "allowed"
+
+
+@pytest.mark.parametrize("arm", ["v1", "v1_labels", "relay_batch", "narrow", "labels_narrow", "v3"])
+def test_the_frames_that_are_shown_are_those_that_a_site_sends(arm: str) -> None:
+    """Names, shapes and kinds of each kind of frame; one step is played on a full batch."""
+    what = split_experiment(rounds=2).arm(arm)
+    data = made.federation().sites["nord"]
+    task = local_task(what, data, model_of(what), seed=0, device=torch.device("cpu"))
+    if what.local.class_weights != "none":
+        task = replace(task, weights=balanced_weights(task.label_counts()))
+    request = Request(
+        site="nord", round=1, arrays={"model": initial_state(what, 0)}, memory={}, local=task
+    )
+    server = ServerHalf(cut_of(what), server_task(what, seed=0, device=CPU), initial_state(what, 0))
+    half = streams_of(what)["fit"](request)
+    sent, frame = {}, next(half)
+    for _ in range(5):
+        sent.setdefault(frame.kind, {}).update(shapes_of({"": frame.arrays})[""])
+        answer = Frame("take over", initial_state(what, 0))
+        if frame.kind in ("forward", "backward"):
+            answer = server.answer(frame)
+        frame = half.send(answer)
+    shown = next(
+        one
+        for one in exchanges_of(split_experiment(rounds=2), arm)
+        if (one.action, one.when) == ("fit", "every batch")
+    )
+    assert sent == {kind: shown.answer.arrays[kind] for kind in sent}
+    assert {"forward"} <= set(sent) <= set(shown.answer.arrays)
+    labels = any("labels" in arrays for arrays in sent.values())
+    assert labels == ("its labels" in shown.told) == (arm in ("v1_labels", "labels_narrow"))
+
+
+@pytest.mark.parametrize("arm", [name for name in split_experiment().arm_names])
+def test_what_is_shown_of_a_cut_arm_is_what_its_sites_are_asked(tmp_path: Path, arm: str) -> None:
+    """The actions of a run, each with its reply; those of streams also with their frames."""
+    what, asked = split_experiment(rounds=2, validate_every=1), set()
+    app, door = site_apps(Known(made.federation()), CPU)
+
+    def noting(message: Message, node: Context) -> Half:
+        asked.add(str(message.content.config_records["config"]["action"]))
+        return door(message, node)
+
+    folders = {name: tmp_path / name for name in made.federation().sites}
+    grid = InProcessGrid(app, folders, door=noting)
+    played = Play(what, [arm], what.seeds, (), RunFolder(tmp_path / "run"), made.Told())
+    server_app(played)(grid, guarded.context(tmp_path))
+    shown = exchanges_of(what, arm)
+    assert {one.action for one in shown if one.when == "every batch"} == asked
+    assert all(one.told for one in shown if one.when == "every batch")

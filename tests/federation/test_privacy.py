@@ -7,15 +7,16 @@ import pytest
 import torch
 from made import experiment, federation, play
 
-from fedrad.assemble import check_arms, check_privacy
+from fedrad.assemble import check_arms, check_privacy, initial_state
 from fedrad.config import Experiment, from_text
 from fedrad.core.store import load
 from fedrad.errors import ConfigError
 from fedrad.federation.client import client_app
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
+from fedrad.federation.outline import outline_of, shapes_of
 from fedrad.federation.privacy_guard import GuardLedger
-from fedrad.federation.records import numbers_of, pack
+from fedrad.federation.records import bundle_of, numbers_of, pack
 from fedrad.privacy.accountant import compose
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount
@@ -86,8 +87,6 @@ def _asked(account: object, action: str = "fit") -> object:
     what, text = private(), private().text()
     app = client_app(Known(federation()), torch.device("cpu"), account=account)
     grid = InProcessGrid(app, {"nord": Path("unused")})
-    from fedrad.assemble import initial_state
-
     content = pack(
         {"model": initial_state(what.arm("private"), 0)},
         config={
@@ -119,6 +118,18 @@ def test_a_hospital_refuses_a_round_past_its_ceiling_and_has_spent_nothing(tmp_p
     reply = _asked(generous)
     assert numbers_of(reply.content) == {"num-examples": 40.0, "steps": 5.0}
     assert [e.charge.round for e in Ledger(tmp_path).entries()] == [1]
+
+
+def test_a_private_answer_is_what_guard_and_coordinator_expect(tmp_path: Path) -> None:
+    """Both know it without training; a loss that is never told must not be waited for."""
+    reply = _asked(SiteAccount(Ledger(tmp_path), ceiling=50, delta=1e-5))
+    arm = private().arm("private")
+    look = outline_of(arm, ["fit"], {"model": initial_state(arm, 0)}, {}, round=1)
+    answered = shapes_of(bundle_of(reply.content)), numbers_of(reply.content)
+    assert look.difference(*answered) is None
+    openly = private().arm("open")
+    other = outline_of(openly, ["fit"], {"model": initial_state(openly, 0)}, {}, round=1)
+    assert other.difference(*answered) == "number loss-sum is missing"
 
 
 def test_the_guard_s_projection_is_what_training_then_books(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_new_name_of_the_coordinator_is_not_passed_over(kits: Path) -> None:
         ("sued:", "coordinator:", r"no site may be named one of ca, coordinator, pooled"),
         ("sued:", "sued: {publickey: x}", r"sites\.sued\.publickey: .*did you mean 'public_key'"),
         ("host: fl.example.org, ", "", r"coordinator\.host: is missing"),
-        ('"::1"]', '"::1"], fleet_port: 9093', r"three ports must differ"),
+        ('"::1"]', '"::1"], fleet_port: 9093', r"the ports must differ"),
         ("  sued:", "  ../sued:", r"it begins with '.'"),
     ],
 )
@@ -252,3 +252,43 @@ def test_the_demo_federation_is_ready_to_start(tmp_path: Path) -> None:
     provision(demo, tmp_path)
     for name in ("nord", "sued", "west"):
         assert load_site_file(tmp_path / name / "site.yaml").data["name"] == "phantom"  # type: ignore[index]
+
+
+def test_a_kit_names_the_port_of_streams_and_says_what_it_is_for(kits: Path) -> None:
+    """One more outbound line, for experiments that cut the network and for no others."""
+    fill = "data: {name: phantom, hospitals: {sued: {patients: 12}}}\n"
+    with (kits / "sued" / "site.yaml").open("a", encoding="utf-8") as file:
+        file.write(fill)
+    for name in ("nord", "sued"):
+        site = load_site_file(kits / name / "site.yaml")
+        assert site.coordinator.stream_port == 9095
+        assert not {"splitfed", "splitnn"} & set(site.allow.algorithms)
+    readme = (kits / "nord" / "README.txt").read_text(encoding="utf-8")
+    assert "fl.example.org port 9095   (open there only while such a run plays)" in readme
+    assert load_federation(kits / "coordinator" / "federation.yaml").coordinator.stream_port == 9095
+
+
+def test_a_federation_without_split_learning_has_no_such_port(tmp_path: Path) -> None:
+    text = TEXT.replace('"::1"]', '"::1"], stream_port: null')
+    provision(load_federation(asked(tmp_path, text)), tmp_path / "kits")
+    for path in (tmp_path / "kits").rglob("*"):
+        if path.is_file() and path.suffix in (".txt", ".yaml") and path.name != "federation.yaml":
+            assert "stream" not in path.read_text(encoding="utf-8")
+
+
+def test_a_port_for_streams_can_be_added_later(tmp_path: Path) -> None:
+    """The coordinator's kit takes it with --rotate; hospitals are told by name what to add."""
+    text = TEXT.replace('"::1"]', '"::1"], stream_port: null')
+    plain, out = load_federation(asked(tmp_path, text)), tmp_path / "kits"
+    provision(plain, out)
+    more = plain.with_stream_port(9100)
+    told = provision(more, out).notes
+    assert any("keeps stream_port None; --rotate coordinator" in note for note in told)
+    assert any(note.startswith("nord/site.yaml is the hospital's own") for note in told)
+    assert rotate(more, out, "coordinator").notes == told[1:]
+    assert load_federation(out / "coordinator" / "federation.yaml").coordinator.stream_port == 9100
+
+
+def test_a_port_of_another_service_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--stream-port: the ports must differ"):
+        load_federation(asked(tmp_path)).with_stream_port(9092)

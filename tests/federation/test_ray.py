@@ -18,7 +18,7 @@ from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.cluster import Cluster
-from fedrad.federation.server import Play
+from fedrad.federation.rounds import Play
 from fedrad.runs import RunFolder
 
 pytestmark = pytest.mark.ray

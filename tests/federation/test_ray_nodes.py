@@ -21,7 +21,7 @@ from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.cluster import Cluster
 from fedrad.federation.parcel import files_in, set_files
-from fedrad.federation.server import Play
+from fedrad.federation.rounds import Play
 from fedrad.runs import RunFolder
 
 pytestmark = pytest.mark.ray

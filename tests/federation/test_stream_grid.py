@@ -1,6 +1,7 @@
 """Split learning over real gRPC streams gives what it gives in process, whatever breaks."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -23,7 +24,8 @@ from site_process import ProcessesGrid
 
 from fedrad.federation.client import client_app
 from fedrad.federation.launch import Known
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.stream import StreamServer
 from fedrad.federation.stream_grid import StreamGrid
 from fedrad.runs import RunFolder
@@ -116,7 +118,7 @@ def test_cut_off_in_mid_round_again_and_again_the_bits_are_the_same(
     assert final(tmp_path, "v1") == final(undisturbed, "v1")
 
 
-def test_a_site_killed_in_mid_round_is_named_and_the_same_command_goes_on(
+def test_a_site_killed_in_mid_round_is_named_and_the_round_is_played_again(
     undisturbed: Path, pem: Certificates, tmp_path: Path
 ) -> None:
     """kill -9 of a hospital's process, at its third frame of a round."""
@@ -125,8 +127,11 @@ def test_a_site_killed_in_mid_round_is_named_and_the_same_command_goes_on(
         killer.start()
         told = run(tmp_path, streams, "v1")
         killer.join()
-        assert "ost" in told.stopped["v1"] and "nord" not in told.stopped["v1"]
-        assert run(tmp_path, streams, "v1").stopped == {}
+    assert told.stopped == {}
+    path = tmp_path / "v1" / "seed-0" / "rounds.jsonl"
+    first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+    (reason,) = first["repeated"]
+    assert "ost" in reason and "nord" not in reason
     assert final(tmp_path, "v1") == final(undisturbed, "v1")
 
 

@@ -19,8 +19,9 @@ from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.client import site_apps
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
+from fedrad.federation.rounds import Play
 from fedrad.federation.runtimes import Concurrency
-from fedrad.federation.server import Play, server_app
+from fedrad.federation.server import server_app
 from fedrad.federation.together import Together
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder

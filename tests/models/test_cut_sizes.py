@@ -1,5 +1,7 @@
 """The arithmetic of a cut, against closed forms and against the parts themselves."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -37,3 +39,19 @@ def test_operations_are_counted_as_by_hand() -> None:
     sizes = cut_sizes(net, (2, 8, 8), ["1"], "3")[0]
     assert (sizes.front.flops, sizes.body.flops, sizes.tail_side.flops) == (9216, 0, 512)
     assert sizes.share == 1.0
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_shapes_and_bytes_are_the_same_whether_operations_are_counted_or_not(name: str) -> None:
+    """A hospital's guard does not count them; `fedrad check` does."""
+    net = MODELS[name](TASK)
+    tail = list(chain(net))[-1]
+    cut = legal_cuts(net, tail=tail)[0]
+    counted, other = (
+        cut_sizes(net, TASK.input, [cut], tail, flops=flops)[0] for flops in (True, False)
+    )
+    assert (other.activation, other.features) == (counted.activation, counted.features)
+    for one, two in ((counted.front, other.front), (counted.body, other.body)):
+        assert replace(one, flops=0) == two
+    assert counted.tail_side.bytes == other.tail_side.bytes
+    assert counted.body.flops + counted.front.flops > 0

@@ -41,6 +41,13 @@ def _policy(site: SiteFile) -> Iterator[Finding]:
     except ConfigError as error:
         yield red("policy", str(error), "the site's own people: mend the name")
         return
+    cut = [name for name in site.allow.algorithms if name in ("splitfed", "splitnn")]
+    if cut and site.coordinator.stream_port is None:
+        yield amber(
+            "streams",
+            f"{', '.join(cut)} is allowed, but coordinator names no stream_port: it is refused",
+            "the organiser knows the port; or take it out of allow.algorithms",
+        )
     closed = [name for name, names in site.allow if not names]
     if not site.experiments:
         closed.append("experiments")

@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -37,6 +38,30 @@ def check_network(site: SiteFile) -> Iterator[Finding]:
     yield found
     if found.colour != "red":
         yield from _tls(site)
+    if site.coordinator.stream_port is not None:
+        yield _streams(site, site.coordinator.stream_port)
+
+
+def _streams(site: SiteFile, port: int) -> Finding:
+    """Look at the port of split learning, which is open only while such a run is played."""
+    found = _connect(site.coordinator.host, port)
+    if found.colour == "green":
+        other = site.coordinator.model_copy(update={"port": port})
+        found = next(_tls(site.model_copy(update={"coordinator": other})), found)
+        told = f"port {port}: a run with split learning is on; {found.found}"
+        return replace(found, what="streams", found=told)
+    if "refuses" in found.found:
+        return green(
+            "streams",
+            f"port {port} is closed now, as it is unless a run with split learning is on; that it "
+            "is refused shows that the way is not blocked in silence, and no more",
+        )
+    return amber(
+        "streams",
+        f"{found.found}; open or not, the coordinator would answer",
+        f"{_NETWORK}: allow outbound TCP to port {port} too; for split learning only, all else "
+        "works without it",
+    )
 
 
 def _proxies(host: str) -> Iterator[Finding]:

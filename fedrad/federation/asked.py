@@ -1,0 +1,42 @@
+"""What a message asks of a site, as far as the guard could read it."""
+
+from dataclasses import dataclass
+
+from fedrad.config import Experiment
+from fedrad.core.state import Bundle
+from fedrad.federation.outline import Outline
+
+__all__ = ["LONGEST", "Round", "Task"]
+
+LONGEST = 100
+"""Letters of a name from outside that the log keeps."""
+
+Round = tuple[int, str, str, int, int]
+"""Run, experiment's digest, arm, seed, round."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a message asks for, as far as it could be read."""
+
+    run: int
+    bytes_in: int
+    experiment: Experiment | None
+    digest: str
+    arm: str
+    seed: int
+    round: int
+    action: str
+    sent: Bundle
+    look: Outline | None = None
+    updates: frozenset[str] = frozenset()
+
+    @property
+    def actions(self) -> list[str]:
+        """Return what is asked for: several may be in one message, as "fit+validate"."""
+        return self.action.split("+")
+
+    @property
+    def key(self) -> Round:
+        """Return the round that the message belongs to."""
+        return self.run, self.digest, self.arm, self.seed, self.round
