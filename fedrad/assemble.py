@@ -4,7 +4,7 @@ Nothing here trains. `fedrad check` is exactly this module; a site builds its ha
 experiment's text and its own data, and from nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import ceil
 from re import fullmatch
 from typing import Any
@@ -75,8 +75,13 @@ def algorithm_of(arm: Experiment, *, where: str = "algorithm") -> Algorithm:
     return algorithm
 
 
-def check_arms(experiment: Experiment) -> None:
+def check_arms(experiment: Experiment, played: Collection[str] = ()) -> None:
     """Build all that the arms name, so that a mistake is told before anything is read or trained.
+
+    Args:
+        experiment: the whole of it.
+        played: arms that must fit the number of rounds, which may have been cut for a first try of
+            one arm; none named is all.
 
     Raises:
         ConfigError: a name or an option of an arm does not fit.
@@ -84,7 +89,7 @@ def check_arms(experiment: Experiment) -> None:
     for name in experiment.arm_names:
         arm = experiment.arm(name)
         algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
-        if algorithm.home_rounds >= arm.rounds:
+        if algorithm.home_rounds >= arm.rounds and name in (played or experiment.arm_names):
             raise ConfigError(
                 f"arms.{name}: {algorithm.home_rounds} rounds at home of {arm.rounds} in all leave "
                 "none to federate"

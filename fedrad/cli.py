@@ -10,13 +10,13 @@ import typer
 
 from fedrad.commands import audit_privacy as audit
 from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds to site
+from fedrad.commands.experiments import federation_for, read, selected
 from fedrad.commands.ledger import EXAMPLE, ledger
 from fedrad.commands.provision import provision
 from fedrad.federation.runtimes import Concurrency, Runtime, RuntimeName
 
 if TYPE_CHECKING:
-    from fedrad.config import Experiment
-    from fedrad.data.sites import Federation
+    pass
 
 __all__ = ["app", "main"]
 
@@ -149,16 +149,16 @@ def run(
 
         raise ConfigError(f"--out {out}: is a file; results need a folder")
     where = Runtime(runtime, workers, ray_address, object_store, dashboard, concurrency)
-    experiment = _read(file, set_ or [])
+    experiment = read(file, set_ or [])
     # Ray starts while torch is imported and the data are read.
     with where.started() as cluster:
-        federation = _federation(experiment, data_root, device)
+        federation = federation_for(experiment, data_root, device, arm or ())
 
         from fedrad.federation.rounds import Play
         from fedrad.report.progress import make_progress
         from fedrad.runs import RunFolder
 
-        arms, seeds = _selected(experiment, arm, seed)
+        arms, seeds = selected(experiment, arm, seed)
         folder = RunFolder(out or Path("runs") / experiment.name)
         with make_progress(console) as progress:
             play = Play(experiment, arms, seeds, federation.held_out, folder, progress, profile)
@@ -190,8 +190,8 @@ def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = No
     from rich.console import Console
 
     console = Console()
-    experiment = _read(file, set_ or [])
-    federation = _federation(experiment, data_root)
+    experiment = read(file, set_ or [])
+    federation = federation_for(experiment, data_root)
 
     from fedrad.report.check import plan_tables
     from fedrad.report.plan import plan_of
@@ -247,50 +247,13 @@ def _run_on(
     # The text is checked before torch is imported.
     from fedrad.assemble import check_arms
 
-    check_arms(experiment)
-    chosen = _selected(experiment, arms, seeds)
+    check_arms(experiment, arms or ())
+    chosen = selected(experiment, arms, seeds)
     play_on(kit, experiment, *chosen, out, command=_command(), device=device)
 
 
 def _command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def _read(file: Path, sets: list[str]) -> "Experiment":
-    """Read the text before torch is imported: a typing error is told at once."""
-    from fedrad.config import load_experiment
-
-    return load_experiment(file, sets)
-
-
-def _federation(
-    experiment: "Experiment", data_root: Path | None, device: str = "cpu"
-) -> "Federation":
-    from fedrad.assemble import check_arms, check_privacy, device_of
-    from fedrad.data.sites import federation_of
-
-    device_of(device)
-    check_arms(experiment)
-    federation = federation_of(experiment, data_root or Path())
-    check_privacy(experiment, federation)
-    return federation
-
-
-def _selected(
-    experiment: "Experiment", arms: list[str] | None, seeds: list[int] | None
-) -> tuple[list[str], list[int]]:
-    from fedrad.errors import ConfigError
-
-    for arm in arms or []:
-        experiment.arm(arm)
-    for seed in seeds or []:
-        if seed not in experiment.seeds:
-            known = ", ".join(map(str, experiment.seeds))
-            raise ConfigError(f"--seed {seed} is not one of the experiment's seeds {known}")
-    return (
-        [name for name in experiment.arm_names if not arms or name in arms],
-        [number for number in experiment.seeds if not seeds or number in seeds],
-    )
 
 
 def main() -> None:

