@@ -23,6 +23,7 @@ from deployed import SITES, Deployed  # noqa: E402 - the tests' own federation o
 
 NETWORK = "10.77.31"
 CABLE_S = 60
+IN_NORD = ["ip", "netns", "exec", "fedrad-nord"]
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,11 @@ def lines(folder: Path, only: str) -> Iterator[tuple[str, ...]]:
     folder.mkdir()
     with namespaces() as within:
         wanted, skipped = [], []
-        for fault, queue in disturbances():
+        for fault, missing in disturbances():
             if only not in fault.what:
                 continue
-            if queue and not offered(queue):
-                skipped.append(
-                    (fault.what, fault.arm, "", f"skipped: this kernel has no {queue[0]}", "", "")
-                )
+            if missing:
+                skipped.append((fault.what, fault.arm, "", f"skipped: {missing}", "", ""))
             else:
                 wanted.append(fault)
         if wanted:
@@ -129,15 +128,20 @@ def lines(folder: Path, only: str) -> Iterator[tuple[str, ...]]:
         yield from skipped
 
 
-def disturbances() -> Iterator[tuple[Fault, list[str]]]:
-    """Yield each fault of a line, and the queueing discipline that it needs."""
-    yield Fault(f"nord's cable pulled for {CABLE_S} s", "finetune", 2, pull_cable), []
+def disturbances() -> Iterator[tuple[Fault, str]]:
+    """Yield each fault of a line, and what this machine lacks for it."""
+    yield Fault(f"nord's cable pulled for {CABLE_S} s", "finetune", 2, pull_cable), ""
+    lost = "2 % of nord's packets lost, each way"
+    missing = "" if lose_packets() else "no iptables with random matches"
+    calm()
+    yield Fault(lost, "fedavg", 1, lambda *_: lose_packets()), missing
     for what, queue in (
-        ("2 % of nord's packets lost", ["netem", "loss", "2%"]),
         ("200 ms of delay on nord's line", ["netem", "delay", "200ms"]),
         ("4 Mbit/s on nord's line", ["tbf", "rate", "4mbit", "burst", "32k", "latency", "400ms"]),
     ):
-        yield Fault(what, "fedavg", 1, lambda f, out, queue=queue: slow_line(queue)), queue
+        missing = "" if offered(queue) else f"this kernel has no {queue[0]}"
+        calm()
+        yield Fault(what, "fedavg", 1, lambda f, out, queue=queue: slow_line(queue)), missing
 
 
 def pull_cable(federation: Deployed, out: str) -> None:
@@ -147,9 +151,21 @@ def pull_cable(federation: Deployed, out: str) -> None:
     ip("link", "set", "fedrad-nord", "up")
 
 
+def lose_packets() -> bool:
+    """Drop packets of both directions at nord's end; return whether this machine can."""
+    if shutil.which("iptables") is None:
+        return False
+    dropped = ["-m", "statistic", "--mode", "random", "--probability", "0.02", "-j", "DROP"]
+    done = [
+        subprocess.run([*IN_NORD, "iptables", "-A", chain, *dropped], capture_output=True)
+        for chain in ("INPUT", "OUTPUT")
+    ]
+    return not any(one.returncode for one in done)
+
+
 def slow_line(queue: list[str]) -> None:
     """Make both directions of nord's line worse."""
-    for prefix, device in (([], "fedrad-nord"), (["ip", "netns", "exec", "fedrad-nord"], "line")):
+    for prefix, device in (([], "fedrad-nord"), (IN_NORD, "line")):
         subprocess.run(
             [*prefix, "tc", "qdisc", "replace", "dev", device, "root", *queue], check=True
         )
@@ -165,8 +181,10 @@ def offered(queue: list[str]) -> bool:
 
 def calm() -> None:
     """Take away what makes nord's line worse."""
-    for prefix, device in (([], "fedrad-nord"), (["ip", "netns", "exec", "fedrad-nord"], "line")):
+    for prefix, device in (([], "fedrad-nord"), (IN_NORD, "line")):
         subprocess.run([*prefix, "tc", "qdisc", "del", "dev", device, "root"], capture_output=True)
+    if shutil.which("iptables") is not None:
+        subprocess.run([*IN_NORD, "iptables", "-F"], capture_output=True)
 
 
 @contextmanager

@@ -62,6 +62,12 @@ SAID_S = 240.0
 """A busy machine takes its time to load torch and Flower four times over."""
 
 
+def same_weights(one: Path, other: Path, arm: str) -> bool:
+    """Whether two runs ended with the same bits, and tested them the same."""
+    files = [f"{arm}/seed-0/{name}.safetensors" for name in ("state", "evaluation")]
+    return all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
     probes = [socket.socket() for _ in range(count)]
