@@ -91,11 +91,12 @@ class Gate:
         self._digest, self._frames, self._bytes = sha256(), 0, 0
 
     def close(self) -> str:
-        """Allow no stream any more; return in words what has left in the last one."""
+        """Allow no stream any more; return in words what has left in one since the last time."""
         self._passage = None
-        if not self._frames:
+        frames, self._frames = self._frames, 0
+        if not frames:
             return ""
-        return f"{self._frames} frames, {self._bytes} bytes, SHA-256 {self._digest.hexdigest()}"
+        return f"{frames} frames, {self._bytes} bytes, SHA-256 {self._digest.hexdigest()}"
 
     def __call__(self, half: Half) -> Half:
         """Return a site's half of a stream with the gate in it.

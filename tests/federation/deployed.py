@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from fedrad.config import load_federation
+from fedrad.config import load_experiment, load_federation
 from fedrad.federation.audit import AuditLog
 from fedrad.federation.provision import provision
 from fedrad.privacy.ledger import Ledger
@@ -225,8 +225,13 @@ class Deployed:
         return list(log.entries())
 
     def streams(self, site: str, arm: str) -> list[tuple[int, str]]:
-        """Round and decision of each line of a hospital's log about training in an arm."""
-        lines = [one for one in self.audit(site) if one["arm"] == arm and one["action"] == "fit"]
+        """Round and decision of each line of a hospital's log about training in a split arm's run."""
+        about = {
+            "experiment": load_experiment(self.split, []).digest(),
+            "arm": arm,
+            "action": "fit",
+        }
+        lines = [one for one in self.audit(site) if about.items() <= one.items()]
         return [(one["round"], one["decision"]) for one in lines]
 
     def wait_for_stream(self, site: str, arm: str, number: int) -> None:

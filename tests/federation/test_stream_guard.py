@@ -213,6 +213,8 @@ def test_what_is_foreseen_of_a_stream_is_what_leaves_in_it_to_the_byte(
         gate.allow(name, streamed, lambda: None)
         reply = yield from gate(door(message, node))
         left = int(gate.close().split(" frames, ")[1].split(" bytes")[0])
+        # What has left is told once: the next message's line must not say it again.
+        assert gate.close() == ""
         measured.append((action, left, streamed.bytes))
         return reply
 
