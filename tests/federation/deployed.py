@@ -225,7 +225,7 @@ class Deployed:
         return list(log.entries())
 
     def streams(self, site: str, arm: str) -> list[tuple[int, str]]:
-        """Round and decision of each line of a hospital's log about training in a split arm's run."""
+        """Round and decision of each line of a hospital's log about training in a split run."""
         about = {
             "experiment": load_experiment(self.split, []).digest(),
             "arm": arm,
