@@ -80,6 +80,8 @@ def statement(*, noise: float, rounds: int, sites: int, delta: float = 1e-5) -> 
     >>> statement(noise=1.0, rounds=50, sites=6)[:63]
     'central_dp: each of the 6 hospitals as a whole has epsilon 54.4'
     """
+    if not noise:
+        return "central_dp: noise 0 hides no hospital; there is no epsilon"
     epsilon = compose([Use(1.0, noise, rounds)], delta).epsilon
     told = (
         f"central_dp: each of the {sites} hospitals as a whole has epsilon {epsilon:.3g} at delta "

@@ -110,6 +110,11 @@ def test_it_goes_around_fine_tuning_and_refuses_what_it_cannot_hide() -> None:
         run_rounds(central_dp(nosy), EQUAL, rounds=1)
 
 
+def test_without_noise_there_is_no_epsilon_to_tell() -> None:
+    """Infinity is no promise, and no number to print."""
+    assert statement(noise=0.0, rounds=50, sites=6).endswith("there is no epsilon")
+
+
 def test_the_statement_says_that_few_hospitals_are_hardly_protected() -> None:
     """Noise 1, 50 rounds, no sampling, delta 1e-5: about 55, with 6 hospitals as with 600."""
     for sites in (6, 600):
