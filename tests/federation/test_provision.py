@@ -3,6 +3,7 @@
 import re
 import ssl
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -92,9 +93,8 @@ def test_an_archive_is_the_whole_kit_and_its_key_unpacks_as_0600(
     kits: Path, tmp_path: Path
 ) -> None:
     assert stat.S_IMODE((kits / "nord.tar.gz").stat().st_mode) == 0o600
-    with tarfile.open(kits / "nord.tar.gz") as opened:
-        opened.extractall(tmp_path / "there", filter="data")
-    there = tmp_path / "there" / "nord"
+    subprocess.run(["tar", "-xzf", kits / "nord.tar.gz", "-C", tmp_path], check=True)
+    there = tmp_path / "nord"
     assert {p.name for p in there.iterdir()} == {p.name for p in (kits / "nord").iterdir()}
     assert stat.S_IMODE((there / "node.key").stat().st_mode) == 0o600
 
