@@ -70,15 +70,24 @@ def status(
 def _table(sites: "list[SiteStatus]") -> "Table":
     from rich.table import Table
 
-    table = Table("site", "state", "connected since", "last seen", "fedrad", "device", "patients")
+    table = Table("site", "state", "since, UTC", "last seen", "fedrad", "device", "patients")
     for site in sites:
         told = site.told
         state = "never connected" if site.state == "registered" else site.state
         late = f", late: {site.late} s" if site.late > _LATE_S else ""
         since = site.since if site.state == "online" else ""
         columns = (str(told.get(key, "")) for key in ("fedrad", "device", "patients"))
-        table.add_row(site.name, state + late, since[:19], site.seen[:19], *columns)
+        table.add_row(site.name, state + late, _moment(since), _moment(site.seen), *columns)
     return table
+
+
+def _moment(told: str) -> str:
+    """Return a moment of ISO 8601 as short as a table of 80 columns needs it.
+
+    >>> _moment("2026-11-21T09:57:12.120001+00:00"), _moment("")
+    ('11-21 09:57', '')
+    """
+    return told[5:16].replace("T", " ")
 
 
 def _sentence(run: dict[str, Any] | None) -> str:

@@ -81,7 +81,9 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
         )
         link.open(experiment.text())
         try:
-            met = roll_call(grid, experiment, wait=_patience(experiment), say=say)
+            met = roll_call(
+                grid, experiment, kit.public_keys(), wait=_patience(experiment), say=say
+            )
             _check_held_out(experiment, met)
             grid.sites = dict(met.nodes)
             status.met(met)

@@ -1,7 +1,7 @@
 """Who is there: registered sites are asked to describe themselves before round 1."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -19,6 +19,7 @@ __all__ = ["Met", "roll_call"]
 
 _SAY_S = 30.0
 _POLL_S = 0.1
+_REGISTERED_S = 30.0
 
 Say = Callable[[str], None]
 
@@ -38,21 +39,23 @@ class Met:
     versions: Mapping[str, Mapping[str, str]]
 
 
-def roll_call(grid: NetworkGrid, experiment: Experiment, *, wait: float, say: Say) -> Met:
+def roll_call(
+    grid: NetworkGrid, experiment: Experiment, sites: Collection[str], *, wait: float, say: Say
+) -> Met:
     """Ask all registered sites to describe themselves, and wait for those that are away.
 
     Args:
         grid: over the coordinator's SuperLink.
         experiment: what they are to describe themselves for.
+        sites: whom the coordinator's kit names; all must be registered.
         wait: seconds; after them a quorum will do.
         say: is told who is waited for.
 
     Raises:
-        SiteFailed: a site refused, answered nonsense, or too few answered in time.
+        SiteFailed: a site is not registered, refused, answered nonsense, or too few answered in
+            time.
     """
-    infos = {info.name: info for info in grid.look(0.0).values() if info.status != "unregistered"}
-    if not infos:
-        raise SiteFailed("no site is registered; fedrad provision makes their kits")
+    infos = _registered(grid, sites)
     text = experiment.text()
     content = pack({}, config={"experiment": text, "action": "describe"})
     names = sorted(infos)
@@ -67,6 +70,25 @@ def roll_call(grid: NetworkGrid, experiment: Experiment, *, wait: float, say: Sa
         data,
         told,
     )
+
+
+def _registered(grid: NetworkGrid, sites: Collection[str]) -> dict[str, NodeInfo]:
+    """Return the registered sites; a coordinator that has just started takes them in one by one."""
+    if not sites:
+        raise SiteFailed("the coordinator's kit names no site; fedrad provision makes their kits")
+    ends = time.monotonic() + _REGISTERED_S
+    while True:
+        nodes = grid.look(0.0).values()
+        infos = {info.name: info for info in nodes if info.status != "unregistered"}
+        missing = sorted(set(sites) - set(infos))
+        if not missing:
+            return infos
+        if time.monotonic() > ends:
+            raise SiteFailed(
+                f"the coordinator has not registered {', '.join(missing)}; start it again, so that "
+                "it reads its kit"
+            )
+        time.sleep(_POLL_S)
 
 
 def _node(info: NodeInfo, images: int, told: Mapping[str, str]) -> Node:

@@ -3,13 +3,15 @@
 import pytest
 import torch
 from flwr.app import Message
+from flwr.proto.node_pb2 import NodeInfo
 from made import experiment, federation
 
 from fedrad.errors import SiteFailed
+from fedrad.federation import rollcall
 from fedrad.federation.describe import description
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.records import pack
-from fedrad.federation.rollcall import _data
+from fedrad.federation.rollcall import _data, _registered
 
 
 def answer(site: str) -> Message:
@@ -26,3 +28,28 @@ def test_a_site_under_anothers_key_is_named_with_both_names() -> None:
     assert _data("nord", answer("nord"), experiment()).site == "nord"
     with pytest.raises(SiteFailed, match="the key of ost is used by a site that says it is 'nord'"):
         _data("ost", answer("nord"), experiment())
+
+
+class Growing:
+    """A grid whose coordinator takes in one site more at each look."""
+
+    def __init__(self, *names: str) -> None:
+        self._names, self._looks = names, 0
+
+    def look(self, age: float) -> dict[int, NodeInfo]:
+        """The nodes that are registered by now."""
+        self._looks += 1
+        known = self._names[: self._looks - 1]
+        return {n: NodeInfo(node_id=n, name=name, status="online") for n, name in enumerate(known)}
+
+
+def test_a_coordinator_that_has_just_started_is_given_time_to_register_all_its_sites(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that begins with the first one would leave the other hospitals out for good."""
+    assert sorted(_registered(Growing("nord", "ost"), {"nord", "ost"})) == ["nord", "ost"]
+    monkeypatch.setattr(rollcall, "_REGISTERED_S", 0.3)
+    with pytest.raises(SiteFailed, match="has not registered west; start it again"):
+        _registered(Growing("nord", "ost"), {"nord", "west"})
+    with pytest.raises(SiteFailed, match="names no site; fedrad provision"):
+        _registered(Growing(), ())
