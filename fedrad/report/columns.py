@@ -12,6 +12,9 @@ __all__ = ["collapse", "columns", "defined", "external", "matrix", "mean_over", 
 
 _FULL = 0.9  # share of scores in one bin from which a model no longer tells images apart
 
+_NAMED = 8
+"""So many sites are named one by one, at most."""
+
 
 def mean_over(parts: Sequence[Array]) -> Array:
     """Return the unweighted mean of quantities [s, 1 + b], each site counting once.
@@ -32,10 +35,21 @@ def defined(values: Array) -> bool:
 
 
 def over_sites(total: int, used: Sequence[str]) -> str | None:
-    """Return the remark on a mean over some of the sites, None if it is over all."""
+    """Return the remark on a mean over some of the sites, None if it is over all.
+
+    >>> over_sites(3, ["nord", "ost"])
+    'over 2 of 3 sites: nord, ost'
+    >>> over_sites(300, [f"site-{n}" for n in range(155)])
+    'over 155 of 300 sites: site-0, site-1, site-2 and 152 more'
+    """
     if len(used) == total:
         return None
-    return f"over {len(used)} of {total} sites: {', '.join(used)}"
+    told = (
+        ", ".join(used)
+        if len(used) <= _NAMED
+        else f"{', '.join(used[:3])} and {len(used) - 3} more"
+    )
+    return f"over {len(used)} of {total} sites: {told}"
 
 
 def columns(evidence: Evidence, arm: str, view: View) -> dict[str, dict[str, Any]]:
