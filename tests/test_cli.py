@@ -76,7 +76,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_ends_with_the_table_and_the_path_of_the_page(small: Path) -> None:
+def test_a_run_ends_with_the_table_and_the_path_of_the_page(call: Call, small: Path) -> None:
     ran = fedrad("run", "small.yaml", cwd=small)
     assert ran.returncode == 0, ran.stderr
     assert "fedavg" in ran.stdout and "local" in ran.stdout
@@ -86,7 +86,7 @@ def test_a_run_ends_with_the_table_and_the_path_of_the_page(small: Path) -> None
     assert [arm["status"] for arm in results["arms"]] == ["finished", "finished"]
     assert "<html" in (small / "runs" / "small" / "report.html").read_text()
 
-    again = fedrad("run", "small.yaml", cwd=small)
+    again = call("run", "small.yaml")
     assert again.returncode == 0
     assert again.stdout.count("finished before") == 2
 
@@ -271,11 +271,13 @@ def test_the_third_of_two_gpus_is_not_there(
     assert ran.returncode == 2 and "this machine has 2 CUDA devices" in ran.stderr
 
 
-def test_more_workers_than_cores_are_warned_about_once(small: Path) -> None:
+def test_more_workers_than_cores_are_warned_about_once(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
     """Two arms are played by the same workers: one sentence, not one an arm."""
-    ran = fedrad("run", "small.yaml", "--workers", "99", "--set", "rounds=1", cwd=small)
+    ran = call("run", "small.yaml", "--workers", "99", "--set", "rounds=1")
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr.count("they will wait for one another") == 1
+    assert caplog.text.count("they will wait for one another") == 1
 
 
 @pytest.mark.ray

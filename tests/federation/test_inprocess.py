@@ -212,7 +212,7 @@ def killed_at(folder: Path, write: int) -> int:
     return subprocess.run(code, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize("write", [2, 9, 16, 20])
+@pytest.mark.parametrize("write", [2, 9, 20])
 def test_killed_at_any_write_and_started_again_the_bits_are_those_of_an_unbroken_run(
     finished: Path, tmp_path: Path, write: int
 ) -> None:
@@ -242,7 +242,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(finished: Path, tmp_p
 
 
 def test_the_server_holds_no_more_models_the_more_sites_there_are(tmp_path: Path) -> None:
-    """Replies are folded one by one: the peak with 14 sites is that with 4, within a model."""
+    """Replies are folded one by one: the peak with 9 sites is that with 4, within a model."""
     what = experiment(
         model={"name": "mlp", "hidden": [2000, 500]}, replicates=0, validate_every=0, rounds=1
     )
@@ -255,7 +255,7 @@ def test_the_server_holds_no_more_models_the_more_sites_there_are(tmp_path: Path
             play(tmp_path / str(count), what, sites, arms=["fedavg"])
         return tracer.peak
 
-    assert peak(14) - peak(4) < model
+    assert peak(9) - peak(4) < model
 
 
 class PeakOfTensors:
