@@ -212,7 +212,7 @@ def killed_at(folder: Path, write: int) -> int:
     return subprocess.run(code, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize("write", [2, 9, 20])
+@pytest.mark.parametrize("write", [9, 20])
 def test_killed_at_any_write_and_started_again_the_bits_are_those_of_an_unbroken_run(
     finished: Path, tmp_path: Path, write: int
 ) -> None:
