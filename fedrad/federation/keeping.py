@@ -1,5 +1,6 @@
 """Rounds are written to the disk while the sites train on the next one."""
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -9,6 +10,8 @@ from fedrad.core.state import Bundle
 from fedrad.runs import ArmFolder
 
 __all__ = ["Keeping"]
+
+log = logging.getLogger(__name__)
 
 
 class Keeping:
@@ -47,6 +50,9 @@ class Keeping:
         self._thread.shutdown()
         if kind is None:
             self.settle()
+        elif self._last is not None and (lost := self._last.exception()) is not None:
+            # What is on its way is told; this is why the same command begins a round earlier.
+            log.warning("the last round was not kept: %s", lost)
 
     def keep(self, number: int, state: Bundle, line: Mapping[str, Any]) -> None:
         """Begin to write a round, once the round before is on the disk.
