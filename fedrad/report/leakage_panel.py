@@ -5,7 +5,7 @@ from typing import Any
 
 from fedrad.report.wording import BLANK, number
 
-__all__ = ["leakage"]
+__all__ = ["leakage", "worst"]
 
 
 def leakage(results: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -34,18 +34,33 @@ def _row(name: str, leak: Mapping[str, Any]) -> dict[str, Any]:
     cells = [
         number(dependence["plain"], digits=2),
         number(dependence["corrected"], digits=2),
-        f"{number(drawn['ssim'], digits=2)} ({number(drawn['guess_ssim'], digits=2)})",
+        _ssim(drawn),
         f"{number(drawn['psnr'], digits=1)} ({number(drawn['guess_psnr'], digits=1)})",
-        *(_worst(leak["labels"], attack) for attack in ("norm", "direction")),
+        *(_label(leak["labels"], attack) for attack in ("norm", "direction")),
     ]
     return {"name": name, "cut": leak["cut"], "reason": None, "cells": cells}
 
 
-def _worst(labels: Mapping[str, Any], attack: str) -> str:
-    """Return the AUROC of the finding that leaks most."""
+def worst(leak: Mapping[str, Any] | None) -> list[str]:
+    """Return how well images are drawn (SSIM, the guess) and labels read (AUROC), for other tables.
+
+    Blank where nothing was measured.
+    """
+    if not leak or "reason" in leak:
+        return [BLANK, BLANK]
+    return [_ssim(leak["reconstruction"]), _label(leak["labels"], "norm", "direction")]
+
+
+def _ssim(drawn: Mapping[str, Any]) -> str:
+    return f"{number(drawn['ssim'], digits=2)} ({number(drawn['guess_ssim'], digits=2)})"
+
+
+def _label(labels: Mapping[str, Any], *attacks: str) -> str:
+    """Return the AUROC of the finding that leaks most, by the best of the attacks."""
     if labels["sent"]:
         return "sent"
-    known = [one[attack] for one in labels["findings"].values() if one[attack] is not None]
+    tried = [one[attack] for one in labels["findings"].values() for attack in attacks]
+    known = [auroc for auroc in tried if auroc is not None]
     return number(max(known), digits=2) if known else BLANK
 
 

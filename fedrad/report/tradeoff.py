@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fedrad.report.figures import Scale, scale_of, tag
+from fedrad.report.leakage_panel import worst
 from fedrad.report.panels import estimate_of, main_metric
 from fedrad.report.wording import cell, marks, number, seconds, size
 
@@ -16,6 +17,13 @@ Results = Mapping[str, Any]
 
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 48, 150, 12, 40
+LETTER, LINE = 6.5, 13
+"""A letter's width and a line's height, as drawn: no text may lie over another."""
+
+WAYS = ("up", "down")
+
+Box = tuple[float, float, float]
+"""A text's left and right end, and the line that it stands on."""
 
 
 def trade_off(results: Results) -> dict[str, Any] | None:
@@ -31,7 +39,11 @@ def trade_off(results: Results) -> dict[str, Any] | None:
     rows = [_row(arm, metric["name"], rounds) for arm in results["arms"]]
     for row in rows:
         row["cell"] = cell(row["estimate"], letters)
-    return {"rows": rows, "svg": _plot([row for row in rows if row["moved"]], metric["title"])}
+    return {
+        "rows": rows,
+        "leakage": any(arm.get("leakage") for arm in results["arms"]),
+        "svg": _plot([row for row in rows if row["moved"]], metric["title"]),
+    }
 
 
 def _row(arm: Results, metric: str, rounds: int) -> dict[str, Any]:
@@ -43,14 +55,20 @@ def _row(arm: Results, metric: str, rounds: int) -> dict[str, Any]:
         "name": arm["name"],
         "cut": f"after {cut['cut']}" if cut else "",
         "estimate": estimate_of(arm, metric, "mean"),
-        "image": [size(cut["image_bytes"][way]) for way in ("up", "down")] if cut else ["", ""],
-        "round": [size(moved[way] / rounds) if exchanges else "" for way in ("up", "down")],
+        "image": _both(cut["image_bytes"]) if cut else "",
+        "round": _both({way: moved[way] / rounds for way in WAYS}) if exchanges else "",
         "moved": total / rounds if exchanges else 0.0,
         "share": cut["site_share"] if cut else 1.0,
         "share_told": number(100 * cut["site_share"], digits=1) + " %" if cut else "100 %",
         "weights": f"{cut['parameters']['site']:,}" if cut else "",
         "seconds": seconds(arm.get("seconds")),
+        "leaks": worst(arm.get("leakage")),
     }
+
+
+def _both(moved: Mapping[str, float]) -> str:
+    """Return bytes up and down, once where they read the same."""
+    return " / ".join(dict.fromkeys(size(moved[way]) for way in WAYS))
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], title: str) -> Markup:
@@ -59,8 +77,9 @@ def _plot(rows: Sequence[Mapping[str, Any]], title: str) -> Markup:
     across = scale_of((math.log10(row["moved"]) for row in shown), pad=0.08)
     up = scale_of(row["estimate"].get(key) for row in shown for key in ("value", "low", "high"))
     parts = [*_grid(across, up, title)]
+    taken: list[Box] = []
     for row in shown:
-        parts.extend(_mark(row, across, up))
+        parts.extend(_mark(row, across, up, taken))
     return tag(
         "svg",
         Markup("").join(parts),
@@ -71,7 +90,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], title: str) -> Markup:
     )
 
 
-def _mark(row: Mapping[str, Any], across: Scale, up: Scale) -> Iterable[Markup]:
+def _mark(row: Mapping[str, Any], across: Scale, up: Scale, taken: list[Box]) -> Iterable[Markup]:
     estimate = row["estimate"]
     x, y = _x(math.log10(row["moved"]), across), _y(estimate["value"], up)
     low, high = estimate.get("low"), estimate.get("high")
@@ -81,7 +100,27 @@ def _mark(row: Mapping[str, Any], across: Scale, up: Scale) -> Iterable[Markup]:
     # The area grows with the site's share of the work.
     radius = round(2.5 + 5.5 * math.sqrt(row["share"]), 2)
     yield tag("circle", told, class_="point", cx=x, cy=y, r=radius)
-    yield tag("text", row["name"], class_="tick", x=x + radius + 3, y=y + 4)
+    beside = _free(x + radius + 3, y + 4, row["name"], taken)
+    if beside != y + 4:
+        yield tag("line", class_="axis", x1=x, y1=y, x2=x + radius + 2, y2=beside - 4)
+    yield tag("text", row["name"], class_="tick", x=x + radius + 3, y=beside)
+
+
+def _free(x: float, y: float, text: str, taken: list[Box]) -> float:
+    """Return the nearest line to y where a text lies over no other, and take it."""
+    ends = x + len(text) * LETTER
+    for step in range(2 * len(taken) + 1):
+        line = y + (step + 1) // 2 * (LINE if step % 2 else -LINE)
+        inside = TOP + LINE <= line <= HEIGHT - BOTTOM
+        if inside and not any(_over(x, ends, line, box) for box in taken):
+            break
+    taken.append((x, ends, line))
+    return line
+
+
+def _over(x: float, ends: float, line: float, box: Box) -> bool:
+    left, right, other = box
+    return x < right and left < ends and abs(line - other) < LINE
 
 
 def _grid(across: Scale, up: Scale, title: str) -> Iterable[Markup]:

@@ -6,6 +6,7 @@ from example_results import example
 
 from fedrad.report.page import render
 from fedrad.report.tradeoff import trade_off
+from fedrad.report.wording import BLANK
 
 CUT = {
     "cut": "layer1",
@@ -44,3 +45,34 @@ def test_each_arm_has_a_row_and_those_that_exchange_a_point() -> None:
 
 def test_the_page_shows_it() -> None:
     assert 'id="cuts"' in render(cut_results())
+
+
+def test_what_leaks_stands_beside_what_a_cut_costs() -> None:
+    """A cheap cut that gives the image away is no bargain: both are read in one line."""
+    results = cut_results()
+    arm = next(arm for arm in results["arms"] if arm["name"] == "fedavg")
+    arm["leakage"] = {
+        "cut": "layer1",
+        "distance_correlation": {"plain": 0.98, "corrected": 0.95},
+        "reconstruction": {
+            "attack": "a decoder",
+            "ssim": 0.67, "guess_ssim": 0.44, "psnr": 21.0, "guess_psnr": 15.0,
+        },
+        "labels": {
+            "sent": False,
+            "attacks": {"norm": "by length", "direction": "by angle"},
+            "findings": {
+                "a": {"norm": None, "direction": 0.5},
+                "b": {"norm": 0.41, "direction": 0.9},
+            },
+        },
+        "seed": 0, "attacker": "ost, train", "attacked": "nord, test",
+        "images": {"own": 10, "attacked": 10}, "pictures": [],
+    }  # fmt: skip
+    found = trade_off(results)
+    assert found is not None and found["leakage"]
+    leaks = {row["name"]: row["leaks"] for row in found["rows"]}
+    assert leaks["fedavg"] == ["0.67 (0.44)", "0.90"] and leaks["centralized"] == [BLANK, BLANK]
+    section = render(results).split('id="cuts"')[1].split("</section>")[0]
+    assert "Images drawn" in section and "0.67 (0.44)" in section
+    assert "Images drawn" not in render(cut_results())
