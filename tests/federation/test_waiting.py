@@ -42,7 +42,7 @@ def test_many_messages_to_single_sites_go_together_and_few_go_alone(grid: InProc
 def test_blocks_of_a_large_network_go_one_by_one_and_those_of_a_small_one_together(
     grid: InProcessGrid,
 ) -> None:
-    """A block's answer is as long as a network: ten of a large one would not be held for nothing."""
+    """A block's answer is as long as a network: several of a large one would be a burden."""
     for elements, sizes in ((300_000, [1, 1, 1]), (2, [4, 2, 1])):
         waiting = Waiting()
         waiting.push(messages(grid, 10, elements, **{BLOCK: "nord,ost"}))
