@@ -45,13 +45,13 @@ def play(sites: int, images: int, model: str, shape: tuple[int, ...], rounds: in
     from fedrad.config import from_text
     from fedrad.data.base import SiteData
     from fedrad.data.sites import Federation
-    from fedrad.federation import rounds
+    from fedrad.federation import rounds as played
     from fedrad.federation.runtimes import Runtime, RuntimeName
     from fedrad.federation.watch import LoggedProgress
     from fedrad.runs import Evaluation, RunFolder
 
     # What is measured is rounds, not the evaluation after the last one.
-    rounds.evaluate_arm = lambda *_, **__: Evaluation({}, {}, {})
+    played.evaluate_arm = lambda *_, **__: Evaluation({}, {}, {})
     distinct = min(sites, 100)
     rng = np.random.default_rng(0)
     kind = np.uint8 if len(shape) == 3 else np.float32
@@ -72,7 +72,7 @@ def play(sites: int, images: int, model: str, shape: tuple[int, ...], rounds: in
     text = TEXT.format(model=model, rounds=rounds, input=", ".join(map(str, shape)))
     with tempfile.TemporaryDirectory() as out:
         folder = RunFolder(Path(out))
-        run = rounds.Play(from_text(text), ["fedavg"], [0], (), folder, Stamps())
+        run = played.Play(from_text(text), ["fedavg"], [0], (), folder, Stamps())
         Runtime(RuntimeName.LOCAL, workers=2).play(run, Federation(found, ()), "cpu", None)
     return ends
 
@@ -93,7 +93,7 @@ class Memory(threading.Thread):
             children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
             every = [own, *(_rollup(int(pid)) for pid in children)]
             self.all = max(self.all, sum(one.get("Pss", 0) for one in every))
-            time.sleep(0.2)
+            time.sleep(1)
 
 
 def _rollup(pid: int) -> dict[str, float]:

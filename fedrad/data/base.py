@@ -88,11 +88,13 @@ class SiteData:
         """Return 64 hex digits that change with any image, label, patient or split of the site."""
         found = sha256()
         images = self.x if self.pixels is None else self.pixels
+        # Not as memmaps: a view of one takes as long as the hash of a small site.
+        columns = [np.asarray(column) for column in (images, self.y, self.patient)]
         for split in SPLITS:
             rows = self.rows[split]
             found.update(f"{split} {len(rows)}\n".encode())
-            for column in (images, self.y, self.patient):
-                found.update(np.ascontiguousarray(column[rows]).tobytes())
+            for column in columns:
+                found.update(np.ascontiguousarray(column[rows]).data)
         return found.hexdigest()
 
     def images(self, split: str) -> int:

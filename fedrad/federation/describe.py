@@ -69,9 +69,8 @@ def _version(package: str) -> str:
 
 def _counted(y: np.ndarray, task: Task) -> torch.Tensor:
     if task.name == "multiclass":
-        counts = [(y[:, 0] == k).sum() for k in range(task.outputs)]
-    else:
-        counts = [[(c == 0).sum(), (c == 1).sum(), np.isnan(c).sum()] for c in y.T]
+        return torch.from_numpy(np.bincount(y[:, 0].astype(np.int64), minlength=task.outputs))
+    counts = [[(c == 0).sum(), (c == 1).sum(), np.isnan(c).sum()] for c in y.T]
     return torch.tensor(np.array(counts, dtype=np.int64))
 
 

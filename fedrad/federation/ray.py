@@ -8,16 +8,14 @@ what an actor or a node was doing when it died is played again elsewhere, with t
 """
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Container, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 from ray.exceptions import RayError, RayTaskError
 
 from fedrad.assemble import algorithm_of
@@ -28,19 +26,19 @@ from fedrad.data.sites import Federation
 from fedrad.errors import MissingError, SiteFailed
 from fedrad.federation.actor import Done, Job, own_folder
 from fedrad.federation.blocks import BLOCK
-from fedrad.federation.channels import Channels
 from fedrad.federation.client import site_apps
 from fedrad.federation.cluster import Cluster
 from fedrad.federation.cores import worker_count
-from fedrad.federation.inprocess import InProcessGrid, ask_for_names
+from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import copied, files_in, packed, set_files
 from fedrad.federation.pool import Actor, ActorPool
+from fedrad.federation.queued import QueuedGrid
 from fedrad.federation.records import arrays_in, bundle_of, config_of, pack
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.spent import Spent
-from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
+from fedrad.federation.waiting import DEATHS, arrays_of
 from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
 
@@ -52,7 +50,7 @@ _LOOK_S = 1.0
 """So often a round looks whether its deadline has passed."""
 
 
-class RayGrid(Grid):
+class RayGrid(QueuedGrid):
     """A Grid whose nodes are played by Ray actors; Ray must have started.
 
     Args:
@@ -65,13 +63,11 @@ class RayGrid(Grid):
         MissingError: the data are too large for the object store, or there is no GPU.
     """
 
-    folds = True
-
     def __init__(
         self, federation: Federation, sites: Mapping[str, Path], device: torch.device, actors: int
     ) -> None:
         app, door = site_apps(Known(federation), device, account=Simulated())
-        self._inner = InProcessGrid(app, sites, door=door)
+        super().__init__(InProcessGrid(app, sites, door=door))
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}
         self._pool = ActorPool(federation, self._folders, device, actors)
@@ -79,40 +75,12 @@ class RayGrid(Grid):
         self._sent: Any = None
         self._sent_key: tuple[int, ...] = ()
         self._kept: list[Any] = []
-        self._waiting = Waiting()
 
     def __enter__(self) -> "RayGrid":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.close()
-
-    def set_run(self, run: Run) -> None:
-        """Do nothing: this grid has one run."""
-
-    @property
-    def run(self) -> Run:
-        """Return the only run."""
-        return self._inner.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message to a node."""
-        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes, in sorted order of their sites' names."""
-        return self._inner.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue messages, in the order in which actors take them."""
-        return self._waiting.push(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Wait a second at most for an answer, and return all answers that were asked for.
@@ -131,28 +99,6 @@ class RayGrid(Grid):
         self._pool.check()
         self._feed(wanted)
         return answers
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push messages and return all replies, in order of arrival."""
-        messages = list(messages)
-        if ask_for_names(messages):
-            return self._inner.send_and_receive(messages)
-        return list(self._replies(messages))
-
-    def streams(
-        self, messages: Mapping[str, Message], *, deadline: float
-    ) -> AbstractContextManager[Channels]:
-        """Open streams; sites and server take turns in this process, and actors have no part."""
-        return self._inner.streams(messages, deadline=deadline)
-
-    def _replies(self, messages: Iterable[Message]) -> Iterator[Message]:
-        waiting = set(self.push_messages(messages))
-        while waiting:
-            for message in self.pull_messages(waiting):
-                waiting.discard(message.metadata.reply_to_message_id)
-                yield message
 
     def _feed(self, wanted: Container[str]) -> None:
         """Give each actor the next message, and a second one while many wait.

@@ -5,13 +5,16 @@ from collections.abc import Container, Iterable, Sequence
 
 from flwr.app import Message
 
+from fedrad.core.state import num_bytes
 from fedrad.federation.blocks import BLOCK
-from fedrad.federation.records import arrays_in, config_of
+from fedrad.federation.records import arrays_in, bundle_of, config_of
 
 __all__ = ["DEATHS", "Waiting", "arrays_of"]
 
 _BATCH = 16
-"""So many messages to single sites go to a worker at once, at most. Blocks go one by one."""
+"""So many messages go to a worker at once, at most."""
+_SMALL = 1_000_000
+"""Blocks of sites go together while the arrays, as long as a block's answer, have fewer bytes."""
 DEATHS = 3
 """A message that so many workers died of is given up: the next one would die of it too."""
 
@@ -58,7 +61,7 @@ class Waiting:
             workers: among which all that wait is shared out; None takes one message.
         """
         numbers = [self._queue.popleft()]
-        most = min(_BATCH, len(self._queue) // (4 * workers)) if workers else 1
+        most = min(_BATCH, len(self._queue) // (2 * workers)) if workers else 1
         while len(numbers) < most and self._go_together(numbers[0], self._queue[0]):
             numbers.append(self._queue.popleft())
         return tuple(numbers)
@@ -84,14 +87,17 @@ class Waiting:
         return given_up
 
     def _go_together(self, one: str, other: str) -> bool:
-        """Return whether both are to single sites, with the same arrays.
+        """Return whether both have the same arrays, and their answers are no burden together.
 
         One of a batch that a worker died of goes alone, to find out which it was.
         """
-        return arrays_of(self[one]) == arrays_of(self[other]) and not any(
-            number in self._deaths or BLOCK in config_of(self[number].content)
-            for number in (one, other)
-        )
+        if one in self._deaths or other in self._deaths:
+            return False
+        first, second = self[one].content, self[other].content
+        if arrays_of(self[one]) != arrays_of(self[other]):
+            return False
+        blocks = BLOCK in config_of(first) or BLOCK in config_of(second)
+        return not blocks or num_bytes(bundle_of(first)) < _SMALL
 
 
 def arrays_of(message: Message) -> tuple[int, ...]:

@@ -12,28 +12,27 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedrad.core.meter import Meter
 from fedrad.core.state import clone
 from fedrad.errors import MissingError, SiteFailed
-from fedrad.federation.channels import Channels, Door
+from fedrad.federation.channels import Door
 from fedrad.federation.deaths import die_with
-from fedrad.federation.inprocess import InProcessGrid, ask_for_names
+from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.queued import QueuedGrid
 from fedrad.federation.records import arrays_in, bundle_of, config_of, numbers_of, pack
 from fedrad.federation.shared import Layout, SharedArea
 from fedrad.federation.spent import Spent
-from fedrad.federation.waiting import DEATHS, Waiting, arrays_of
+from fedrad.federation.waiting import DEATHS, arrays_of
 from fedrad.training.process import set_up_process
 
 __all__ = ["WorkersGrid", "can_fork"]
@@ -75,7 +74,7 @@ class _Worker:
     job: str | None = None
 
 
-class WorkersGrid(Grid):
+class WorkersGrid(QueuedGrid):
     """A Grid whose nodes are played by forked processes.
 
     Args:
@@ -85,8 +84,6 @@ class WorkersGrid(Grid):
         meter: what the app tells its time to.
         door: opens a node's streams; without one there are none.
     """
-
-    folds = True
 
     def __init__(
         self,
@@ -98,13 +95,12 @@ class WorkersGrid(Grid):
     ) -> None:
         if not can_fork():
             raise MissingError("workers need fork: a Linux on which CUDA has not yet started")
-        self._inner = InProcessGrid(app, sites, meter, door)
+        super().__init__(InProcessGrid(app, sites, meter, door))
         self.spent = Spent([{} for _ in range(workers)], Meter())
         self._sent = SharedArea("sent")
         self._sent_key: tuple[int, ...] | None = None
         self._sent_layout = Layout((), 0)
         self._kept: list[Any] = []
-        self._waiting = Waiting()
         self._pool: list[_Worker] = []
         for place in range(workers):
             self._pool.append(self._fork(place))
@@ -118,33 +114,6 @@ class WorkersGrid(Grid):
         for worker in self._pool:
             _close(worker)
         self._sent.close()
-
-    def set_run(self, run: Run) -> None:
-        """Do nothing: this grid has one run."""
-
-    @property
-    def run(self) -> Run:
-        """Return the only run."""
-        return self._inner.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message to a node."""
-        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes, in sorted order of their sites' names."""
-        return self._inner.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue messages, in the order in which workers take them."""
-        return self._waiting.push(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Wait a second at most for an answer, and return all answers that were asked for."""
@@ -161,25 +130,6 @@ class WorkersGrid(Grid):
             if worker.pipe in ready or worker.process.sentinel in ready
             for answer in self._take(worker)
         ]
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push messages and return all replies, in order of arrival."""
-        messages = list(messages)
-        if ask_for_names(messages):
-            return self._inner.send_and_receive(messages)
-        waiting, replies = set(self.push_messages(messages)), []
-        while waiting:
-            replies += list(self.pull_messages(waiting))
-            waiting -= {message.metadata.reply_to_message_id for message in replies}
-        return replies
-
-    def streams(
-        self, messages: Mapping[str, Message], *, deadline: float
-    ) -> AbstractContextManager[Channels]:
-        """Open streams; sites and server take turns in this process, and workers have no part."""
-        return self._inner.streams(messages, deadline=deadline)
 
     def _drop_late(self, wanted: Container[str]) -> None:
         """Forget messages whose answers nobody waits for, and end workers that are at one.

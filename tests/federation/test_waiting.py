@@ -18,9 +18,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> InProcessGrid:
     return InProcessGrid(None, {name: folder / name for name in federation().sites})  # type: ignore[arg-type]
 
 
-def messages(grid: InProcessGrid, count: int, **config: str) -> list[Message]:
+def messages(grid: InProcessGrid, count: int, elements: int = 2, **config: str) -> list[Message]:
     """So many messages with the same arrays."""
-    arrays = pack({"model": {"w": torch.ones(2)}})
+    arrays = pack({"model": {"w": torch.ones(elements)}})
     found = []
     for _ in range(count):
         content = RecordDict(dict(arrays))
@@ -30,19 +30,26 @@ def messages(grid: InProcessGrid, count: int, **config: str) -> list[Message]:
 
 
 def test_many_messages_to_single_sites_go_together_and_few_go_alone(grid: InProcessGrid) -> None:
-    """A batch is at most a fourth of a worker's share of the queue, so the end stays even."""
+    """A batch is at most half a worker's share of the queue, so the end stays even."""
     waiting = Waiting()
     waiting.push(messages(grid, 41))
     sizes = []
     while len(waiting):
         sizes.append(len(waiting.next(2)))
-    assert sizes[:3] == [5, 4, 3] and sizes[-4:] == [1, 1, 1, 1] and sum(sizes) == 41
+    assert sizes[:3] == [10, 7, 5] and sizes[-4:] == [1, 1, 1, 1] and sum(sizes) == 41
 
 
-def test_blocks_and_messages_with_other_arrays_do_not_go_together(grid: InProcessGrid) -> None:
-    waiting = Waiting()
-    waiting.push(messages(grid, 40, **{BLOCK: "nord,ost"}))
-    assert waiting.next(1) == ("1",)
+def test_blocks_of_a_large_network_go_one_by_one_and_those_of_a_small_one_together(
+    grid: InProcessGrid,
+) -> None:
+    """A block's answer is as long as a network: several of a large one would be a burden."""
+    for elements, sizes in ((300_000, [1, 1, 1]), (2, [4, 2, 1])):
+        waiting = Waiting()
+        waiting.push(messages(grid, 10, elements, **{BLOCK: "nord,ost"}))
+        assert [len(waiting.next(1)) for _ in sizes] == sizes
+
+
+def test_messages_with_other_arrays_do_not_go_together(grid: InProcessGrid) -> None:
     waiting = Waiting()
     waiting.push([*messages(grid, 2), *messages(grid, 40)])
     assert waiting.next(1) == ("1", "2")
