@@ -19,6 +19,7 @@ from fedrad.algorithms.split import CutPlan
 from fedrad.algorithms.split_site import evaluation as split_evaluation
 from fedrad.config import Experiment, Local
 from fedrad.core import seeds
+from fedrad.core.meter import Meter
 from fedrad.core.state import State, clone
 from fedrad.data import TRANSFORMS
 from fedrad.data.base import SiteData
@@ -152,10 +153,14 @@ def site_model_of(arm: Experiment) -> nn.Module:
     return plan.ends(whole).to_empty(device="cpu")
 
 
-def server_task(arm: Experiment, *, seed: int, device: torch.device) -> ServerTask:
+def server_task(
+    arm: Experiment, *, seed: int, device: torch.device, meter: Meter | None = None
+) -> ServerTask:
     """Return what the server computes with in an arm."""
     local = arm.local
-    return ServerTask(seed, arm.task, model_of(arm), local.optimizer, local.clip, device)
+    return ServerTask(
+        seed, arm.task, model_of(arm), local.optimizer, local.clip, device, meter or Meter()
+    )
 
 
 def metrics_of(experiment: Experiment) -> tuple[Metric, ...]:

@@ -44,6 +44,10 @@ class ServerHalf:
 
     def answer(self, frame: Frame) -> Frame:
         """Return the answer to a site's frame of a training step; changes the body."""
+        with self.server.meter.spent("training"):
+            return self._answer(frame)
+
+    def _answer(self, frame: Frame) -> Frame:
         if frame.kind == "settle":
             self.settle(frame.arrays)
             return Frame("settled")
@@ -65,7 +69,7 @@ class ServerHalf:
     def predict(self, frame: Frame) -> Frame:
         """Return what the body makes of a batch when nothing is learnt."""
         self.body.eval()
-        with torch.inference_mode():
+        with self.server.meter.spent("evaluation"), torch.inference_mode():
             h = self.body(decode("activations", frame.arrays).to(self.server.device))
             return Frame("features", encode("features", h.contiguous(), self.plan.activations))
 

@@ -4,7 +4,7 @@ The generators send a frame with each `yield` and receive the server's answer; t
 lives between them, so nothing is computed twice.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 
@@ -79,8 +79,16 @@ class SiteHalf:
             )
         return Fitted(state, self.local.examples, self.steps, loss)
 
-    def batch(self, x: Tensor, y: Tensor) -> Talk:
+    def batches(self, round: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield a round's (x, y) of so many steps, none without training images."""
+        batches = self.local.batches(round, steps) if steps else ()
+        return self.local.meter.each("data", batches)
+
+    def step(self, x: Tensor, y: Tensor) -> Talk:
         """Take one step on a batch, together with the server."""
+        return self.local.meter.during("training", self._step_on(x, y))
+
+    def _step_on(self, x: Tensor, y: Tensor) -> Talk:
         for part in (self.front, self.tail):
             part.train()
         z = self.front(x)
@@ -163,8 +171,8 @@ def train(plan: CutPlan, *, private: bool = False) -> StreamHandler:
         half = SiteHalf(plan, request)
         half.load(_start(request, private))
         steps = request.local.steps_per_round()
-        for x, y in request.local.batches(request.round, steps) if steps else ():
-            yield from half.batch(x, y)
+        for x, y in half.batches(request.round, steps):
+            yield from half.step(x, y)
         if steps:
             yield Frame("settle", half.settling())
         fitted = half.fitted(half.state())
@@ -187,9 +195,9 @@ def relay(plan: CutPlan) -> StreamHandler:
         half, local = SiteHalf(plan, request), request.local
         steps = local.steps_per_round()
         answer = yield Frame("ready", numbers={"steps": float(steps)})
-        for x, y in local.batches(request.round, steps) if steps else ():
+        for x, y in half.batches(request.round, steps):
             half.load(answer.arrays)
-            yield from half.batch(x, y)
+            yield from half.step(x, y)
             answer = yield Frame("hand on", {**half.state(), **half.settling()})
         return Reply(numbers=fitted_numbers(half.fitted({}))), request.memory
 
@@ -210,6 +218,9 @@ def evaluation(plan: CutPlan, replicates: int) -> Mapping[str, StreamHandler]:
 
 def _evaluate(plan: CutPlan, split: str, replicates: int) -> StreamHandler:
     def handler(request: Request) -> Generator[Frame, Frame, tuple[Reply, Bundle]]:
+        return request.local.meter.during("evaluation", scored(request))
+
+    def scored(request: Request) -> Generator[Frame, Frame, tuple[Reply, Bundle]]:
         local = request.local
         half = SiteHalf(plan, request)
         half.load(_start(request, private=not request.arrays))

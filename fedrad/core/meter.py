@@ -1,13 +1,15 @@
 """Where a process's time goes: seconds by purpose."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["PURPOSES", "Meter"]
 
 T = TypeVar("T")
+S = TypeVar("S")
+R = TypeVar("R")
 
 PURPOSES = ("training", "data", "aggregation", "messages", "evaluation")
 """Training is gradient steps alone. Messages are all that lies between a question and an answer
@@ -52,6 +54,18 @@ class Meter:
             finally:
                 self._end()
             yield item
+
+    def during(self, purpose: str, talk: Generator[T, S, R]) -> Generator[T, S, R]:
+        """Play a generator, and count its own time, without that of whoever answers it."""
+        answer: Any = None
+        while True:
+            with self.spent(purpose):
+                try:
+                    item = talk.send(answer)
+                except StopIteration as end:
+                    found: R = end.value
+                    return found
+            answer = yield item
 
     def take(self) -> dict[str, float]:
         """Return the seconds so far, and count from zero again."""

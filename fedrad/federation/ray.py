@@ -66,12 +66,13 @@ class RayGrid(QueuedGrid):
     def __init__(
         self, federation: Federation, sites: Mapping[str, Path], device: torch.device, actors: int
     ) -> None:
-        app, door = site_apps(Known(federation), device, account=Simulated())
-        super().__init__(InProcessGrid(app, sites, door=door))
+        meter = Meter()
+        app, door = site_apps(Known(federation), device, meter=meter, account=Simulated())
+        super().__init__(InProcessGrid(app, sites, meter, door))
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}
         self._pool = ActorPool(federation, self._folders, device, actors)
-        self.spent = Spent([{} for _ in range(actors)], Meter())
+        self.spent = Spent([{} for _ in range(actors)], meter)
         self._sent: Any = None
         self._sent_key: tuple[int, ...] = ()
         self._kept: list[Any] = []

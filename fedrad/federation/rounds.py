@@ -81,11 +81,12 @@ class ArmRounds:
         self.algorithm: Algorithm = algorithm_of(self.arm)
         self.folder: ArmFolder = play.folder.arm(name, seed)
         self.metrics = metrics_of(self.arm)
-        self._server = server_task(self.arm, seed=seed, device=device)
+        self._spent = spent_of(grid)
+        self._meter = self._spent.server if self._spent else Meter()
+        self._server = server_task(self.arm, seed=seed, device=device, meter=self._meter)
         self._nodes = nodes
         self._grid = grid
         self._claim = claim
-        self._spent = spent_of(grid)
         text = play.experiment.text()
         self._config: dict[str, str | int] = {"experiment": text, "arm": name, "seed": seed}
         self._common: Bundle = {}
@@ -253,7 +254,7 @@ class ArmRounds:
             common=self._common,
             traffic=Traffic(),
             missing={},
-            meter=self._spent.server if self._spent else Meter(),
+            meter=self._meter,
             notes={},
         )
 

@@ -18,7 +18,8 @@ class Spent:
 
     Args:
         workers: of each worker; what is missing to the time that has passed, it was idle.
-        server: of the server's half, which runs in a process of its own unless it is the worker.
+        server: of the server's process, which sums up, and plays cut networks' both halves. Without
+            workers it is the worker.
         began: on `time.perf_counter`.
         first_training: when the first worker began its first step, in seconds since 1970.
     """
@@ -37,8 +38,10 @@ class Spent:
         self.first_training = min(times, default=None)
 
     def training(self) -> float:
-        """Return the seconds in gradient steps of all workers together."""
-        return sum(one.get("training", 0.0) for one in self.workers)
+        """Return the seconds in gradient steps of all processes together."""
+        alone = any(one is self.server.seconds for one in self.workers)
+        own = 0.0 if alone else self.server.seconds["training"]
+        return own + sum(one.get("training", 0.0) for one in self.workers)
 
     def profile(self) -> dict[str, Any]:
         """Return the record of a whole run, as plain values."""

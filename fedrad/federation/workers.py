@@ -95,8 +95,9 @@ class WorkersGrid(QueuedGrid):
     ) -> None:
         if not can_fork():
             raise MissingError("workers need fork: a Linux on which CUDA has not yet started")
-        super().__init__(InProcessGrid(app, sites, meter, door))
-        self.spent = Spent([{} for _ in range(workers)], Meter())
+        inner = InProcessGrid(app, sites, meter, door)
+        super().__init__(inner)
+        self.spent = Spent([{} for _ in range(workers)], inner.meter)
         self._sent = SharedArea("sent")
         self._sent_key: tuple[int, ...] | None = None
         self._sent_layout = Layout((), 0)
@@ -233,6 +234,7 @@ class WorkersGrid(QueuedGrid):
             other.close()
         set_up_process()
         meter = self._inner.meter
+        meter.take()  # the parent's, until the fork
         while True:
             try:
                 job: _Job = pipe.recv()

@@ -1,7 +1,7 @@
 """What a server computes with in split learning: a model, an optimiser, no data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedrad.config import Task
+from fedrad.core.meter import Meter
 from fedrad.training.objective import Objective, objective
 from fedrad.training.optimizers import Step, stepper
 
@@ -26,6 +27,7 @@ class ServerTask:
         optimizer: as the sites'.
         clip: as the sites'.
         device: where to compute.
+        meter: is told how long steps and evaluation take.
     """
 
     seed: int
@@ -34,6 +36,7 @@ class ServerTask:
     optimizer: str | Mapping[str, Any]
     clip: float | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
+    meter: Meter = field(default_factory=Meter)
 
     @cached_property
     def stepper(self) -> Callable[[Sequence[Tensor]], Step]:

@@ -51,3 +51,24 @@ def test_a_purpose_that_ends_with_an_error_is_over(clock: list[float]) -> None:
         raise KeyError
     clock[0] += 1
     assert meter.seconds["training"] == 1
+
+
+def test_a_generators_own_time_is_counted_and_that_of_its_partner_is_not(
+    clock: list[float],
+) -> None:
+    """Two halves of a network take turns: each half's meter must not run while the other works."""
+    meter = Meter()
+
+    def half() -> object:
+        clock[0] += 2
+        answer = yield "question"
+        clock[0] += 3
+        return answer
+
+    talk = meter.during("training", half())  # type: ignore[arg-type]
+    assert next(talk) == "question"
+    clock[0] += 100
+    with pytest.raises(StopIteration) as end:
+        talk.send("answer")
+    assert end.value.value == "answer"
+    assert meter.seconds["training"] == 5

@@ -3,10 +3,14 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made import experiment, federation, play
+from split_arms import split_experiment
 
+from fedrad.algorithms.split_server import ServerHalf
+from fedrad.algorithms.split_site import SiteHalf
 from fedrad.core.meter import PURPOSES, Meter
 from fedrad.federation.spent import Spent
 from fedrad.report.profile import profile_table
@@ -52,3 +56,28 @@ def test_the_first_step_of_all_workers_is_the_earliest() -> None:
     spent.add(1, {"training": 2.0}, 10.0)
     spent.add(1, {"training": 2.0}, None)
     assert spent.first_training == 10.0 and spent.training() == 5.0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_both_halves_of_a_step_through_a_cut_are_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """0.01 s are slept in each half of each step; a cut network once told 0 % of training."""
+    for half in (SiteHalf, ServerHalf):
+        name = "_update" if half is SiteHalf else "_backward"
+        plain = getattr(half, name)
+
+        def slow(self: object, *args: object, plain: Any = plain) -> object:
+            time.sleep(0.01)
+            return plain(self, *args)
+
+        monkeypatch.setattr(half, name, slow)
+    played = split_experiment(rounds=2)
+    play(tmp_path, played, arms=["v1"], workers=workers, profile=True)
+    lines = RunFolder(tmp_path).arm("v1", 0).rounds()
+    steps = sum(line["steps"] for line in lines)
+    found = json.loads((tmp_path / "profile.json").read_text())
+    assert 0.02 * steps < found["server"]["training"] < found["seconds"]
+    training = sum(line["efficiency"] * line["worker_seconds"] for line in lines)
+    assert training == pytest.approx(found["server"]["training"], rel=0.05)
+    assert all(line["efficiency"] <= 1 / workers for line in lines)
