@@ -43,7 +43,7 @@ primary: {arm: fedavg, against: fedprox, metric: auroc}
 SPLIT = """
 task: {name: binary, labels: [lesion], input: [1, 24, 24]}
 model: {name: cnn, width: 4}
-local: {epochs: 10, batch: 8, optimizer: {name: adam, lr: 0.002}}
+local: {epochs: 6, batch: 8, optimizer: {name: adam, lr: 0.002}}
 rounds: 2
 validate_every: 0
 seeds: [0]

@@ -14,11 +14,11 @@ class SlowNetwork:
 
     Args:
         target: port of this machine where the bytes go to.
-        delay: seconds each way.
+        delay: seconds each way; may be set later.
     """
 
-    def __init__(self, target: int, delay: float) -> None:
-        self._target, self._delay = target, delay
+    def __init__(self, target: int, delay: float = 0.0) -> None:
+        self._target, self.delay = target, delay
         self._loop = asyncio.new_event_loop()
         listening = asyncio.start_server(self._accept, "127.0.0.1", 0)
         self._server = self._loop.run_until_complete(listening)
@@ -58,7 +58,7 @@ class SlowNetwork:
                 data = await source.read(_CHUNK)
             except OSError:
                 data = b""
-            held.put_nowait((self._loop.time() + self._delay, data))
+            held.put_nowait((self._loop.time() + self.delay, data))
         await sending
 
     async def _send(self, held: asyncio.Queue, sink: asyncio.StreamWriter) -> None:
