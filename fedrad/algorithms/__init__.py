@@ -8,6 +8,7 @@ from fedrad.algorithms.centralized import centralized
 from fedrad.algorithms.fedavg import fedavg
 from fedrad.algorithms.fedprox import fedprox
 from fedrad.algorithms.finetune import finetune
+from fedrad.algorithms.float16_updates import float16_updates
 from fedrad.algorithms.local import local
 from fedrad.algorithms.splitfed import splitfed
 from fedrad.algorithms.splitnn import splitnn
@@ -24,4 +25,5 @@ ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
 WRAPPERS: Mapping[str, Callable[..., Algorithm]] = {
     "central_dp": central_dp,
     "finetune": finetune,
+    "float16_updates": float16_updates,
 }

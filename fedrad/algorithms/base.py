@@ -17,6 +17,7 @@ from fedrad.training.local import Fitted, LocalTask
 from fedrad.training.server import ServerTask
 
 __all__ = [
+    "CHANGE",
     "PERSONAL",
     "Algorithm",
     "Frame",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Numbers = dict[str, float]
+
+CHANGE = "change"
+"""The name, in a reply, of what training changed in the model that was sent: after - before."""
 
 PERSONAL = "personal"
 """The name, in a site's memory, of the model that the site keeps for itself."""
@@ -186,6 +190,7 @@ class Algorithm:
             however few are drawn for a round of the common model.
         relays: one model meets all sites of a round, one after another.
         cut: where the network is cut, if sites hold only their parts of it.
+        changes: sites send what training changed, under `CHANGE`, and no model.
     """
 
     init: Callable[[State], Bundle]
@@ -198,6 +203,7 @@ class Algorithm:
     home_rounds: int = 0
     relays: bool = False
     cut: CutPlan | None = None
+    changes: bool = False
 
 
 def own_model(fitted: Fitted) -> Bundle:

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedrad.algorithms.base import Algorithm, Handler, Reply, Request, Sites, Streams
+from fedrad.algorithms.base import CHANGE, Algorithm, Handler, Reply, Request, Sites, Streams
 from fedrad.core.state import Bundle, State
 from fedrad.errors import ConfigError
 from fedrad.privacy.accountant import Use, compose
@@ -53,10 +53,17 @@ def central_dp(
         repeatable: draw the noise from the initial weights, so that a simulation can be repeated;
             whoever has the YAML can then take the noise off again.
 
+    Raises:
+        ConfigError: the algorithm's sites send changes already, made in another way.
+
     >>> from fedrad.algorithms.fedavg import fedavg
     >>> sorted(central_dp(fedavg(), noise=1.0).handlers)
     ['fit']
     """
+    if federated.changes:
+        raise ConfigError(
+            "central_dp: clips the change itself, so it does not go with float16_updates"
+        )
 
     def init(model: State) -> Bundle:
         key = _key_of(model) if repeatable else secrets.token_bytes(32)
@@ -71,7 +78,7 @@ def central_dp(
         return {**after, _OWN: state[_OWN]}
 
     handlers = {action: _clipping(handler, clip) for action, handler in federated.handlers.items()}
-    return replace(federated, init=init, round=play, handlers=handlers)
+    return replace(federated, init=init, round=play, handlers=handlers, changes=True)
 
 
 def statement(*, noise: float, rounds: int, sites: int, delta: float = 1e-5) -> str:
@@ -117,7 +124,7 @@ class _Noised:
         answered, asked = reply.numbers[_ONE], len(self.names)
         spread = self.noise * self.clip / asked
         model = dict(send["model"])
-        for name, mean in sorted(reply.arrays["model"].items()):
+        for name, mean in sorted(reply.arrays[CHANGE].items()):
             noise = torch.from_numpy(self.draws.normal(mean.numel()) * spread).view_as(mean)
             model[name] = model[name] + mean * (answered / asked) + noise.to(mean)
         return Reply({"model": model}, reply.numbers)
@@ -152,7 +159,7 @@ def _clipping(handler: Handler, clip: float) -> Handler:
         trained = [k for k, p in request.local.model.named_parameters() if p.requires_grad]
         before, after = request.arrays["model"], reply.arrays["model"]
         change = _clipped({name: after[name] - before[name] for name in trained}, clip)
-        return Reply({"model": change}, {_ONE: 1.0}), memory
+        return Reply({CHANGE: change}, {_ONE: 1.0}), memory
 
     return clipped
 

@@ -65,7 +65,7 @@ class Mean:
 
     Law: `merge` of parts that were added in the same blocks gives the same bits wherever each part
     was added up. Integer arrays (counters such as `num_batches_tracked`) are averaged in double and
-    rounded.
+    rounded. Half precision is added up and averaged in float32, where the mean stays.
 
     >>> mean = Mean()
     >>> mean.add({"model": {"w": torch.tensor([0.0])}}, weight=1)
@@ -87,15 +87,13 @@ class Mean:
         for name, state in bundle.items():
             kinds = self.kinds.setdefault(name, {})
             sums = self.sums.setdefault(name, {})
+            wide = [_wide(value) for value in state.values()]
             if sums:
-                torch._foreach_add_(
-                    [sums[key] for key in state], list(state.values()), alpha=weight
-                )
+                torch._foreach_add_([sums[key] for key in state], wide, alpha=weight)
                 continue
-            for key, value in state.items():
+            for (key, value), widened in zip(state.items(), wide, strict=True):
                 kinds[key] = value.dtype
-                wide = value if value.is_floating_point() else value.double()
-                sums[key] = wide * weight
+                sums[key] = widened * weight
 
     def merge(self, part: "Mean") -> None:
         """Add what another mean has added up; it must not be used afterwards."""
@@ -119,3 +117,11 @@ class Mean:
     def _mean(self, value: Tensor, kind: torch.dtype) -> Tensor:
         mean = value / self.total
         return mean if kind.is_floating_point else mean.round().to(kind)
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Return a tensor in the precision that it is added up in; float32 and float64 in their own."""
+    if not value.is_floating_point():
+        return value.double()
+    # Half precision would lose small terms beside a large sum, and overflow at 65504.
+    return value.float() if value.element_size() < 4 else value

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 __all__ = ["POLICY", "paper"]
 
 POLICY: Mapping[str, Any] = {
-    "algorithms": ("fedavg", "fedprox", "finetune", "local"),
+    "algorithms": ("fedavg", "fedprox", "finetune", "float16_updates", "local"),
     "models": ("cnn", "densenet121", "mlp", "resnet18", "resnet34", "resnet50"),
     "actions": ("count", "describe", "finetune", "fit", "share", "test", "tune", "validate"),
     "min_patients": 10,

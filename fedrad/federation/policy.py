@@ -9,6 +9,7 @@ from math import isfinite, sqrt
 from typing import Protocol
 
 from fedrad.algorithms import ALGORITHMS, WRAPPERS
+from fedrad.algorithms.base import CHANGE
 from fedrad.algorithms.evaluation import evaluation
 from fedrad.algorithms.fedavg import fedavg
 from fedrad.config import Experiment, SiteFile
@@ -154,7 +155,7 @@ def check_epsilon(
 
 
 def check_norm(site: SiteFile, sent: Bundle, reply: Bundle) -> None:
-    """Check the length of an update: of what changed in a state that was sent, else of the state.
+    """Check the length of an update: what changed in a state that was sent; else the state itself.
 
     Raises:
         Refused: it is longer than the policy allows.
@@ -162,7 +163,8 @@ def check_norm(site: SiteFile, sent: Bundle, reply: Bundle) -> None:
     if site.max_norm is None:
         return
     for name, state in reply.items():
-        length = _length(sent.get(name, {}), state)
+        # A change is an update as it stands, whatever a coordinator may have sent by that name.
+        length = _length(sent.get(name, {}) if name != CHANGE else {}, state)
         if not length <= site.max_norm:
             raise refuse(site.name, "max_norm", f"{site.max_norm:g}", f"{length:.4g} ({name})")
 

@@ -19,7 +19,7 @@ __all__ = ["asked_of", "check_private", "counted", "plan_at", "private_at"]
 COVERED = ("centralized", "fedavg", "fedprox", "local")
 """Algorithms of which it is known that a site's data reach others through trained weights alone."""
 
-COVERED_WRAPPERS = ("central_dp", "finetune")
+COVERED_WRAPPERS = ("central_dp", "finetune", "float16_updates")
 
 _NO_ACCOUNT = (
     "privacy: this process keeps no account of epsilon, so it trains nothing under dp_sgd; a "

@@ -87,8 +87,8 @@ def test_nothing_but_the_clipped_change_leaves_a_site() -> None:
     algorithm = central_dp(fedavg(), clip=0.05)
     calls = Calls(algorithm, EQUAL, 1, number=1)
     for _, reply in calls.gather("fit", {"model": EQUAL["nord"].initial()}):
-        assert reply.numbers == {"sites": 1.0} and reply.arrays.keys() == {"model"}
-        assert vector(reply.arrays["model"]).norm() <= 0.05 + 1e-6
+        assert reply.numbers == {"sites": 1.0} and reply.arrays.keys() == {"change"}
+        assert vector(reply.arrays["change"]).norm() <= 0.05 + 1e-6
 
 
 def test_it_goes_around_fine_tuning_and_refuses_what_it_cannot_hide() -> None:

@@ -30,6 +30,17 @@ def test_adding_does_not_change_what_is_added() -> None:
     assert value.tolist() == [1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_added_up_in_float32(kind: torch.dtype) -> None:
+    """2048 + 1 is 2048 in both kinds, and 300 times 300 beyond float16: the mean has neither."""
+    mean = Mean()
+    mean.add({"model": {"w": torch.tensor([2048.0, 256.0], dtype=kind)}}, weight=1)
+    mean.add({"model": {"w": torch.tensor([1.0, 256.0], dtype=kind)}}, weight=299)
+    value = mean.value()["model"]["w"]
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, torch.tensor([(2048 + 299) / 300, 256.0]))
+
+
 def test_counters_stay_whole_numbers() -> None:
     """`num_batches_tracked` is int64; Flower's own aggregation turns it into float64."""
     mean = Mean()

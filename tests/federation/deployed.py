@@ -37,13 +37,13 @@ deadline: 300
 arms:
   fedavg: {algorithm: fedavg}
   fedprox: {algorithm: {name: fedprox, mu: 0.01}}
-  finetune: {algorithm: fedavg, wrap: [{name: finetune, rounds: 2}]}
+  finetune: {algorithm: fedavg, wrap: [float16_updates, {name: finetune, rounds: 2}]}
 primary: {arm: fedavg, against: fedprox, metric: auroc}
 """
 SPLIT = """
 task: {name: binary, labels: [lesion], input: [1, 24, 24]}
 model: {name: cnn, width: 4}
-local: {epochs: 10, batch: 8, optimizer: {name: adam, lr: 0.002}}
+local: {epochs: 6, batch: 8, optimizer: {name: adam, lr: 0.002}}
 rounds: 2
 validate_every: 0
 seeds: [0]
@@ -58,6 +58,11 @@ primary: {arm: splitnn, against: splitfed, metric: auroc}
 """
 """Arms whose network is cut, beside one whose network is not; visits of some seconds."""
 FEDRAD = Path(sys.executable).with_name("fedrad")
+# Without compiled files each of some sixty processes would compile torch for itself.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
+    "OMP_NUM_THREADS": "1",
+    "COLUMNS": "200",
+}
 SAID_S = 240.0
 """A busy machine takes its time to load torch and Flower four times over."""
 
@@ -154,7 +159,7 @@ class Deployed:
                 cwd=self.folder,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+                env=ENVIRONMENT,
             )
         return self._running[name]
 

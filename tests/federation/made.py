@@ -31,6 +31,7 @@ arms:
   fedavg: {algorithm: fedavg}
   fedprox: {algorithm: {name: fedprox, mu: 0.1}}
   tuned: {algorithm: fedavg, wrap: [{name: finetune, rounds: 1}]}
+  half: {algorithm: fedavg, wrap: [float16_updates]}
 primary: {arm: fedavg, against: local}
 """
 

@@ -13,8 +13,7 @@ SPLIT_ARMS = ("splitnn", "splitfed")
 @pytest.mark.parametrize(
     ("arm", "kills"),
     [
-        ("fedavg", {1: "run", 3: "superlink"}),
-        ("fedprox", {1: "nord/worker", 3: "coordinator"}),
+        ("fedprox", {1: "run", 2: "superlink", 3: "nord/worker", 4: "coordinator"}),
         ("finetune", {2: "nord/supernode", 4: "nord"}),
     ],
 )

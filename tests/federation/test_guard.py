@@ -31,7 +31,7 @@ POLICY: dict[str, Any] = {
     "data": "phantom",
     "coordinator": {"host": "localhost", "port": 9092},
     "allow": {
-        "algorithms": ["fedavg", "fedprox", "finetune", "local"],
+        "algorithms": ["fedavg", "fedprox", "finetune", "float16_updates", "local"],
         "models": ["mlp"],
         "actions": ["count", "describe", "finetune", "fit", "share", "test", "tune", "validate"],
     },
@@ -242,6 +242,31 @@ def test_an_update_that_is_too_long_stays(tmp_path: Path) -> None:
         answer = guard(tmp_path, moved(1.0), max_norm=limit)
         reply = answer(question(send=far), context(tmp_path))
         assert reply.has_error() == refused
+    assert reason(reply).startswith("Refused: nord: max_norm: limit ")
+
+
+@pytest.mark.parametrize("wrapper", ["float16_updates", "central_dp"])
+def test_the_norm_of_a_change_that_is_sent_is_its_own(tmp_path: Path, wrapper: str) -> None:
+    """Less the model that came it would be far too long, and a coordinator who sends a "change"
+    that cancels it would make it too short."""
+    what = made.experiment(arms=made.experiment().arms | {"wrapped": {
+        "algorithm": "fedavg", "wrap": [wrapper]}})  # fmt: skip
+    allow = POLICY["allow"] | {"algorithms": ["fedavg", wrapper]}
+    told = {"num-examples": 1.0, "steps": 1.0, "loss-sum": 0.0}
+    numbers = {"sites": 1.0} if wrapper == "central_dp" else told
+    kind = torch.float32 if wrapper == "central_dp" else torch.float16
+    far = {"model": {key: value + 50 for key, value in model()["model"].items()}}
+    change = {key: torch.ones_like(value, dtype=kind) for key, value in far["model"].items()}
+
+    def answer(message: Message, context: Context) -> Message:
+        return Message(pack({"change": change}, numbers, {"site": "nord"}), reply_to=message)
+
+    length = sum(value.numel() for value in change.values()) ** 0.5
+    for send in (far, far | {"change": change}):
+        for limit, refused in ((length + 0.01, False), (length - 0.01, True)):
+            strict = guard(tmp_path, answer, max_norm=limit, allow=allow)
+            reply = strict(question(arm="wrapped", send=send, what=what), context(tmp_path))
+            assert reply.has_error() == refused, reply.error.reason
     assert reason(reply).startswith("Refused: nord: max_norm: limit ")
 
 
@@ -467,7 +492,7 @@ def test_the_epsilon_ceiling_is_held_against_the_sites_own_ledger(tmp_path: Path
     assert told == "Refused: nord: epsilon: limit 2, asked 3"
 
 
-ARMS = ["local", "fedavg", "fedprox", "tuned"]
+ARMS = ["local", "fedavg", "fedprox", "tuned", "half"]
 
 
 def guarded_run(folder: Path, arms: list[str] = ARMS, **changes: Any) -> RunFolder:

@@ -41,7 +41,7 @@ def by_action(arm: str) -> dict[tuple[str, int], Exchange]:
     return {(one.action, one.bytes_in): one for one in found}
 
 
-@pytest.mark.parametrize("arm", ["fedavg", "fedprox", "tuned", "local"])
+@pytest.mark.parametrize("arm", ["fedavg", "fedprox", "tuned", "half", "local"])
 def test_what_is_shown_is_what_leaves_to_the_byte(tmp_path: Path, arm: str) -> None:
     """A run is played with a guard around each site; its log weighs what the preview said.
 
@@ -76,6 +76,21 @@ def test_fedavg_sends_the_model_once_each_way_in_a_round() -> None:
     assert up == parameters + 3 * 8 + sums - 8
     (every,) = [one for one in found if one.when == "every round"]
     assert every.action == "fit+validate"
+
+
+def test_updates_in_float16_are_foreseen_by_name_kind_and_bytes() -> None:
+    """Half of FedAvg's arrays up, the same down: what `fedrad check --mbit` reckons with."""
+    plain, half = (exchanges_of(made.experiment(), arm) for arm in ("fedavg", "half"))
+    fits = [one for one in half if one.action.startswith("fit")]
+    assert {tuple(sorted(one.answer.arrays)) for one in fits} == {("change", "sums")}
+    shapes = fits[0].answer.arrays["change"]
+    assert {key: shape.shape for key, shape in shapes.items()} == {
+        key: tuple(value.shape) for key, value in guarded.model()["model"].items()
+    }
+    assert {shape.kind for shape in shapes.values()} == {"float16"}
+    saved = 2 * sum(value.numel() for value in guarded.model()["model"].values())
+    (down, up), (before, exact) = per_round(half), per_round(plain)
+    assert (down, up) == (before, exact - saved)
 
 
 def test_fine_tuning_sends_no_model_back() -> None:

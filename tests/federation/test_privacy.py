@@ -31,6 +31,7 @@ ARMS = {
     "private": {"algorithm": "fedavg", "privacy": DP},
     "prox": {"algorithm": {"name": "fedprox", "mu": 0.1}, "privacy": DP},
     "tuned": {"algorithm": "fedavg", "wrap": [{"name": "finetune", "rounds": 1}], "privacy": DP},
+    "half": {"algorithm": "fedavg", "wrap": ["float16_updates"], "privacy": DP},
     "alone": {"algorithm": "local", "privacy": DP},
     "pool": {"algorithm": "centralized", "privacy": DP},
     "central": {"algorithm": "fedavg", "wrap": [{"name": "central_dp", "repeatable": True}]},
@@ -54,7 +55,11 @@ def test_every_arm_that_may_be_private_plays_to_the_end(tmp_path: Path) -> None:
     results = write_results(RunFolder(tmp_path), private(), federation(), command="", device="cpu")
     rows = json.loads((tmp_path / "results.json").read_text())["privacy"]["sites"]
     assert {(r["arm"], r["site"]) for r in rows} == {
-        *((a, s) for a in ("private", "prox", "tuned", "alone") for s in ("nord", "ost", "sued")),
+        *(
+            (a, s)
+            for a in ("private", "prox", "tuned", "half", "alone")
+            for s in ("nord", "ost", "sued")
+        ),
         ("pool", "pooled"),
     }
     for row in rows:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from broken_network import BrokenNetwork
 from certificates import Certificates, certificates
+from deployed import ENVIRONMENT
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 from made import Told, experiment, federation, play
@@ -188,7 +189,7 @@ def test_the_coordinator_killed_in_mid_round_goes_on_with_the_same_command(
 
 def returncode(code: list[str]) -> int:
     """Run a coordinator; when it is over, so are the sites that it started."""
-    process = subprocess.Popen(code, start_new_session=True)
+    process = subprocess.Popen(code, start_new_session=True, env=ENVIRONMENT)
     found = process.wait(timeout=300)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

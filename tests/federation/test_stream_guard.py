@@ -99,7 +99,7 @@ def answered(
         (
             {},
             {"allow": POLICY["allow"]},
-            "allow.algorithms: limit fedavg, fedprox, finetune, local, asked splitfed",
+            f"allow.algorithms: limit {', '.join(POLICY['allow']['algorithms'])}, asked splitfed",
         ),
         ({}, {"max_upload_mb": 1e-3}, "max_upload_mb: limit 0.001, asked 0.00"),
     ],
