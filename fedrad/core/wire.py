@@ -17,7 +17,16 @@ from torch import Tensor
 from fedrad.core.state import State
 from fedrad.errors import TrainingDiverged
 
-__all__ = ["PRECISIONS", "TYPES", "Precision", "decode", "encode", "from_bytes", "size_of", "to_bytes"]
+__all__ = [
+    "PRECISIONS",
+    "TYPES",
+    "Precision",
+    "decode",
+    "encode",
+    "from_bytes",
+    "size_of",
+    "to_bytes",
+]
 
 Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -185,8 +185,7 @@ class Link:
             raise ValueError(f"packet {head.number} came where {self._received + 1} was due")
         if head.acknowledged != self._sent:
             raise ValueError(
-                f"packet {head.number} acknowledges {head.acknowledged}; "
-                f"{self._sent} was sent last"
+                f"packet {head.number} acknowledges {head.acknowledged}; {self._sent} was sent last"
             )
         if self._my_turn():
             raise ValueError(f"packet {head.number} came before the last one was answered")

@@ -104,7 +104,8 @@ END = split_pb2.Head(number=1, end=split_pb2.End()).SerializeToString()
     ],
     ids=[
         "nothing", "no data", "data first", "two heads", "data twice", "an unknown field",
-        "another wire type", "a head cut off", "data cut off", "an over-long length", "a length cut off",
+        "another wire type", "a head cut off", "data cut off", "an over-long length",
+        "a length cut off",
     ],
 )  # fmt: skip
 def test_what_is_not_a_head_and_then_its_data_is_no_packet(raw: bytes) -> None:
