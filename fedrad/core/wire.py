@@ -126,8 +126,10 @@ def from_bytes(dtype: str, shape: Sequence[int], raw: bytes | memoryview) -> Ten
         # Without elements, but torch counts the steps from one to the next.
         raise ValueError(f"a shape is larger than a tensor can be: {list(shape)}")
     size = TYPES[dtype].itemsize
-    own = np.frombuffer(raw, dtype=f"<u{size}").astype(f"=u{size}", copy=True)
-    return torch.from_numpy(own.view(np.uint8)).view(TYPES[dtype]).reshape(tuple(shape))
+    # In torch's own memory: where a tensor begins can change the bits of a sum over it.
+    own = torch.empty(wanted, dtype=torch.uint8)
+    own.numpy().view(f"=u{size}")[:] = np.frombuffer(raw, dtype=f"<u{size}")
+    return own.view(TYPES[dtype]).reshape(tuple(shape))
 
 
 def size_of(dtype: str, shape: Sequence[int]) -> int:
