@@ -249,7 +249,8 @@ def main() -> None:
     if given.only in (None, "memory"):
         print(json.dumps({"workload": "resnet50 224x224, batch 16, cut after stem"} | memory()))
     if given.only in (None, "sites"):
-        print(json.dumps({"workload": "cnn 64x64, batch 32, 2 sites"} | across_sites(given.pairs)))
+        name = "splitfed 1, cnn 64x64, batch 32, cut after layer1, 2 hospitals over gRPC"
+        print(json.dumps({"workload": name} | across_sites(given.pairs)))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def trips(count: int, step: Callable[[], object]) -> list[float]:
 
 
 def written(size: int) -> bytes:
-    """Bytes that were written: `bytes(size)` is one page of zeros over and over, read from cache."""
+    """Bytes as a tensor has: `bytes(size)` is one page of zeros, over and over, read from cache."""
     return b"\1" * size
 
 
