@@ -17,7 +17,16 @@ from torch import Tensor
 from fedrad.core.state import State
 from fedrad.errors import TrainingDiverged
 
-__all__ = ["PRECISIONS", "TYPES", "Precision", "decode", "encode", "from_bytes", "to_bytes"]
+__all__ = [
+    "PRECISIONS",
+    "TYPES",
+    "Precision",
+    "decode",
+    "encode",
+    "from_bytes",
+    "size_of",
+    "to_bytes",
+]
 
 Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -31,6 +40,7 @@ TYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 """The types that a wire carries, by the names that stand in a frame."""
 
+_MOST = torch.iinfo(torch.int64).max
 _SCALE = ".scale"
 _LEVELS = 127
 _LEAST_SCALE = torch.finfo(torch.float32).tiny
@@ -103,22 +113,39 @@ def from_bytes(dtype: str, shape: Sequence[int], raw: bytes | memoryview) -> Ten
     r"""Return the tensor that `to_bytes` took apart; it has memory of its own.
 
     Raises:
-        ValueError: the type is not one of `TYPES`, a side is negative, or the number of bytes is
-            not that of the type and shape.
+        ValueError: it is not of a type and shape that a tensor has (`size_of`), or the number of
+            bytes is not that of the type and shape.
 
     >>> from_bytes("int16", (1, 2), b"\x01\x00\x02\x01").tolist()
     [[1, 258]]
+    """
+    wanted = size_of(dtype, shape)
+    if len(raw) != wanted:
+        raise ValueError(f"{dtype} {list(shape)} is {wanted} bytes; found {len(raw)}")
+    if math.prod(max(side, 1) for side in shape) > _MOST:
+        # Without elements, but torch counts the steps from one to the next.
+        raise ValueError(f"a shape is larger than a tensor can be: {list(shape)}")
+    size = TYPES[dtype].itemsize
+    # In torch's own memory: where a tensor begins can change the bits of a sum over it.
+    own = torch.empty(wanted, dtype=torch.uint8)
+    own.numpy().view(f"=u{size}")[:] = np.frombuffer(raw, dtype=f"<u{size}")
+    return own.view(TYPES[dtype]).reshape(tuple(shape))
+
+
+def size_of(dtype: str, shape: Sequence[int]) -> int:
+    """Return the bytes of a tensor on the wire.
+
+    Raises:
+        ValueError: the type is not one of `TYPES`, or a side is negative.
+
+    >>> size_of("float32", (16, 64, 56, 56))
+    12845056
     """
     if dtype not in TYPES:
         raise ValueError(f"type '{dtype[:20]}' is not one of {', '.join(TYPES)}")
     if any(side < 0 for side in shape):
         raise ValueError(f"a shape has a negative side: {list(shape)}")
-    size = TYPES[dtype].itemsize
-    wanted = math.prod(shape) * size
-    if len(raw) != wanted:
-        raise ValueError(f"{dtype} {list(shape)} is {wanted} bytes; found {len(raw)}")
-    own = np.frombuffer(raw, dtype=f"<u{size}").astype(f"=u{size}", copy=True)
-    return torch.from_numpy(own.view(np.uint8)).view(TYPES[dtype]).reshape(tuple(shape))
+    return math.prod(shape) * TYPES[dtype].itemsize
 
 
 def _eight_bits(x: Tensor) -> tuple[Tensor, Tensor]:

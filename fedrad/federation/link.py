@@ -76,16 +76,16 @@ class Link:
         Raises:
             ValueError: the bytes are no packet, or not the packet that is due.
         """
-        packet = packet_of(raw)
-        frame = read(packet.frame) if packet.HasField("frame") else None
+        head, data = packet_of(raw)
+        frame = read(head.frame, data) if head.HasField("frame") else None
         with self.lock:
             if connection != self._connection:
                 return
-            self._expect(packet)
-            self._received, self._kept = packet.number, None
+            self._expect(head)
+            self._received, self._kept = head.number, None
             self._inbox, self.ended = frame, frame is None
             if frame is None:
-                self.failure = packet.end.failure or self.failure
+                self.failure = head.end.failure or self.failure
                 self._to_send.notify_all()
             self.since = time.monotonic()
             self.arrived.notify_all()
@@ -179,14 +179,13 @@ class Link:
             self.since = time.monotonic()
             self._to_send.notify()
 
-    def _expect(self, packet: split_pb2.Packet) -> None:
+    def _expect(self, head: split_pb2.Head) -> None:
         """Check that a packet is the one that is due; the lock must be held."""
-        if packet.number != self._received + 1:
-            raise ValueError(f"packet {packet.number} came where {self._received + 1} was due")
-        if packet.acknowledged != self._sent:
+        if head.number != self._received + 1:
+            raise ValueError(f"packet {head.number} came where {self._received + 1} was due")
+        if head.acknowledged != self._sent:
             raise ValueError(
-                f"packet {packet.number} acknowledges {packet.acknowledged}; "
-                f"{self._sent} was sent last"
+                f"packet {head.number} acknowledges {head.acknowledged}; {self._sent} was sent last"
             )
         if self._my_turn():
-            raise ValueError(f"packet {packet.number} came before the last one was answered")
+            raise ValueError(f"packet {head.number} came before the last one was answered")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64rad/federation/split.proto\x12\x06\x66\x65\x64rad\"b\n\x05Hello\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\r\n\x05token\x18\x04 \x01(\t\x12\x0e\n\x06secret\x18\x05 \x01(\x0c\x12\x10\n\x08received\x18\x06 \x01(\x04\"\x1b\n\x07Welcome\x12\x10\n\x08received\x18\x01 \x01(\x04\"u\n\x06Packet\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x1e\n\x05\x66rame\x18\x03 \x01(\x0b\x32\r.fedrad.FrameH\x00\x12\x1a\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x0b.fedrad.EndH\x00\x42\t\n\x07\x63ontent\"\x16\n\x03\x45nd\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\"\x91\x01\n\x05\x46rame\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x1d\n\x06\x61rrays\x18\x02 \x03(\x0b\x32\r.fedrad.Array\x12+\n\x07numbers\x18\x03 \x03(\x0b\x32\x1a.fedrad.Frame.NumbersEntry\x1a.\n\x0cNumbersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"A\n\x05\x41rray\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x32\x33\n\x05Split\x12*\n\x04Play\x12\x0e.fedrad.Packet\x1a\x0e.fedrad.Packet(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x64rad/federation/split.proto\x12\x06\x66\x65\x64rad\"b\n\x05Hello\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\r\n\x05token\x18\x04 \x01(\t\x12\x0e\n\x06secret\x18\x05 \x01(\x0c\x12\x10\n\x08received\x18\x06 \x01(\x04\"\x1b\n\x07Welcome\x12\x10\n\x08received\x18\x01 \x01(\x04\"2\n\x06Packet\x12\x1a\n\x04head\x18\x01 \x01(\x0b\x32\x0c.fedrad.Head\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"s\n\x04Head\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x1e\n\x05\x66rame\x18\x03 \x01(\x0b\x32\r.fedrad.FrameH\x00\x12\x1a\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x0b.fedrad.EndH\x00\x42\t\n\x07\x63ontent\"\x16\n\x03\x45nd\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\"\x91\x01\n\x05\x46rame\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x1d\n\x06\x61rrays\x18\x02 \x03(\x0b\x32\r.fedrad.Array\x12+\n\x07numbers\x18\x03 \x03(\x0b\x32\x1a.fedrad.Frame.NumbersEntry\x1a.\n\x0cNumbersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"3\n\x05\x41rray\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x32\x33\n\x05Split\x12*\n\x04Play\x12\x0e.fedrad.Packet\x1a\x0e.fedrad.Packet(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,15 +38,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WELCOME']._serialized_start=141
   _globals['_WELCOME']._serialized_end=168
   _globals['_PACKET']._serialized_start=170
-  _globals['_PACKET']._serialized_end=287
-  _globals['_END']._serialized_start=289
-  _globals['_END']._serialized_end=311
-  _globals['_FRAME']._serialized_start=314
-  _globals['_FRAME']._serialized_end=459
-  _globals['_FRAME_NUMBERSENTRY']._serialized_start=413
-  _globals['_FRAME_NUMBERSENTRY']._serialized_end=459
-  _globals['_ARRAY']._serialized_start=461
-  _globals['_ARRAY']._serialized_end=526
-  _globals['_SPLIT']._serialized_start=528
-  _globals['_SPLIT']._serialized_end=579
+  _globals['_PACKET']._serialized_end=220
+  _globals['_HEAD']._serialized_start=222
+  _globals['_HEAD']._serialized_end=337
+  _globals['_END']._serialized_start=339
+  _globals['_END']._serialized_end=361
+  _globals['_FRAME']._serialized_start=364
+  _globals['_FRAME']._serialized_end=509
+  _globals['_FRAME_NUMBERSENTRY']._serialized_start=463
+  _globals['_FRAME_NUMBERSENTRY']._serialized_end=509
+  _globals['_ARRAY']._serialized_start=511
+  _globals['_ARRAY']._serialized_end=562
+  _globals['_SPLIT']._serialized_start=564
+  _globals['_SPLIT']._serialized_end=615
 # @@protoc_insertion_point(module_scope)

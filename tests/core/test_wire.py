@@ -138,6 +138,8 @@ def test_a_tensor_that_is_no_row_of_memory_is_sent_in_its_own_order() -> None:
         ("float32", (2, 2), b"\0" * 17, "found 17"),
         ("float32", (-1, -4), b"\0" * 16, "negative side"),
         ("int8", (2**40,), b"", "is 1099511627776 bytes; found 0"),
+        ("int8", (0, 2**63), b"", "a shape is larger than a tensor can be"),
+        ("int8", (2**62, 0, 4), b"", "a shape is larger than a tensor can be"),
     ],
 )
 def test_bytes_that_are_not_what_they_say_are_refused(

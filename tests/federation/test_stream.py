@@ -300,7 +300,8 @@ def call(
 
 def packet(number: int = 1, acknowledged: int = 0, **changes: Any) -> bytes:
     """A packet by hand."""
-    array = split_pb2.Array(name="x", dtype="float32", shape=[2, 3], data=bytes(24))
+    array = split_pb2.Array(name="x", dtype="float32", shape=[2, 3])
+    data = changes.pop("data", bytes(24))
     for key, value in changes.items():
         if key == "shape":
             del array.shape[:]
@@ -308,8 +309,8 @@ def packet(number: int = 1, acknowledged: int = 0, **changes: Any) -> bytes:
         else:
             setattr(array, key, value)
     frame = split_pb2.Frame(kind="ask", arrays=[array])
-    made = split_pb2.Packet(number=number, acknowledged=acknowledged, frame=frame)
-    return made.SerializeToString()
+    head = split_pb2.Head(number=number, acknowledged=acknowledged, frame=frame)
+    return split_pb2.Packet(head=head, data=data).SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -320,12 +321,15 @@ def packet(number: int = 1, acknowledged: int = 0, **changes: Any) -> bytes:
         ([packet(), packet(number=2)], "packet 2 came before the last one was answered"),
         ([packet(acknowledged=5)], "packet 1 acknowledges 5; 0 was sent last"),
         ([packet()[:-9]], "bytes came that are no whole packet"),
-        ([b""], "packet 0 holds neither a frame nor an end"),
+        ([b""], "0 bytes came that are no whole packet"),
+        ([b"\x0a\0\x12\0"], "packet 0 holds neither a frame nor an end"),
         ([packet(data=b"\0" * 23)], r"array 'x': float32 \[2, 3\] is 24 bytes; found 23"),
+        ([packet(data=bytes(25))], "1 bytes came that are of no array in their frame"),
         ([packet(dtype="float64")], r"array 'x': float64 \[2, 3\] is 48 bytes; found 24"),
         ([packet(dtype="object")], "array 'x': type 'object' is not one of"),
         ([packet(shape=[3, 3])], r"float32 \[3, 3\] is 36 bytes"),
         ([packet(shape=[2**60, 2**60])], "found 24"),
+        ([packet(shape=[0, 2**64 - 1], data=b"\0")], "a shape is larger than a tensor can be"),
     ],
 )
 def test_a_packet_that_breaks_a_rule_ends_the_stream_by_site_and_reason(
