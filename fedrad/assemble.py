@@ -5,6 +5,7 @@ experiment's text and its own data, and from nothing else.
 """
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from math import ceil
 from re import fullmatch
 from typing import Any
@@ -20,7 +21,7 @@ from fedrad.algorithms.split_site import evaluation as split_evaluation
 from fedrad.config import Experiment, Local
 from fedrad.core import seeds
 from fedrad.core.meter import Meter
-from fedrad.core.state import State, clone
+from fedrad.core.state import State
 from fedrad.data import TRANSFORMS
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
@@ -157,10 +158,9 @@ def server_task(
     arm: Experiment, *, seed: int, device: torch.device, meter: Meter | None = None
 ) -> ServerTask:
     """Return what the server computes with in an arm."""
-    local = arm.local
-    return ServerTask(
-        seed, arm.task, model_of(arm), local.optimizer, local.clip, device, meter or Meter()
-    )
+    local, meter = arm.local, meter or Meter()
+    build = partial(model_of, arm)
+    return ServerTask(seed, arm.task, build, local.optimizer, local.clip, device, meter)
 
 
 def metrics_of(experiment: Experiment) -> tuple[Metric, ...]:
@@ -223,7 +223,9 @@ def initial_state(arm: Experiment, seed: int) -> State:
     """Return the weights that every arm of a seed starts from; the same on every machine."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.seed(seed, "", 0, "init"))
-        return clone(model_of(arm).state_dict())
+        # Nobody else holds the model: its arrays are the state.
+        state: State = model_of(arm).state_dict()
+    return state
 
 
 def local_task(

@@ -5,12 +5,13 @@ old file or the new one, also after a crash or on a full disk.
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedrad.errors import RunError
 
-__all__ = ["write_atomic"]
+__all__ = ["replacing", "write_atomic"]
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -25,12 +26,22 @@ def write_atomic(path: Path, content: bytes) -> None:
     ...     (Path(folder) / "a.txt").read_bytes()
     b'all of it'
     """
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a file to write, which takes the place of another once all of it is on the disk.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield beside
+        with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:

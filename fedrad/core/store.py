@@ -4,14 +4,15 @@ A file is written beside its place, flushed to the disk and renamed over it, so 
 old file or the new one, also after a crash or on a full disk.
 """
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 
-from fedrad.core.files import write_atomic
+from fedrad.core.files import replacing, write_atomic
 from fedrad.core.state import Bundle, State
 from fedrad.errors import RunError
 
@@ -30,7 +31,12 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
         for name, state in sorted(bundle.items())
         for key, value in sorted(state.items())
     }
-    write_atomic(path, save(flat))
+    with replacing(path) as beside:
+        try:
+            # Straight from the arrays' memory; the bytes of a whole file would be a second model.
+            save_file(flat, beside)
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def load(path: Path) -> Bundle:

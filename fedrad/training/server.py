@@ -23,7 +23,7 @@ class ServerTask:
     Args:
         seed: the run's.
         task: what is learnt.
-        model: the whole network, for its parts; its weights are not used and not changed.
+        build: returns a network, for its parts; its weights are not used.
         optimizer: as the sites'.
         clip: as the sites'.
         device: where to compute.
@@ -32,11 +32,16 @@ class ServerTask:
 
     seed: int
     task: Task
-    model: nn.Module
+    build: Callable[[], nn.Module]
     optimizer: str | Mapping[str, Any]
     clip: float | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
     meter: Meter = field(default_factory=Meter)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """Return the whole network, made when it is first asked for: only cut ones are."""
+        return self.build()
 
     @cached_property
     def stepper(self) -> Callable[[Sequence[Tensor]], Step]:

@@ -82,7 +82,7 @@ class Calls:
     def server(self) -> ServerTask:
         """The server computes as the first site does."""
         one = next(iter(self.tasks.values()))
-        return ServerTask(one.seed, one.task, one.model, one.optimizer, one.clip)
+        return ServerTask(one.seed, one.task, lambda: one.model, one.optimizer, one.clip)
 
     def note(self, key: str, value: object) -> None:
         self.notes[key] = value

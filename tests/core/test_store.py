@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from fedrad.core import store
 from fedrad.core.state import same
 from fedrad.core.store import Versions, load, save_bundle, write_atomic
 from fedrad.errors import RunError
@@ -102,3 +104,20 @@ def test_a_file_in_the_place_of_a_folder_is_told_as_that(tmp_path: Path) -> None
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(RunError, match=r"b\.txt could not be written \((Not a dir|File exists)"):
         write_atomic(tmp_path / "a" / "b.txt", b"x")
+
+
+def test_arrays_that_do_not_fit_on_the_disk_leave_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors has an error of its own for it, which nobody above this file knows."""
+    path = tmp_path / "a.safetensors"
+    save_bundle(path, BUNDLE)
+
+    def full(_: object, place: Path) -> None:
+        place.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(store, "save_file", full)
+    with pytest.raises(RunError, match=r"a\.safetensors could not be written .*No space left"):
+        save_bundle(path, {"model": {"w": torch.zeros(9)}})
+    assert same(load(path), BUNDLE) and os.listdir(tmp_path) == ["a.safetensors"]
