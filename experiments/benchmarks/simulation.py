@@ -42,7 +42,8 @@ def run(what: str, work: str, folder: Path) -> Found:
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     out = folder / f"{mark}.json"
-    command = [sys.executable, str(HERE / "simulation_sides.py"), what, work, str(folder), str(out)]
+    script = "simulation_ray.py" if what == "ray" else "simulation_sides.py"
+    command = [sys.executable, str(HERE / script), what, work, str(folder), str(out)]
     watch, busy, began = Watch(mark), busy_seconds(), time.time()
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     while process.poll() is None:

@@ -1,6 +1,6 @@
 """The sides that `simulation.py` compares; each is started by it in a process of its own.
 
-python simulation_sides.py floor|local|ray S|M|N <folder of data> <where to write what was found>
+python simulation_sides.py floor|local S|M|N <folder of data> <where to write what was found>
 """
 
 import json
@@ -138,21 +138,18 @@ def sites_of(work: Workload, folder: Path) -> Any:
     return Federation(sites, ())
 
 
-def main() -> None:
+def main(ray: Any = None) -> None:
+    """Play one side.
+
+    Args:
+        ray: a cluster that has begun to start, for the side "ray" (`simulation_ray.py`).
+    """
     runtime, name, folder, out = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
     work = WORKLOADS[name]
     if runtime == "floor":
         told, state = floor(work, folder)
-    elif runtime == "local":
-        told, state = fedrad(runtime, work, folder, out, None)
     else:
-        from fedrad.federation import cluster
-        from fedrad.federation.runtimes import Runtime, RuntimeName
-
-        # Ray's processes import it, and know the networks.
-        cluster._PRELOADED.append("workloads")
-        with Runtime(RuntimeName.RAY, workers=2).started() as ray:
-            told, state = fedrad(runtime, work, folder, out, ray)
+        told, state = fedrad(runtime, work, folder, out, ray)
     told["ended"] = time.time()
     told["loss"] = held_out_loss(work, folder, state)
     told["state"] = str(out.with_suffix(".pt"))

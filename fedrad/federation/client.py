@@ -85,6 +85,7 @@ class _Sites:
         self._meter = meter
         self._experiments: dict[str, Experiment] = {}
         self._arms: dict[tuple[str, str], Experiment] = {}
+        self._privacy: dict[str, bool] = {}
         self._models: dict[str, nn.Module] = {}
         self._tasks: dict[tuple[str, str, int, str], LocalTask] = {}
         self._pattern: tuple[tuple[object, ...], LocalTask] | None = None
@@ -122,8 +123,15 @@ class _Sites:
             self._device,
             # The pool is made of the sites, which tell of themselves.
             digest="" if site == POOLED else keyed(data.digest, self._secret),
-            private=any(asked_of(self._arm(text, name)) for name in experiment.arm_names),
+            private=self._private(text),
         )
+
+    def _private(self, text: str) -> bool:
+        """Return whether any arm of an experiment is private; asked of every site there is."""
+        if text not in self._privacy:
+            arms = self.experiment(text).arm_names
+            self._privacy[text] = any(asked_of(self._arm(text, name)) for name in arms)
+        return self._privacy[text]
 
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
