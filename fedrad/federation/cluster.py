@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _START_S = 90.0
 _LEAST_STORE = 80 * 1024**2
+_DIRECT = 4 * 1024**2
+"""Answers up to so many bytes come with the message, not by the object store: a small network's."""
 _PRELOADED = ["torch", "fedrad.federation.actor"]
 """Ray starts its processes before there is work for them; so they import meanwhile."""
 
@@ -127,8 +129,12 @@ class Cluster:
             num_cpus=self._workers,
             object_store_memory=self._store,
             include_dashboard=self._dashboard,
-            # Ray's processes are at niceness 15 otherwise, so that its own polling starves them.
-            _system_config={"worker_niceness": 0, "preload_python_modules": _PRELOADED},
+            _system_config={
+                # Ray's processes are at niceness 15 otherwise, so its own polling starves them.
+                "worker_niceness": 0,
+                "preload_python_modules": _PRELOADED,
+                "max_direct_call_object_size": _DIRECT,
+            },
             **shared,
         )
 
