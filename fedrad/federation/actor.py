@@ -16,19 +16,32 @@ import torch
 from flwr.app import Message
 
 import fedrad
+from fedrad.algorithms.base import Frame
 from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
-from fedrad.federation.client import client_app
+from fedrad.federation.channels import Half
+from fedrad.federation.client import site_apps
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
-from fedrad.federation.parcel import Arrays, Files, files_in, opened, packed, read, set_files
+from fedrad.federation.parcel import (
+    Arrays,
+    Files,
+    copied,
+    files_in,
+    opened,
+    packed,
+    read,
+    set_files,
+)
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
 
-__all__ = ["Done", "Hello", "Job", "SiteActor", "versions"]
+__all__ = ["Done", "Hello", "Job", "Parcel", "SiteActor", "versions"]
 
 log = logging.getLogger(__name__)
+
+_FRAME = "frame"
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,24 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Parcel:
+    """A frame of a stream on its way."""
+
+    kind: str
+    arrays: Arrays
+    numbers: dict[str, float]
+
+    @classmethod
+    def of(cls, frame: Frame) -> "Parcel":
+        """Return a frame as Ray carries it."""
+        return cls(frame.kind, packed({_FRAME: frame.arrays}), dict(frame.numbers))
+
+    def frame(self) -> Frame:
+        """Return the frame, with arrays that may be written."""
+        return Frame(self.kind, copied(self.arrays)[_FRAME], self.numbers)
+
+
+@dataclass(frozen=True)
 class Hello:
     """What an actor says when it has started."""
 
@@ -80,6 +111,10 @@ def versions() -> dict[str, str]:
         "torch": str(torch.__version__).partition("+")[0],
         "python": python,
     }
+
+
+Stepped = tuple[Parcel | Done, dict[str, float], float | None]
+"""A half's next frame or its reply, seconds by purpose, and when the first step began."""
 
 
 class SiteActor:
@@ -120,10 +155,11 @@ class SiteActor:
         self._folders = folders
         federation: Federation = ray.get(data[1] if self._travels else data[0])
         meter = Meter()
-        app = client_app(
+        app, door = site_apps(
             Known(opened(federation)), torch.device(device), meter=meter, account=Simulated()
         )
-        self._grid = InProcessGrid(app, folders, meter)
+        self._grid = InProcessGrid(app, folders, meter, door)
+        self._halves: dict[str, tuple[Half, Job]] = {}
         return hello
 
     def answer(
@@ -138,16 +174,53 @@ class SiteActor:
         meter = self._grid.meter
         return answers, meter.take(), meter.first_training
 
+    def open(self, job: Job, arrays: Arrays) -> Stepped:
+        """Begin a site's half of a stream, in place of one that was broken off.
+
+        Returns:
+            Its first frame or its reply, and what `answer` returns besides.
+        """
+        (site,) = job.sites
+        content = pack(read(arrays), config=job.config)
+        self._remember(job)
+        message = self._grid.create_message(content, job.kind, job.node, job.group)
+        self._halves[site] = self._grid.half(message), job
+        return self.step(site, None)
+
+    def step(self, site: str, answer: Parcel | None) -> Stepped:
+        """Return what a site's half says to an answer, as `open` does."""
+        half, job = self._halves[site]
+        meter = self._grid.meter
+        told: Parcel | Done
+        with meter.spent("messages"):
+            try:
+                told = Parcel.of(half.send(answer.frame() if answer else None))  # type: ignore[arg-type]
+            except StopIteration as end:
+                del self._halves[site]
+                told = self._with_memory(job, _done(end.value))
+        return told, meter.take(), meter.first_training
+
     def _answer(self, job: Job, arrays: Arrays) -> Done:
         content = pack(read(arrays), config=job.config)
-        folders = {site: self._folders[site] / own_folder(job.config) for site in job.sites}
-        if self._travels:
-            for site, folder in folders.items():
-                set_files(folder, job.memory.get(site, {}))
+        self._remember(job)
         with self._grid.meter.spent("messages"):
             done = _done(self._grid.play(content, job.kind, job.node, job.group))
+        return self._with_memory(job, done)
+
+    def _own_folders(self, job: Job) -> dict[str, Path]:
+        return {site: self._folders[site] / own_folder(job.config) for site in job.sites}
+
+    def _remember(self, job: Job) -> None:
+        """Lay out what the sites remember, where this node's disk is not the run's."""
+        if self._travels:
+            for site, folder in self._own_folders(job).items():
+                set_files(folder, job.memory.get(site, {}))
+
+    def _with_memory(self, job: Job, done: Done) -> Done:
+        """Return an answer together with what the sites remember now, where that has to travel."""
         if not self._travels:
             return done
+        folders = self._own_folders(job)
         memory = {site: files_in(folder) for site, folder in folders.items()}
         for folder in folders.values():
             set_files(folder, {})

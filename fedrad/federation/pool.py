@@ -89,6 +89,10 @@ class ActorPool:
         """Return whether an actor is on another node than this process."""
         return actor.hello is not None and actor.hello.node != self.home
 
+    def has(self, actor: Actor) -> bool:
+        """Return whether an actor has not been replaced."""
+        return actor in self._actors
+
     def place(self, actor: Actor) -> int:
         """Return which of the actors it is, from 0; one in place of another bears its number."""
         return self._actors.index(actor)

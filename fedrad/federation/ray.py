@@ -8,8 +8,8 @@ what an actor or a node was doing when it died is played again elsewhere, with t
 """
 
 import logging
-from collections.abc import Container, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fedrad.core.state import num_bytes
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError, SiteFailed
 from fedrad.federation.actor import Done, Job, own_folder
+from fedrad.federation.actor_streams import ActorChannels, Told
 from fedrad.federation.blocks import BLOCK
 from fedrad.federation.client import site_apps
 from fedrad.federation.cluster import Cluster
@@ -100,6 +101,24 @@ class RayGrid(QueuedGrid):
         self._pool.check()
         self._feed(wanted)
         return answers
+
+    @contextmanager
+    def streams(
+        self, messages: Mapping[str, Message], *, deadline: float
+    ) -> Iterator[ActorChannels]:
+        """Open streams to halves that actors play; the server's halves are in this process."""
+        yield ActorChannels(
+            self._pool,
+            messages,
+            opened=lambda actor, message: (self._job(actor, message), self._stored(message)),
+            answered=self._answer,
+            told=self._tell,
+            deadline=deadline,
+        )
+
+    def _tell(self, told: Told) -> None:
+        actor, seconds, first = told
+        self.spent.add(self._pool.place(actor), seconds, first)
 
     def _feed(self, wanted: Container[str]) -> None:
         """Give each actor the next message, and a second one while many wait.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from fedrad.config import load_experiment, load_federation
@@ -43,7 +44,7 @@ primary: {arm: fedavg, against: fedprox, metric: auroc}
 SPLIT = """
 task: {name: binary, labels: [lesion], input: [1, 24, 24]}
 model: {name: cnn, width: 4}
-local: {epochs: 6, batch: 8, optimizer: {name: adam, lr: 0.002}}
+local: {epochs: 10, batch: 8, optimizer: {name: adam, lr: 0.002}}
 rounds: 2
 validate_every: 0
 seeds: [0]
@@ -240,11 +241,22 @@ class Deployed:
         return [(one["round"], one["decision"]) for one in lines]
 
     def wait_for_stream(self, site: str, arm: str, number: int) -> None:
-        """Wait until a hospital has opened its stream of a round."""
+        """Wait until a hospital's frames of a round are on their way.
+
+        The log has its line before the connection is made: a hospital that dies between the two is
+        asked again as if nothing had been.
+        """
         ends = time.monotonic() + SAID_S
         while self.streams(site, arm).count((number, "opened")) == 0:
             assert time.monotonic() < ends, self.log(site)
             time.sleep(0.02)
+        worker = psutil.Process(self.pid(f"{site}/worker"))
+        file = load_federation(self.kits / "coordinator" / "federation.yaml")
+        port = file.coordinator.stream_port
+        while not any(one.raddr and one.raddr.port == port for one in worker.net_connections()):
+            assert time.monotonic() < ends, self.log(site)
+            time.sleep(0.02)
+        time.sleep(0.2)  # the handshake, and some frames
 
     def ledger(self, site: str) -> Ledger:
         """What a hospital has booked of its patients' privacy."""
