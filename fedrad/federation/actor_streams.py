@@ -18,6 +18,7 @@ from fedrad.algorithms.base import Frame
 from fedrad.errors import SiteFailed
 from fedrad.federation.actor import Done, Job, Parcel
 from fedrad.federation.channels import LOST, Channel
+from fedrad.federation.counted import StreamBroken
 from fedrad.federation.pool import Actor, ActorPool
 
 __all__ = ["ActorChannels"]
@@ -82,7 +83,11 @@ class ActorChannels:
         return channel.take(ready[0])
 
     def came(self, channel: "_Channel", ref: Any) -> Frame | Message:
-        """Return what an actor answered; an error's message where it could not, or is too late."""
+        """Return what an actor answered; an error's message where it could not, or is too late.
+
+        Raises:
+            StreamBroken: the actor died.
+        """
         assert channel.actor is not None
         if not ray.wait([ref], timeout=0)[0]:
             self._lose(channel.actor)
@@ -94,7 +99,9 @@ class ActorChannels:
             return channel.failed(100, type(error.cause).__name__)
         except RayError as error:
             self._lose(channel.actor)
-            return channel.failed(LOST, f"its worker died ({type(error).__name__})")
+            # Not the site's failure, so no quorum is to go on without it.
+            told = f"{channel.site}: its worker died ({type(error).__name__})"
+            raise StreamBroken(told) from None
         if self._pool.has(channel.actor):
             self._told((channel.actor, seconds, first))
         if isinstance(answer, Parcel):

@@ -135,9 +135,13 @@ class Arming(Told):
 def test_a_round_whose_actor_is_killed_is_played_again(
     alone: Path, cluster: Cluster, tmp_path: Path, arm: str
 ) -> None:
-    """kill -9 of the actor that reads ost's images in round 2: the half's graph is gone with it."""
-    told = Arming(tmp_path / "mark", after=1)
-    play_ray(tmp_path / "run", cluster, [arm], sites=watched(tmp_path / "mark"), told=told)
+    """kill -9 of the actor that reads ost's images in round 2: the half's graph is gone with it.
+
+    Two sites would be a quorum; a worker's death is no site's silence, and nobody is left out.
+    """
+    told, what = Arming(tmp_path / "mark", after=1), split_experiment(quorum=2)
+    sites = watched(tmp_path / "mark")
+    play_ray(tmp_path / "run", cluster, [arm], sites=sites, told=told, what=what)
     assert results(tmp_path / "run", arm) == results(alone, arm)
     notes = [line.get("repeated", []) for line in RunFolder(tmp_path / "run").arm(arm, 0).rounds()]
     assert not notes[0] and "worker died" in notes[1][0]
