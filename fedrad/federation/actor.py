@@ -194,7 +194,8 @@ class SiteActor:
         told: Parcel | Done
         with meter.spent("messages"):
             try:
-                told = Parcel.of(half.send(answer.frame() if answer else None))  # type: ignore[arg-type]
+                frame = next(half) if answer is None else half.send(answer.frame())
+                told = Parcel.of(frame)
             except StopIteration as end:
                 del self._halves[site]
                 told = self._with_memory(job, _done(end.value))

@@ -22,7 +22,7 @@ from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError, FedradError, Refused
 from fedrad.federation.asked import LONGEST, Round, Task
 from fedrad.federation.audit import AuditLog, Entry
-from fedrad.federation.client import COUNTS, Source
+from fedrad.federation.client import COUNTS
 from fedrad.federation.contents import digest_of, weight_of
 from fedrad.federation.describe import description
 from fedrad.federation.frame_outline import Streamed, streamed_of
@@ -40,6 +40,7 @@ from fedrad.federation.policy import (
 )
 from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.replies import fault_of, numbers_in
+from fedrad.federation.site_tasks import Source
 from fedrad.federation.stream_guard import Gate, check_invitation
 
 __all__ = ["Answer", "Guard", "guarded"]
