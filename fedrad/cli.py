@@ -141,6 +141,9 @@ def run(
     if on is not None:
         _run_on(on, file, set_ or [], arm, seed, out, device)
         return
+    from fedrad.core.garbage import search_seldom
+
+    search_seldom()  # until the process is set up for training
     from rich.console import Console
 
     console = Console()

@@ -42,7 +42,7 @@ def run(what: str, work: str, folder: Path) -> Found:
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     out = folder / f"{mark}.json"
-    script = "simulation_ray.py" if what == "ray" else "simulation_sides.py"
+    script = "simulation_sides.py" if what == "floor" else "simulation_fedrad.py"
     command = [sys.executable, str(HERE / script), what, work, str(folder), str(out)]
     watch, busy, began = Watch(mark), busy_seconds(), time.time()
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

@@ -1,6 +1,6 @@
 """The sides that `simulation.py` compares; each is started by it in a process of its own.
 
-python simulation_sides.py floor|local S|M|N <folder of data> <where to write what was found>
+python simulation_sides.py floor S|M|N <folder of data> <where to write what was found>
 """
 
 import json
@@ -138,18 +138,18 @@ def sites_of(work: Workload, folder: Path) -> Any:
     return Federation(sites, ())
 
 
-def main(ray: Any = None) -> None:
+def main(began: Any = None) -> None:
     """Play one side.
 
     Args:
-        ray: a cluster that has begun to start, for the side "ray" (`simulation_ray.py`).
+        began: a Ray cluster that has begun to start, for the side "ray" (`simulation_fedrad.py`).
     """
     runtime, name, folder, out = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
     work = WORKLOADS[name]
     if runtime == "floor":
         told, state = floor(work, folder)
     else:
-        told, state = fedrad(runtime, work, folder, out, ray)
+        told, state = fedrad(runtime, work, folder, out, began)
     told["ended"] = time.time()
     told["loss"] = held_out_loss(work, folder, state)
     told["state"] = str(out.with_suffix(".pt"))

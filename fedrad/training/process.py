@@ -6,6 +6,8 @@ from contextlib import suppress
 
 import torch
 
+from fedrad.core.garbage import search_as_ever
+
 __all__ = ["set_up_process"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -22,6 +24,7 @@ def set_up_process() -> None:
     pixels (`experiments/benchmarks/memory.py`). Other C libraries are left as they are.
     """
     torch.set_num_threads(1)
+    search_as_ever()
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):
