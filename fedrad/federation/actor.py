@@ -17,7 +17,6 @@ from flwr.app import Message
 
 import fedrad
 from fedrad.algorithms.base import Frame
-from fedrad.core.garbage import search_seldom
 from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
 from fedrad.federation.channels import Half
@@ -143,8 +142,6 @@ class SiteActor:
         hello = Hello(os.getpid(), node, _address(), versions())
         if hello.versions != expected:
             return hello
-        # What Ray and torch made stays, and is not to be searched through at every site.
-        search_seldom()
         set_up_process()
         # A running cluster's actors are at niceness 15 unless its owner said otherwise.
         with suppress(OSError):
