@@ -73,7 +73,8 @@ def algorithm_of(arm: Experiment, *, where: str = "algorithm") -> Algorithm:
             raise ConfigError(
                 f"{where}: a wrapper needs an algorithm that federates a common model"
             )
-        algorithm = build(WRAPPERS, spec, algorithm, where=f"wrap.{position}")
+        place = f"{where.removesuffix('algorithm')}wrap.{position}"
+        algorithm = build(WRAPPERS, spec, algorithm, where=place)
     return algorithm
 
 

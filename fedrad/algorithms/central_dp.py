@@ -12,8 +12,7 @@ rounds alone: with few hospitals, either it protects little or nothing is learnt
 """
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Annotated
@@ -22,12 +21,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedrad.algorithms.base import CHANGE, Algorithm, Handler, Reply, Request, Sites, Streams
+from fedrad.algorithms.base import CHANGE, Algorithm, Handler, Reply, Request, Sites
+from fedrad.algorithms.mean_only import MeanOnly
 from fedrad.core.state import Bundle, State
 from fedrad.errors import ConfigError
 from fedrad.privacy.accountant import Use, compose
 from fedrad.privacy.noise import Stream
-from fedrad.training.server import ServerTask
 
 __all__ = ["central_dp", "statement"]
 
@@ -74,7 +73,7 @@ def central_dp(
         inner = {name: one for name, one in state.items() if name != _OWN}
         key = bytes(state[_OWN]["key"].tolist())
         stream = Stream(key, f"round {number}")
-        after = federated.round(inner, number, _Noised(sites, noise, clip, stream))
+        after = federated.round(inner, number, _Noised(sites, _READS, noise, clip, stream))
         return {**after, _OWN: state[_OWN]}
 
     handlers = {action: _clipping(handler, clip) for action, handler in federated.handlers.items()}
@@ -100,21 +99,12 @@ def statement(*, noise: float, rounds: int, sites: int, delta: float = 1e-5) -> 
 
 
 @dataclass(frozen=True)
-class _Noised:
+class _Noised(MeanOnly):
     """The sites of a round, whose mean is noised."""
 
-    sites: Sites
     noise: float
     clip: float
     draws: Stream
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.sites.names
-
-    @property
-    def rounds(self) -> int:
-        return self.sites.rounds
 
     def mean(self, action: str, send: Bundle, *, weight: str = "num-examples") -> Reply:
         reply = self.sites.mean(action, send, weight=_ONE)
@@ -128,24 +118,6 @@ class _Noised:
             noise = torch.from_numpy(self.draws.normal(mean.numel()) * spread).view_as(mean)
             model[name] = model[name] + mean * (answered / asked) + noise.to(mean)
         return Reply({"model": model}, reply.numbers)
-
-    @property
-    def server(self) -> ServerTask:
-        return self.sites.server
-
-    def note(self, key: str, value: object) -> None:
-        self.sites.note(key, value)
-
-    def gather(self, action: str, send: Bundle) -> Iterator[tuple[str, Reply]]:
-        raise ConfigError(_READS)
-
-    def stream(self, action: str, send: Mapping[str, Bundle]) -> AbstractContextManager[Streams]:
-        raise ConfigError(_READS)
-
-    def average(
-        self, replies: Iterable[tuple[str, Reply]], *, weight: str = "num-examples"
-    ) -> Reply:
-        raise ConfigError(_READS)
 
 
 def _clipping(handler: Handler, clip: float) -> Handler:

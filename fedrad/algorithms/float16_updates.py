@@ -9,15 +9,13 @@ the mean by no more than the weighted mean of these; sums and means are made in 
 server sends stays as it is, so half of what goes up is saved, a quarter of both ways.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from fedrad.algorithms.base import CHANGE, Algorithm, Handler, Reply, Request, Sites, Streams
+from fedrad.algorithms.base import CHANGE, Algorithm, Handler, Reply, Request, Sites
+from fedrad.algorithms.mean_only import MeanOnly
 from fedrad.core.state import Bundle, State
 from fedrad.core.wire import encode
 from fedrad.errors import ConfigError
-from fedrad.training.server import ServerTask
 
 __all__ = ["float16_updates"]
 
@@ -53,32 +51,14 @@ def float16_updates(federated: Algorithm) -> Algorithm:
         )
 
     def play(state: Bundle, number: int, sites: Sites) -> Bundle:
-        return federated.round(state, number, _Added(sites))
+        return federated.round(state, number, _Added(sites, _READS))
 
     handlers = {action: _rounding(handler) for action, handler in federated.handlers.items()}
     return replace(federated, round=play, handlers=handlers, changes=True)
 
 
-@dataclass(frozen=True)
-class _Added:
+class _Added(MeanOnly):
     """The sites of a round, whose mean change is added to the model that was sent."""
-
-    sites: Sites
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.sites.names
-
-    @property
-    def rounds(self) -> int:
-        return self.sites.rounds
-
-    @property
-    def server(self) -> ServerTask:
-        return self.sites.server
-
-    def note(self, key: str, value: object) -> None:
-        self.sites.note(key, value)
 
     def mean(self, action: str, send: Bundle, *, weight: str = "num-examples") -> Reply:
         reply = self.sites.mean(action, send, weight=weight)
@@ -92,17 +72,6 @@ class _Added:
         }
         others = {name: state for name, state in reply.arrays.items() if name != CHANGE}
         return Reply({**others, "model": model}, reply.numbers)
-
-    def gather(self, action: str, send: Bundle) -> Iterator[tuple[str, Reply]]:
-        raise ConfigError(_READS)
-
-    def stream(self, action: str, send: Mapping[str, Bundle]) -> AbstractContextManager[Streams]:
-        raise ConfigError(_READS)
-
-    def average(
-        self, replies: Iterable[tuple[str, Reply]], *, weight: str = "num-examples"
-    ) -> Reply:
-        raise ConfigError(_READS)
 
 
 def _rounding(handler: Handler) -> Handler:

@@ -8,18 +8,17 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+from flwr.app import Message
 
 from fedrad.federation.channels import Channels
+from fedrad.federation.grid_over import GridOver
 from fedrad.federation.inprocess import InProcessGrid, ask_for_names
 from fedrad.federation.waiting import Waiting
 
 __all__ = ["QueuedGrid"]
 
 
-class QueuedGrid(Grid):
+class QueuedGrid(GridOver):
     """A Grid whose messages wait for processes that play blocks of sites.
 
     Args:
@@ -29,31 +28,9 @@ class QueuedGrid(Grid):
     folds = True
 
     def __init__(self, inner: InProcessGrid) -> None:
+        super().__init__(inner)
         self._inner = inner
         self._waiting = Waiting()
-
-    def set_run(self, run: Run) -> None:
-        """Do nothing: this grid has one run."""
-
-    @property
-    def run(self) -> Run:
-        """Return the only run."""
-        return self._inner.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message to a node."""
-        return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes, in sorted order of their sites' names."""
-        return self._inner.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages, in the order in which workers take them."""

@@ -7,17 +7,17 @@ What a site says by the one way, and what is found out by the other, come togeth
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedrad.algorithms.base import Frame
 from fedrad.federation.channels import LOST
+from fedrad.federation.grid_over import GridOver
 from fedrad.federation.open_streams import Ended, OpenStreams, SiteStream
 from fedrad.federation.records import config_of
 from fedrad.federation.stream import StreamServer
@@ -155,7 +155,7 @@ class _Replies(threading.Thread):
         self._streams.fail(site, "it replied before the end of its stream")
 
 
-class StreamGrid(Grid):
+class StreamGrid(GridOver):
     """A Grid, and streams over gRPC beside it.
 
     Args:
@@ -164,7 +164,8 @@ class StreamGrid(Grid):
     """
 
     def __init__(self, grid: Grid, server: StreamServer) -> None:
-        self._grid, self._server = grid, server
+        super().__init__(grid)
+        self._server = server
 
     @contextmanager
     def streams(
@@ -177,44 +178,6 @@ class StreamGrid(Grid):
     def __getattr__(self, name: str) -> Any:
         """Return what else the grid has: the sites that it has met, whether it is slow."""
         return getattr(self._grid, name)
-
-    def set_run(self, run: Run) -> None:
-        """Set the grid's run."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """Return the grid's run."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message to a node."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the grid's nodes."""
-        return self._grid.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send messages."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the replies that have come."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Send messages and return their replies."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
 
 
 def _run(config: Mapping[str, Any]) -> str:

@@ -102,9 +102,10 @@ def check_cut(model: nn.Module, cut: str, tail: str | None, *, where: str = "alg
         return
     start = _place(model, tail, where=f"{where}.tail")[0]
     if start < end:
+        later = ", ".join(_later(model, end))
         raise ConfigError(
-            f"{where}.tail: '{tail}' comes before the end of the front ('{cut}'); a tail is one of "
-            f"{', '.join(_later(model, end))}"
+            f"{where}.tail: '{tail}' comes before the end of the front ('{cut}'); "
+            + (f"a tail is one of {later}" if later else "cut earlier, or leave tail out")
         )
     if start == end:
         raise ConfigError(

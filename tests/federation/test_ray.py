@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from made import Told, experiment, federation, play, site
+from on_ray import Arming, cluster_for, play_ray, results
 
 import fedrad
-from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.cluster import Cluster
@@ -26,13 +26,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One Ray for all tests of this file, with room for three actors and 100 MB of arrays."""
-    with Cluster(workers=3, object_store=100 * 1024**2) as found:
-        found.wait()
-        # Actors cannot import this file; its classes travel with the objects.
-        from ray import cloudpickle
-
-        cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with cluster_for(__name__) as found:
         yield found
 
 
@@ -41,37 +35,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     play(folder, workers=1)
     return folder
-
-
-def play_ray(
-    folder: Path,
-    cluster: Cluster,
-    what: Experiment | None = None,
-    sites: Federation | None = None,
-    arms: list[str] | None = None,
-    *,
-    workers: int = 2,
-    told: Told | None = None,
-) -> Told:
-    """Play an experiment on Ray and return what was told."""
-    from fedrad.federation.ray import run_ray
-
-    what, sites, told = what or experiment(), sites or federation(), told or Told()
-    chosen = Play(
-        what, arms or list(what.arm_names), what.seeds, sites.held_out, RunFolder(folder), told
-    )
-    run_ray(chosen, sites, torch.device("cpu"), workers=workers, cluster=cluster)
-    return told
-
-
-def results(folder: Path, arm: str = "") -> dict[str, bytes]:
-    """Every state, memory and evaluation of a run's folder, or of one arm."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for pattern in ("*.safetensors", "evaluation.json")
-        for path in sorted(folder.rglob(pattern))
-        if arm in str(path.relative_to(folder))
-    }
 
 
 class Trap(dict[str, np.ndarray]):
@@ -87,19 +50,6 @@ class Trap(dict[str, np.ndarray]):
                 self.mark.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(split)
-
-
-class Arming(Told):
-    """Progress that sets the mark of a trap after a round."""
-
-    def __init__(self, mark: Path, after: int) -> None:
-        super().__init__()
-        self.mark, self.after = mark, after
-
-    def round_done(self, arm: str, seed: int, round: int, **more: object) -> None:
-        super().round_done(arm, seed, round, **more)
-        if round == self.after:
-            self.mark.touch()
 
 
 def trapped(mark: Path, *, once: bool) -> Federation:

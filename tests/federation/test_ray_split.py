@@ -2,21 +2,18 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from made import Told, federation, play
+from made import federation, play
+from on_ray import Arming, cluster_for, play_ray, results
 from split_arms import split_experiment
 
-from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.federation.cluster import Cluster
-from fedrad.federation.rounds import Play
 from fedrad.runs import RunFolder
 
 pytestmark = pytest.mark.ray
@@ -24,12 +21,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(workers=3, object_store=100 * 1024**2) as found:
-        found.wait()
-        # Actors cannot import this file; its classes travel with the objects.
-        from ray import cloudpickle
-
-        cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with cluster_for(__name__) as found:
         yield found
 
 
@@ -38,34 +30,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     play(folder, split_experiment(), workers=1)
     return folder
-
-
-def play_ray(
-    folder: Path,
-    cluster: Cluster,
-    arms: list[str],
-    *,
-    sites: Federation | None = None,
-    workers: int = 2,
-    told: Told | None = None,
-    what: Experiment | None = None,
-) -> Told:
-    from fedrad.federation.ray import run_ray
-
-    what, sites, told = what or split_experiment(), sites or federation(), told or Told()
-    chosen = Play(what, arms, what.seeds, sites.held_out, RunFolder(folder), told, True)
-    run_ray(chosen, sites, torch.device("cpu"), workers=workers, cluster=cluster)
-    return told
-
-
-def results(folder: Path, *arms: str) -> dict[str, bytes]:
-    """Every state, memory and evaluation of some arms."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for pattern in ("*.safetensors", "evaluation.json")
-        for path in sorted(folder.rglob(pattern))
-        if any(arm in path.relative_to(folder).parts for arm in arms)
-    }
 
 
 def traffic(folder: Path) -> list[tuple[int, int]]:
@@ -105,30 +69,17 @@ def test_every_split_arm_ends_with_the_bits_of_one_process(
 ) -> None:
     """Also with memory at the sites, relays, int8 on the wire, and noise."""
     arms = list(split_experiment().arm_names)
-    play_ray(tmp_path, cluster, arms, workers=workers)
+    play_ray(tmp_path, cluster, split_experiment(), arms=arms, workers=workers)
     assert results(tmp_path, *arms) == results(alone, *arms)
     assert traffic(tmp_path) == traffic(alone)
 
 
 def test_the_sites_halves_are_computed_by_actors(cluster: Cluster, tmp_path: Path) -> None:
     """Their images are read there, and their steps are the actors' training."""
-    play_ray(tmp_path / "run", cluster, ["v1"], sites=watched(tmp_path / "mark"))
+    play_ray(tmp_path / "run", cluster, split_experiment(), watched(tmp_path / "mark"), ["v1"])
     assert len(list(tmp_path.glob("reader-*"))) == 2
     line = RunFolder(tmp_path / "run").arm("v1", 0).rounds()[-1]
     assert 0 < line["efficiency"] <= 1
-
-
-class Arming(Told):
-    """Progress that sets a mark after a round."""
-
-    def __init__(self, mark: Path, after: int) -> None:
-        super().__init__()
-        self.mark, self.after = mark, after
-
-    def round_done(self, arm: str, seed: int, round: int, **more: object) -> None:
-        super().round_done(arm, seed, round, **more)
-        if round == self.after:
-            self.mark.touch()
 
 
 @pytest.mark.parametrize("arm", ["v1", "v3", "relay_batch"])
@@ -141,7 +92,7 @@ def test_a_round_whose_actor_is_killed_is_played_again(
     """
     told, what = Arming(tmp_path / "mark", after=1), split_experiment(quorum=2)
     sites = watched(tmp_path / "mark")
-    play_ray(tmp_path / "run", cluster, [arm], sites=sites, told=told, what=what)
+    play_ray(tmp_path / "run", cluster, what, sites, [arm], told=told)
     assert results(tmp_path / "run", arm) == results(alone, arm)
     notes = [line.get("repeated", []) for line in RunFolder(tmp_path / "run").arm(arm, 0).rounds()]
     assert not notes[0] and "worker died" in notes[1][0]

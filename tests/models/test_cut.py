@@ -83,6 +83,7 @@ def test_what_a_site_holds_is_cut_like_the_whole_with_nothing_between(name: str)
         ("head", None, "after 'head' nothing is left for the server"),
         ("layer2", "layer1", "'layer1' comes before the end of the front"),
         ("layer2", "layer2.1", "'layer2.1' comes before the end of the front"),
+        ("layer4", "stem", r"end of the front \('layer4'\); cut earlier, or leave tail out$"),
         ("layer4", "head", "between 'layer4' and 'head' nothing is left for the server"),
         ("layer4", "hea", r"algorithm\.tail: the model has no child 'hea'"),
     ],
