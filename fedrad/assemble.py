@@ -74,7 +74,12 @@ def algorithm_of(arm: Experiment, *, where: str = "algorithm") -> Algorithm:
                 f"{where}: a wrapper needs an algorithm that federates a common model"
             )
         place = f"{where.removesuffix('algorithm')}wrap.{position}"
-        algorithm = build(WRAPPERS, spec, algorithm, where=place)
+        try:
+            algorithm = build(WRAPPERS, spec, algorithm, where=place)
+        except ConfigError as error:
+            # A wrapper that refuses what is inside it knows no place.
+            told = str(error)
+            raise ConfigError(told if told.startswith(place) else f"{place}: {told}") from None
     return algorithm
 
 

@@ -43,6 +43,13 @@ def test_fine_tuning_leaves_rounds_to_federate_and_has_some_itself(
     check_arms(experiment(wrap=[{"name": "finetune", "rounds": 3}]))
 
 
+def test_a_wrapper_that_does_not_go_with_what_is_inside_it_is_told_with_its_place() -> None:
+    arms = {"fedavg": {}, "both": {"wrap": ["float16_updates", "central_dp"]}}
+    primary = {"arm": "both", "against": "fedavg", "metric": "auroc"}
+    with pytest.raises(ConfigError, match=r"^arms\.both\.wrap\.1: central_dp: clips the change"):
+        check_arms(experiment(arms=arms, primary=primary))
+
+
 def test_an_arm_that_is_not_played_need_not_fit_the_number_of_rounds() -> None:
     """`--arm fedavg --set rounds=1` is a first try, whatever the other arms want."""
     arms = {"fedavg": {}, "finetune": {"wrap": [{"name": "finetune", "rounds": 5}]}}

@@ -18,8 +18,8 @@ class Spent:
 
     Args:
         workers: of each worker; what is missing to the time that has passed, it was idle.
-        server: of the server's process, which sums up, and plays cut networks' both halves. Without
-            workers it is the worker.
+        server: of the server's process, which sums up, and plays the server's half of cut networks
+            (with forked workers the sites' too). Without workers it is the worker.
         began: on `time.perf_counter`.
         first_training: when the first worker began its first step, in seconds since 1970.
     """
