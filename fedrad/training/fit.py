@@ -99,6 +99,8 @@ def fit(
         # A sum on the device: reading it here would make a GPU wait at every step.
         total = loss.detach().double() if total is None else total + loss.detach()
         steps += 1
+        # The next step's gradients take the memory of these.
+        del grads
     return steps, 0.0 if total is None else total.item() / steps
 
 
