@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 
 from fedrad.algorithms.base import Reply, Streams
 from fedrad.core.meter import Meter
+from fedrad.core.names import by_reason
 from fedrad.core.state import Bundle, num_bytes
 from fedrad.errors import FedradError, RunError, SiteFailed, TrainingDiverged
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, blocks_of, fold, merge, part_of
@@ -222,7 +223,7 @@ class FlowerSites:
         self.missing.update(failed)
         answered = len(self.nodes) - len(failed)
         if failed and answered < (self.quorum or len(self.nodes)):
-            told = "; ".join(f"{site}: {reason}" for site, reason in sorted(failed.items()))
+            told = by_reason(dict(sorted(failed.items())))
             # A full disk is no site's silence: whoever started the run can mend it and go on.
             kind = RunError if any(_is(RunError, why) for why in failed.values()) else kind
             raise kind(

@@ -8,6 +8,7 @@ from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedrad.config import Experiment
+from fedrad.core.names import listed
 from fedrad.data.base import SiteData
 from fedrad.errors import SiteFailed
 from fedrad.federation.describe import site_of, versions_of
@@ -85,7 +86,7 @@ def _registered(grid: NetworkGrid, sites: Collection[str]) -> dict[str, NodeInfo
             return infos
         if time.monotonic() > ends:
             raise SiteFailed(
-                f"the coordinator has not registered {', '.join(missing)}; start it again, so that "
+                f"the coordinator has not registered {listed(missing)}; start it again, so that "
                 "it reads its kit"
             )
         time.sleep(_POLL_S)
@@ -118,9 +119,9 @@ def _collect(
         waited = time.monotonic() - start
         if waited > wait:
             if len(answers) >= needed:
-                say(f"goes on without {', '.join(sorted(numbers.values()))}")
+                say(f"goes on without {listed(sorted(numbers.values()))}")
                 break
-            away = ", ".join(sorted(numbers.values()))
+            away = listed(sorted(numbers.values()))
             raise SiteFailed(f"{len(answers)} of {needed} sites answered; waited for {away}")
         if numbers and time.monotonic() - said > _SAY_S and waited > 3:
             said = time.monotonic()

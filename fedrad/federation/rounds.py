@@ -19,6 +19,7 @@ from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import POOLED, Experiment
 from fedrad.core import seeds
 from fedrad.core.meter import Meter
+from fedrad.core.names import listed
 from fedrad.core.state import Bundle, all_finite
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.absent import without
@@ -142,7 +143,7 @@ class ArmRounds:
                     raise
                 gone |= lost
                 self.run.progress.note(
-                    f"{self.name} seed {self.seed}: evaluated without {', '.join(sorted(gone))}"
+                    f"{self.name} seed {self.seed}: evaluated without {listed(sorted(gone))}"
                 )
                 continue
             return without(found, gone, self.algorithm, [m.name for m in self.metrics])

@@ -3,6 +3,8 @@
 import logging
 from typing import Protocol
 
+from fedrad.core.names import listed
+
 __all__ = ["LoggedProgress", "Progress"]
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class LoggedProgress:
         pace: str = "",
     ) -> None:
         """Log one line a round."""
-        lost = f", without {', '.join(missing)}" if missing else ""
+        lost = f", without {listed(missing)}" if missing else ""
         more = f"{lost}, {pace}" if pace else lost
         log.info("%s seed %d round %d: loss %s, %.1f s%s", arm, seed, round, loss, seconds, more)
 

@@ -17,6 +17,7 @@ from fedrad.models import MODELS
 from fedrad.privacy import PRIVACY
 from fedrad.registry import nearest, options_of
 from fedrad.report.cuts import cut_tables
+from fedrad.report.many import ONE_BY_ONE, sites_in_short, spread
 from fedrad.training.optimizers import OPTIMIZERS
 
 __all__ = ["plan_tables", "table_of_names"]
@@ -61,8 +62,11 @@ def plan_tables(experiment: Experiment, plan: Mapping[str, Any]) -> list[Rendera
     """Return the tables of a plan (`plan.plan_of`), for a terminal."""
     return [
         _heading(experiment, plan),
-        _sites(plan),
-        _distances(plan),
+        *(
+            [_in_short(plan)]
+            if len(plan["sites"]) > ONE_BY_ONE
+            else [_sites(plan), _distances(plan)]
+        ),
         _arms(plan),
         plan["budget"],
         *cut_tables(plan["cuts"]),
@@ -87,12 +91,11 @@ def _heading(experiment: Experiment, plan: Mapping[str, Any]) -> Text:
 
 
 def _sites(plan: Mapping[str, Any]) -> Table:
-    left_out = sum(site["unlabelled"] for site in plan["sites"])
-    caption = _LEGEND + (
-        f" {left_out:,} images without any label are left out." if left_out else ""
-    )
+    caption = _LEGEND + _left_out(plan)
     table = Table(title="Sites", caption=caption, box=SIMPLE_HEAD, title_justify="left")
-    for column in ("site", "patients", "train", "val", "test", "labels in train", "in test"):
+    # A name that is cut off names nobody.
+    table.add_column("site", overflow="fold")
+    for column in ("patients", "train", "val", "test", "labels in train", "in test"):
         table.add_column(column)
     table.add_column("AUROC", justify="right")
     table.add_column("accuracy", justify="right")
@@ -108,6 +111,37 @@ def _sites(plan: Mapping[str, Any]) -> Table:
             _width(widths["accuracy"]),
         )
     return table
+
+
+def _in_short(plan: Mapping[str, Any]) -> Table:
+    """Return how many sites are spread, in place of a row for each and their distances."""
+    table = Table(title=f"{len(plan['sites'])} sites", box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("")
+    for column in ("least", "lowest tenth", "median", "highest tenth", "most"):
+        table.add_column(column, justify="right")
+    found = plan["heterogeneity"]
+    rows = sites_in_short(plan["sites"], found["label_share"])
+    for key, title in (("auroc", "AUROC of .85"), ("accuracy", "accuracy of .90")):
+        widths = [width[key] for width in plan["precision"].values() if width[key] is not None]
+        rows += [spread(f"± of {title}", widths, _width)] if widths else []
+    for row in rows:
+        table.add_row(row["name"], *row["cells"])
+    farthest = max(
+        (v for line in found["jensen_shannon"] for v in line if v is not None), default=0
+    )
+    table.caption = (
+        "Images and patients of a site; how precisely its test set can tell an AUROC and an "
+        "accuracy (half widths of 95 % intervals). "
+        f"Jensen-Shannon distance of label shares up to {farthest:.2f}; Gini of sizes "
+        f"{found['size_gini']:.2f}; {found['effective_sites']:.1f} effective sites."
+        f"{_left_out(plan)}"
+    )
+    return table
+
+
+def _left_out(plan: Mapping[str, Any]) -> str:
+    count = sum(site["unlabelled"] for site in plan["sites"])
+    return f" {count:,} images without any label are left out." if count else ""
 
 
 _LEGEND = (

@@ -5,24 +5,39 @@ from typing import Any
 
 import numpy as np
 
+from fedrad.core.names import listed
 from fedrad.metrics.base import Array, Metric
+from fedrad.metrics.intervals import UNDEFINED_SHARE
 from fedrad.report.evidence import POOLED, Estimate, Evidence, View, estimate, missing, model_of
 
 __all__ = ["collapse", "columns", "defined", "external", "matrix", "mean_over", "over_sites"]
 
 _FULL = 0.9  # share of scores in one bin from which a model no longer tells images apart
 
-_NAMED = 8
-"""So many sites are named one by one, at most."""
 
+def mean_over(parts: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
+    """Return the mean of quantities [s, 1 + b] of sites; each counts once, or by its weight.
 
-def mean_over(parts: Sequence[Array]) -> Array:
-    """Return the unweighted mean of quantities [s, 1 + b], each site counting once.
+    A resample in which sites lack a class has the mean over the others, as long as at most 5 % of
+    the sites lack one: among many small sites, some do in every resample.
 
     >>> mean_over([np.array([[0.5, 1.0]]), np.array([[0.7, 0.0]])]).tolist()
     [[0.6, 0.5]]
+    >>> mean_over([np.array([[0.5, np.nan]])] + 19 * [np.array([[0.5, 1.0]])]).tolist()
+    [[0.5, 1.0]]
     """
-    return np.asarray(np.mean(np.stack(parts), axis=0))
+    values = np.stack(parts)
+    unknown = np.isnan(values)
+    whole = np.average(values, axis=0, weights=weights)
+    few = (unknown.mean(axis=0) <= UNDEFINED_SHARE) & unknown.any(axis=0)
+    # What was observed is never the mean of some.
+    few[:, 0] = False
+    if not few.any():
+        return np.asarray(whole)
+    times = np.ones(len(parts)) if weights is None else np.asarray(weights, np.float64)
+    known = np.where(unknown, 0.0, times[:, None, None])
+    some = (np.where(unknown, 0.0, values) * known).sum(axis=0) / known.sum(axis=0).clip(1e-300)
+    return np.asarray(np.where(few, some, whole))
 
 
 def defined(values: Array) -> bool:
@@ -44,12 +59,7 @@ def over_sites(total: int, used: Sequence[str]) -> str | None:
     """
     if len(used) == total:
         return None
-    told = (
-        ", ".join(used)
-        if len(used) <= _NAMED
-        else f"{', '.join(used[:3])} and {len(used) - 3} more"
-    )
-    return f"over {len(used)} of {total} sites: {told}"
+    return f"over {len(used)} of {total} sites: {listed(used)}"
 
 
 def columns(evidence: Evidence, arm: str, view: View) -> dict[str, dict[str, Any]]:
@@ -93,9 +103,8 @@ def _mean(
     if not used:
         first = evidence.sites[0]
         return missing(evidence.reason(arm, model_of(view, first), first, metric))
-    values = np.stack([each[site] for site in used])
     return estimate(
-        np.average(values, axis=0, weights=[weights[site] for site in used]),
+        mean_over([each[site] for site in used], [weights[site] for site in used]),
         level=evidence.level,
         refusal=evidence.refusal(used),
         remark=over_sites(len(each), used),

@@ -59,12 +59,18 @@ def common(
         pairs: (owner of the model, test site).
 
     Returns:
-        The pairs that are left, and for each arm as many quantities [s, 1 + b].
+        The pairs that are left, and for each arm as many quantities [s, 1 + b]; a resample that
+        is undefined in one arm is so in all, so that means over sites stay paired.
     """
     seeds = evidence.seeds(*arms)
     each = [[_at(evidence, metric, arm, pair, seeds) for pair in pairs] for arm in arms]
     keep = [all(map(defined, at_pair)) for at_pair in zip(*each, strict=True)]
-    return list(compress(pairs, keep)), [list(compress(values, keep)) for values in each]
+    used, parts = list(compress(pairs, keep)), [list(compress(one, keep)) for one in each]
+    gaps = [np.isnan(at_pair).any(axis=0) for at_pair in zip(*parts, strict=True)]
+    return used, [
+        [np.where(gap, np.nan, values) if gap.any() else values
+         for values, gap in zip(one, gaps, strict=True)] for one in parts
+    ]  # fmt: skip
 
 
 def _at(evidence: Evidence, metric: str, arm: str, pair: Pair, seeds: Sequence[int]) -> Array:

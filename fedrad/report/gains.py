@@ -1,9 +1,11 @@
 """Was federating worth it, in one look and site by site: differences with their intervals."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fedrad.report.figures import Scale, axis, interval_row, scale_of
+from fedrad.report.many import LISTED, ONE_BY_ONE, caterpillar
 from fedrad.report.panels import (
     Part,
     Results,
@@ -27,13 +29,15 @@ def glance(results: Results) -> Part | None:
     if main is None:
         return None
     own = _own_rows(arms, primary)
+    crowded = len(own) > ONE_BY_ONE
     rows = [
         ("All sites", main["difference"], bool(main["supported"])),
-        *((r["site"], r["difference"], True) for r in own),
+        *((r["site"], r["difference"], True) for r in own if not crowded),
     ]
     letters = marks([e for _, e, _ in rows])
     higher = metric["higher_is_better"]
-    scale = scale_of([0.0, *(e.get(k) for _, e, _ in rows for k in ("value", "low", "high"))])
+    drawn = [main["difference"], *(r["difference"] for r in own)]
+    scale = scale_of([0.0, *(e.get(k) for e in drawn for k in ("value", "low", "high"))])
     return {
         "cards": list(_cards(results, arms, primary)),
         "arm": primary["arm"],
@@ -41,12 +45,28 @@ def glance(results: Results) -> Part | None:
         "rows": [
             _glance_row(row, scale, letters, higher, main=i == 0) for i, row in enumerate(rows)
         ],
+        "crowd": _crowd(own, scale, higher) if crowded else None,
         "axis": axis(scale, signed=True),
         "zero": scale.at(0.0),
         "better_right": higher,
         "per_site": bool(own),
         "letters": letters,
     }
+
+
+def _crowd(own: list[Any], scale: Scale, higher: bool) -> Part:
+    differences = {row["site"]: row["difference"] for row in own}
+    return {
+        **caterpillar(differences, scale, higher_is_better=higher),
+        "count": len(own),
+        "tally": _tally(own),
+    }
+
+
+def _tally(rows: Iterable[Any]) -> list[int]:
+    """Return at how many sites an arm is better, not shown, worse."""
+    counts = Counter(row["verdict"] for row in rows)
+    return [counts[word] for word in ("better", "not shown", "worse")]
 
 
 def _glance_row(
@@ -73,10 +93,16 @@ def own_models(results: Results) -> Part | None:
     raw = {a["name"]: {r["site"]: r for r in a["beats_own_model"]} for a in arms}
     letters = marks(raw)
     scale = _own_scale([r["difference"] for rows in raw.values() for r in rows.values()])
-    sites = dict.fromkeys(site for rows in raw.values() for site in rows)
+    sites = list(dict.fromkeys(site for rows in raw.values() for site in rows))
+    count = len(sites)
+    if count > ONE_BY_ONE:
+        first = raw.get(primary_of(results).get("arm", ""), raw[arms[0]["name"]])
+        sites = sorted(sites, key=lambda site: _gain(first.get(site), higher))[:LISTED]
     return {
         "arms": [a["name"] for a in arms],
         "letters": letters,
+        "count": count,
+        "folded": count > ONE_BY_ONE,
         "rows": [
             {
                 "site": site,
@@ -86,14 +112,14 @@ def own_models(results: Results) -> Part | None:
             }
             for site in sites
         ],
-        "tally": [
-            [
-                sum(r["verdict"] == word for r in raw[a["name"]].values())
-                for word in ("better", "not shown", "worse")
-            ]
-            for a in arms
-        ],
+        "tally": [_tally(raw[a["name"]].values()) for a in arms],
     }
+
+
+def _gain(row: Any, higher: bool) -> float:
+    """Return what a site gains, for sorting; where nothing is known it is nothing."""
+    value = (row or {}).get("difference", {}).get("value") or 0.0
+    return value if higher else -value
 
 
 def _own_scale(differences: list[Any]) -> Scale:

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from fedrad.report.figures import Line, curves, scale_of, swatch
+from fedrad.report.many import LISTED, ONE_BY_ONE, curves_over_sites, sites_in_short
 from fedrad.report.wording import BLANK, Cell, cell, marks, number, percent, seconds, size
 
 __all__ = ["costs", "distances", "heat_map", "learning", "who_took_part"]
@@ -14,9 +15,12 @@ Part = dict[str, Any]
 
 
 def heat_map(results: Results) -> Part | None:
-    """Return the model x test site matrix; the better a value, the deeper its colour."""
+    """Return the model x test site matrix; the better a value, the deeper its colour.
+
+    None where it has more columns than a reader can go through; see `many.across_sites`.
+    """
     matrix = results.get("matrix")
-    if not matrix or not matrix["rows"]:
+    if not matrix or not matrix["rows"] or len(matrix["columns"]) > ONE_BY_ONE:
         return None
     metric = next(m for m in results["metrics"] if m["name"] == matrix["metric"])
     values = [c["value"] for row in matrix["rows"] for c in row["cells"]]
@@ -58,7 +62,10 @@ def heat_map(results: Results) -> Part | None:
 
 
 def learning(results: Results) -> Part | None:
-    """Return small multiples of the learning curves: one panel a site, one line an arm."""
+    """Return small multiples of the learning curves: one panel a site, one line an arm.
+
+    Of many sites, panels of the lowest tenth, the median and the highest tenth.
+    """
     arms = [a for a in results["arms"] if a.get("curves")]
     sites = dict.fromkeys(site for a in arms for site in a["curves"])
     if not sites:
@@ -67,7 +74,9 @@ def learning(results: Results) -> Part | None:
     return {
         "legend": [{"name": a["name"], "svg": swatch(i)} for i, a in enumerate(arms)],
         "panels": {
-            key: [
+            key: curves_over_sites(arms, key, last)
+            if len(sites) > ONE_BY_ONE
+            else [
                 {"site": site, "svg": _panel(arms, site, key, last)}
                 for site in sites
                 if any(_points(a, site, key) for a in arms)
@@ -85,7 +94,7 @@ def who_took_part(results: Results) -> Part:
     shares = {s["name"]: _shares(results, s) for s in results["sites"]}
     for site in shares.values():
         labels.update(dict.fromkeys(site))
-    for site in results["sites"]:
+    for site in results["sites"][:LISTED]:
         images = site["images"]
         share = shares[site["name"]]
         rows.append(
@@ -101,7 +110,13 @@ def who_took_part(results: Results) -> Part:
                 ],
             }
         )
-    return {"rows": rows, "labels": list(labels)}
+    folded = len(results["sites"]) > ONE_BY_ONE
+    return {
+        "rows": rows,
+        "labels": list(labels),
+        "count": len(results["sites"]),
+        "short": sites_in_short(results["sites"], shares) if folded else None,
+    }
 
 
 def distances(results: Results) -> Part | None:
@@ -111,7 +126,10 @@ def distances(results: Results) -> Part | None:
         return None
     square = found["jensen_shannon"]
     most = max((v for row in square for v in row if v is not None), default=0) or 1
+    many = len(found["sites"]) > ONE_BY_ONE
     return {
+        "most": number(most, digits=2),
+        "many": many,
         "sites": found["sites"],
         "rows": [
             {
@@ -122,6 +140,7 @@ def distances(results: Results) -> Part | None:
                 ],
             }
             for site, row in zip(found["sites"], square, strict=True)
+            if not many
         ],
         "gini": number(found.get("size_gini"), digits=2),
         "effective": number(found.get("effective_sites"), digits=1),

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedrad.report import gains, grounds, panels
+from fedrad.report import gains, grounds, many, panels
 from fedrad.report.leakage_panel import leakage
 from fedrad.report.privacy import privacy_panel
 from fedrad.report.tradeoff import trade_off
@@ -53,6 +53,7 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "compared": panels.compared(results),
         "own": gains.own_models(results),
         "heat": grounds.heat_map(results),
+        "across": many.across_sites(results),
         "learning": grounds.learning(results),
         "sites": grounds.who_took_part(results),
         "distances": grounds.distances(results),

@@ -7,6 +7,7 @@ run has nothing to show there. The template only lays out; nothing is decided in
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fedrad.core.names import by_reason
 from fedrad.report.figures import axis, interval_row, scale_of
 from fedrad.report.wording import Cell, cell, marks, number
 
@@ -210,8 +211,10 @@ def _arm_rows(results: Results, metric: str) -> Iterator[Part]:
 
 def _trouble(arm: Results) -> Iterator[str]:
     yield from (arm[key] for key in ("reason", "collapse") if arm[key])
-    for site, count in (arm.get("missing_sites") or {}).items():
-        yield f"went on without {site} in {count} round{'' if count == 1 else 's'}"
+    missing = arm.get("missing_sites") or {}
+    rounds = {site: f"{n} round{'' if n == 1 else 's'}" for site, n in missing.items()}
+    if rounds:
+        yield f"went on without {by_reason(rounds)}"
 
 
 def _p(value: float | None) -> str:

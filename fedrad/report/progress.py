@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from fedrad.core.names import listed
 from fedrad.report.wording import number, plain
 from fedrad.report.wording import seconds as duration
 
@@ -218,5 +219,5 @@ def _figures(loss: float | None, value: float | None) -> str:
 
 
 def _absence(arm: str, seed: int, round: int, missing: Sequence[str]) -> str:
-    who = f"no answer from {', '.join(missing)}" if missing else "all sites answer again"
+    who = f"no answer from {listed(missing)}" if missing else "all sites answer again"
     return f"{_name(arm, seed)}: round {round}: {who}"

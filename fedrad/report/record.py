@@ -1,5 +1,6 @@
 """What the rounds of an arm took, from its folders."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,8 +70,7 @@ def _efficiency(lines: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _missing(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return site -> rounds that went on without it."""
-    names = [site for line in lines for site in line["missing"]]
-    return {site: names.count(site) for site in sorted(set(names))}
+    return dict(sorted(Counter(site for line in lines for site in line["missing"]).items()))
 
 
 def _curves(rounds: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 
 from fedrad.assemble import algorithm_of, metrics_of
 from fedrad.config import Experiment, Primary
+from fedrad.core.names import listed
 from fedrad.data.sites import Federation
 from fedrad.errors import RunError
 from fedrad.report.comparison import ArmRun, compare
@@ -224,7 +225,7 @@ def _unlabelled(plan: Mapping[str, Any]) -> list[str]:
     left_out = {site["name"]: site["unlabelled"] for site in plan["sites"] if site["unlabelled"]}
     if not left_out:
         return []
-    told = ", ".join(f"{n:,} at {site}" for site, n in left_out.items())
+    told = listed([f"{n:,} at {site}" for site, n in left_out.items()])
     return [f"Images of which no label was read are left out of all splits: {told}."]
 
 
@@ -235,7 +236,7 @@ def _absent(folders: Mapping[str, Folders]) -> list[str]:
         if one.finished
     }
     return [
-        f"{place}: {', '.join(sites)} did not answer the final evaluation, and all figures over "
+        f"{place}: {listed(sites)} did not answer the final evaluation, and all figures over "
         "several sites are without it."
         for place, sites in gone.items()
         if sites

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedrad.core.names import listed
 from fedrad.metrics.base import Metric
 from fedrad.report.differences import difference, verdict
 from fedrad.report.evidence import LEAST_IMAGES, Estimate, Evidence
@@ -75,7 +76,7 @@ def _bounds(found: Estimate, level: float) -> str:
 def _who_gains(arm: str, metric: Metric, verdicts: Sequence[Told]) -> str:
     def named(verdict: str) -> str:
         found = [entry["site"] for entry in verdicts if entry["verdict"] == verdict]
-        return f"{len(found)} ({', '.join(found)})" if found else "none"
+        return f"{len(found)} ({listed(found)})" if found else "none"
 
     return (
         f"{arm} against the model a site trains alone, {metric.title} at {len(verdicts)} sites: "
@@ -161,7 +162,7 @@ def _on_sizes(evidence: Evidence) -> list[str]:
     if not small or evidence.refusal(evidence.sites):
         return []
     return [
-        f"Fewer than {LEAST_IMAGES} test images of a class at {', '.join(small)}: no interval "
+        f"Fewer than {LEAST_IMAGES} test images of a class at {listed(small)}: no interval "
         "there, and their share of the intervals of means is rough."
     ]
 

@@ -4,6 +4,7 @@ Readable in 100 columns and without colour: every verdict is a word. Bold stands
 differences whose interval excludes zero.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedrad.core.names import listed
+from fedrad.report.many import ONE_BY_ONE
 from fedrad.report.panels import comparison_with, estimate_of, main_metric, primary_of
 from fedrad.report.wording import Cell, cell, marks, plain, seconds, size
 
@@ -20,6 +23,7 @@ __all__ = ["results_tables"]
 Results = Mapping[str, Any]
 
 COLOURS = {"better": "blue", "worse": "dark_orange3", "": ""}
+VERDICTS = ("better", "not shown", "worse")
 ARMS_A_TABLE = 4  # of the per-site tables: as many as 100 columns hold
 
 
@@ -33,9 +37,12 @@ def results_tables(results: Results, *, page: Path | None = None) -> list[Render
     parts: list[RenderableType] = [_headline(results), "", _arms(results)]
     parts.extend(_footnotes(_arm_marks(results)))
     parts.extend(_troubles(results))
-    for table in _sites(results):
-        parts.extend(["", table])
-    parts.extend(_footnotes(marks(_own(results))))
+    if max(map(len, _own(results).values()), default=0) > ONE_BY_ONE:
+        parts.extend(["", _tallies(results)])
+    else:
+        for table in _sites(results):
+            parts.extend(["", table])
+        parts.extend(_footnotes(marks(_own(results))))
     if page is not None:
         parts.extend(["", Text.assemble("The whole report: ", plain(page))])
     return parts
@@ -101,6 +108,22 @@ def _sites(results: Results) -> Iterator[Table]:
             cells = [_verdict(own[name].get(site), letters, higher) for name in names]
             table.add_row(Text(plain(site)), *cells)
         yield table
+
+
+def _tallies(results: Results) -> Table:
+    """Return at how many sites each arm is better than the site's own model, and where worse."""
+    own = _own(results)
+    table = _table(
+        f"Against the model that each of {max(map(len, own.values()))} sites trains alone"
+    )
+    for title in ("arm", *VERDICTS, "worse at"):
+        table.add_column(title, overflow="fold", justify="right" if title in VERDICTS else "left")
+    for arm, rows in own.items():
+        counts = Counter(row["verdict"] for row in rows.values())
+        told = [Text(f"{counts[v]}", style=COLOURS.get(v, "")) for v in VERDICTS]
+        worse = [site for site, row in rows.items() if row["verdict"] == "worse"]
+        table.add_row(Text(plain(arm)), *told, Text(plain(listed(worse))))
+    return table
 
 
 def _own(results: Results) -> dict[str, dict[str, Any]]:

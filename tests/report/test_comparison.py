@@ -278,6 +278,18 @@ def test_an_interval_with_undefined_resamples_says_how_many():
     assert found["site"] == "nord"
 
 
+def test_a_resample_that_one_arm_lacks_counts_in_neither():
+    """Else the difference would be one between different sites: here fedavg's would be 0.1."""
+    sites = [f"s{number:02d}" for number in range(25)]
+    levels = {site: 0.9 if site == "s00" else 0.5 for site in sites}
+    alone = run("local", personal_table({site: {site: levels[site]} for site in sites}))
+    ours = run("fedavg", global_table({site: levels[site] + 0.05 for site in sites}))
+    ours.cells["global", "s00"]["auroc"][1:] = np.nan
+    found = told([alone, ours], {"local": "personal", "fedavg": "global"}, sites=sites)
+    difference = found["comparisons"][0]["difference"]
+    assert (difference["low"], difference["high"]) == pytest.approx((0.05, 0.05))
+
+
 def test_seeds_are_averaged_and_their_noise_is_in_the_interval():
     """Values 0.80 and 0.88: mean 0.84, SD 0.0566; resampled means 0.80, 0.84, 0.84, 0.88."""
     spread = [
