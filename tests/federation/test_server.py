@@ -175,7 +175,9 @@ def test_a_full_disk_at_a_site_stops_the_run_with_its_own_error(
 
     with monkeypatch.context() as patch:
         patch.setattr(Versions, "write", full)
-        with pytest.raises(RunError, match=r"round 1, fit: .*nord, ost, sued: RunError: .*No space"):
+        with pytest.raises(
+            RunError, match=r"round 1, fit: .*nord, ost, sued: RunError: .*No space"
+        ):
             play(tmp_path, arms=["local"], workers=workers)
     assert play(tmp_path, arms=["local"], workers=workers).stopped == {}
 
