@@ -12,7 +12,6 @@ import numpy as np
 from markupsafe import Markup
 
 from fedrad.report.figures import Line, Scale, axis, curves, scale_of, tag
-from fedrad.report.panels import Part, Results
 from fedrad.report.wording import Estimate, number, percent, tone
 
 __all__ = [
@@ -24,6 +23,9 @@ __all__ = [
     "sites_in_short",
     "spread",
 ]
+
+Results = Mapping[str, Any]
+Part = dict[str, Any]
 
 ONE_BY_ONE = 24
 LISTED = 200
@@ -64,8 +66,8 @@ def caterpillar(
 def across_sites(results: Results) -> Part | None:
     """Return for each arm how its values are spread over the sites' own test patients.
 
-    What the matrix shows where there are few sites: a shared model at each of them, and each
-    site's own model at home.
+    What the matrix shows where there are few sites: a shared model at each of them, each site's
+    own model at home, and either at the sites that were held out.
     """
     matrix = results.get("matrix")
     if not matrix or len(matrix["columns"]) <= ONE_BY_ONE:
@@ -77,6 +79,10 @@ def across_sites(results: Results) -> Part | None:
         met = places.values() if shared else [places[row["model"]]]
         values = found.setdefault((row["arm"], "one model for all" if shared else "own models"), [])
         values.extend(row["cells"][place]["value"] for place in met)
+    for arm in results["arms"]:
+        outside = (arm.get("external") or {}).get(matrix["metric"]) or {}
+        if outside:
+            found[arm["name"], "at held-out sites"] = [one["value"] for one in outside.values()]
     scale = scale_of(value for values in found.values() for value in values)
     return {
         "metric": next(m for m in results["metrics"] if m["name"] == matrix["metric"]),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedrad.core.names import by_reason
 from fedrad.report.figures import axis, interval_row, scale_of
+from fedrad.report.many import ONE_BY_ONE
 from fedrad.report.wording import Cell, cell, marks, number
 
 __all__ = [
@@ -106,6 +107,8 @@ def arms_in_numbers(results: Results) -> Part:
     """Return the table of all arms: levels in the primary metric, and the triple."""
     metric = main_metric(results)["name"]
     outside = [s["name"] for s in results["sites"] if s["held_out"]]
+    # A column each, but for more than a row holds: `many.across_sites` has those.
+    outside = outside if len(results["sites"]) <= ONE_BY_ONE else []
     letters = marks(
         [
             [(a.get(of) or {}).get(metric), (a.get("external") or {}).get(metric), a.get("triple")]

@@ -104,8 +104,9 @@ def test_the_spread_is_numpys_quantiles_of_the_sites_values() -> None:
     """Own models stand at home only; what was not evaluated is no value."""
     found = across_sites(crowd(101))
     assert found is not None
-    own, shared = found["rows"]
+    own, shared, *outside = found["rows"]
     assert (own["arm"], own["models"], own["undefined"]) == ("local", "own models", 0)
+    assert [row["models"] for row in outside] == ["at held-out sites"] * 6
     home = [round(0.5 + place / 202, 4) for place in range(101)]
     assert own["tenths"] == [f"{v:.3f}" for v in np.quantile(home, [0.1, 0.5, 0.9])]
     assert shared["tenths"] == ["0.260", "0.500", "0.740"]
