@@ -6,15 +6,14 @@ from collections.abc import Container, Iterable, Sequence
 from flwr.app import Message
 
 from fedrad.core.state import num_bytes
-from fedrad.federation.blocks import BLOCK
-from fedrad.federation.records import arrays_in, bundle_of, config_of
+from fedrad.federation.records import arrays_in, bundle_of
 
 __all__ = ["DEATHS", "Waiting", "arrays_of"]
 
 _BATCH = 16
 """So many messages go to a worker at once, at most."""
 _SMALL = 1_000_000
-"""Blocks of sites go together while the arrays, as long as a block's answer, have fewer bytes."""
+"""Messages go together while their arrays, as long as the longest answers, have fewer bytes."""
 DEATHS = 3
 """A message that so many workers died of is given up: the next one would die of it too."""
 
@@ -93,11 +92,9 @@ class Waiting:
         """
         if one in self._deaths or other in self._deaths:
             return False
-        first, second = self[one].content, self[other].content
         if arrays_of(self[one]) != arrays_of(self[other]):
             return False
-        blocks = BLOCK in config_of(first) or BLOCK in config_of(second)
-        return not blocks or num_bytes(bundle_of(first)) < _SMALL
+        return num_bytes(bundle_of(self[one].content)) < _SMALL
 
 
 def arrays_of(message: Message) -> tuple[int, ...]:

@@ -1,10 +1,11 @@
 """Flower's Grid over forked workers: one single-threaded process a core, arrays in shared memory.
 
 The parent imports torch and reads the data once, then forks. A worker that is free takes the next
-block of sites, those with the most images first. The weights that a round sends are written once,
-to memory that all workers map; what comes back is a block's sum. Pipes carry names and numbers
-only, and nobody polls. A worker that dies is replaced, and its block is played again; one that is
-busy with what nobody waits for any more is replaced too.
+block of sites, those with the most images first; of small networks several blocks while many wait,
+since handing over costs as much as a step of theirs. The weights that a round sends are written
+once, to memory that all workers map; what comes back are the blocks' sums. Pipes carry names and
+numbers only, and nobody polls. A worker that dies is replaced, and its blocks are played again; one
+that is busy with what nobody waits for any more is replaced too.
 """
 
 import logging
@@ -23,7 +24,7 @@ from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
 from fedrad.core.meter import Meter
-from fedrad.core.state import clone
+from fedrad.core.state import Bundle, clone
 from fedrad.errors import MissingError, SiteFailed
 from fedrad.federation.channels import Door
 from fedrad.federation.deaths import die_with
@@ -57,11 +58,11 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Done:
-    """A worker's answer; its arrays lie in the worker's area."""
+    """A worker's answer to one message; its arrays lie in the worker's area."""
 
     numbers: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    layout: Layout | None = None
+    names: tuple[str, ...] = ()
     error: tuple[int, str] | None = None
 
 
@@ -71,7 +72,7 @@ class _Worker:
     process: Any
     pipe: Connection
     area: SharedArea
-    job: str | None = None
+    jobs: tuple[str, ...] = ()
 
 
 class WorkersGrid(QueuedGrid):
@@ -121,7 +122,7 @@ class WorkersGrid(QueuedGrid):
         wanted = set(message_ids)
         self._drop_late(wanted)
         self._feed()
-        busy = [worker for worker in self._pool if worker.job]
+        busy = [worker for worker in self._pool if worker.jobs]
         if not busy:
             return []
         ready = wait([*(w.pipe for w in busy), *(w.process.sentinel for w in busy)], _LOOK_S)
@@ -139,25 +140,26 @@ class WorkersGrid(QueuedGrid):
         """
         self._waiting.drop_old(wanted)
         for worker in list(self._pool):
-            if worker.job and worker.job not in wanted:
-                self._waiting.pop(worker.job)
+            if any(number not in wanted for number in worker.jobs):
+                for number in worker.jobs:
+                    self._waiting.pop(number)
                 worker.process.kill()
                 self._replace(worker)
 
     def _feed(self) -> None:
-        """Give each free worker the next message."""
+        """Give each free worker the next message, or the next few."""
         for worker in self._pool:
-            if worker.job or not len(self._waiting):
+            if worker.jobs or not len(self._waiting):
                 continue
             key = arrays_of(self._waiting.head())
             if key != self._sent_key:
-                if any(other.job for other in self._pool):
+                if any(other.jobs for other in self._pool):
                     return  # someone still reads what was sent before
                 self._send(self._waiting.head(), key)
-            (worker.job,) = self._waiting.next()
+            worker.jobs = self._waiting.next(len(self._pool))
             # A worker that died while it had nothing to do is met here; `_take` sees its end.
             with suppress(OSError):
-                worker.pipe.send(self._job(worker.job))
+                worker.pipe.send([self._job(number) for number in worker.jobs])
 
     def _job(self, number: str) -> _Job:
         message = self._waiting[number]
@@ -177,26 +179,24 @@ class WorkersGrid(QueuedGrid):
         self._kept = list(arrays_in(message.content).values())
 
     def _take(self, worker: _Worker) -> list[Message]:
-        """Return a worker's answer, none where it died and its work waits again."""
-        assert worker.job is not None
+        """Return a worker's answers, none where it died and its work waits again."""
         try:
-            done, seconds, first = worker.pipe.recv()
+            answers, layout, seconds, first = worker.pipe.recv()
         except (EOFError, OSError):
             return self._died(worker)
-        message = self._waiting.pop(worker.job)
-        worker.job = None
+        messages = [self._waiting.pop(number) for number in worker.jobs]
+        worker.jobs = ()
         self.spent.add(worker.place, seconds, first)
-        if done.error:
-            return [Message(Error(*done.error), reply_to=message)]
-        shared = worker.area.read(done.layout) if done.layout else {}
-        arrays = {name: clone(state) for name, state in shared.items()}
-        # Its area is read; it may go on before its answer is looked at.
+        arrays = {name: clone(state) for name, state in worker.area.read(layout).items()}
+        # Its area is read; it may go on before its answers are looked at.
         self._feed()
-        return [Message(pack(arrays, done.numbers, done.config), reply_to=message)]
+        return [
+            _reply(message, done, {name: arrays[f"{place}/{name}"] for name in done.names})
+            for place, (message, done) in enumerate(zip(messages, answers, strict=True))
+        ]
 
     def _died(self, worker: _Worker) -> list[Message]:
-        assert worker.job is not None
-        given_up = self._waiting.died([(worker.job,)])
+        given_up = self._waiting.died([worker.jobs])
         code = self._replace(worker)
         if not given_up:
             log.warning("a worker died (exit code %s); its sites are played again", code)
@@ -237,25 +237,33 @@ class WorkersGrid(QueuedGrid):
         meter.take()  # the parent's, until the fork
         while True:
             try:
-                job: _Job = pipe.recv()
+                jobs: list[_Job] = pipe.recv()
+                arrays: Bundle = {}
                 with meter.spent("messages"):
-                    done = self._done(job, area)
-                pipe.send((done, meter.take(), meter.first_training))
+                    answers = [self._done(job, arrays, f"{n}/") for n, job in enumerate(jobs)]
+                    layout = area.write(arrays)
+                pipe.send((answers, layout, meter.take(), meter.first_training))
+                # The next ones take the memory of these.
+                del arrays
             except (EOFError, OSError):
                 # The parent is gone, in whatever way its end of the pipe tells it.
                 os._exit(0)
 
-    def _done(self, job: _Job, area: SharedArea) -> _Done:
+    def _done(self, job: _Job, arrays: Bundle, place: str) -> _Done:
+        """Play a message, and add the answer's arrays to others under its place."""
         content = pack(self._sent.read(job.layout), config=job.config)
         reply = self._inner.play(content, job.kind, job.node, job.group)
         if reply.has_error():
             return _Done(error=(reply.error.code, reply.error.reason or ""))
-        arrays = bundle_of(reply.content)
-        return _Done(
-            numbers=numbers_of(reply.content),
-            config=config_of(reply.content),
-            layout=area.write(arrays) if arrays else None,
-        )
+        found = bundle_of(reply.content)
+        arrays.update({place + name: state for name, state in found.items()})
+        return _Done(numbers_of(reply.content), config_of(reply.content), tuple(found))
+
+
+def _reply(message: Message, done: _Done, arrays: Bundle) -> Message:
+    if done.error:
+        return Message(Error(*done.error), reply_to=message)
+    return Message(pack(arrays, done.numbers, done.config), reply_to=message)
 
 
 def can_fork() -> bool:
