@@ -14,9 +14,17 @@ from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.cores import worker_count
 from fedrad.federation.shared import SharedArea
+from fedrad.federation.waiting import Waiting
 from fedrad.federation.workers import WorkersGrid
 from fedrad.runs import RunFolder
 from fedrad.training.local import LocalTask
+
+MANY = experiment(rounds=2, quorum=20, validate_every=0)
+
+
+def many() -> Federation:
+    """24 sites, each a block of its own."""
+    return Federation({f"s{k:02d}": site(f"s{k:02d}", 4 + k % 5) for k in range(24)}, ())
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -51,6 +59,48 @@ def test_with_more_sites_than_blocks_the_bits_are_the_same(tmp_path: Path) -> No
     for workers in (1, 2):
         play(tmp_path / str(workers), what, sites, arms=["fedavg", "tuned"], workers=workers)
     assert results(tmp_path / "1") == results(tmp_path / "2")
+
+
+def test_of_blocks_that_go_together_only_the_one_that_fails_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 sites: a worker takes up to six at once, and answers for each."""
+    taken, next_ones, plain = [], Waiting.next, LocalTask.fit
+
+    def remembered(waiting: Waiting, workers: int | None = None) -> tuple[str, ...]:
+        taken.append(next_ones(waiting, workers))
+        return taken[-1]
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
+        if task.site == "s03":
+            raise RuntimeError("damaged")
+        return plain(task, *args, **kwargs)
+
+    monkeypatch.setattr(Waiting, "next", remembered)
+    monkeypatch.setattr(LocalTask, "fit", fit)
+    for workers in (1, 2):
+        play(tmp_path / str(workers), MANY, many(), arms=["fedavg"], workers=workers)
+    assert max(map(len, taken)) > 3
+    assert results(tmp_path / "1") == results(tmp_path / "2")
+    lines = RunFolder(tmp_path / "2").arm("fedavg", 0).rounds()
+    assert [line["missing"] for line in lines] == 2 * [{"s03": "RuntimeError"}]
+
+
+def test_of_blocks_that_go_together_only_the_one_that_kills_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, plain = os.getpid(), LocalTask.fit
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
+        if task.site == "s03" and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(task, *args, **kwargs)
+
+    monkeypatch.setattr(LocalTask, "fit", fit)
+    play(tmp_path, MANY, many(), arms=["fedavg"], workers=2)
+    for line in RunFolder(tmp_path).arm("fedavg", 0).rounds():
+        assert list(line["missing"]) == ["s03"]
+        assert "workers died of it" in line["missing"]["s03"]
 
 
 def test_a_worker_killed_in_the_middle_changes_nothing(
