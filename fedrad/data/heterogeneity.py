@@ -12,6 +12,12 @@ from fedrad.data.base import SiteData
 __all__ = ["Heterogeneity", "heterogeneity"]
 
 
+_COMPARED = 1_000
+"""Sites that are compared pair by pair, at most."""
+_TOLD = 100
+"""Sites whose distances are told pair by pair, at most."""
+
+
 @dataclass(frozen=True, eq=False)
 class Heterogeneity:
     """What sets the sites' training data apart.
@@ -22,25 +28,40 @@ class Heterogeneity:
             the share of that class); nan where none was read.
         jensen_shannon: [s, s] Jensen-Shannon distance of the label distributions, base 2 (0 alike,
             1 disjoint); multilabel: the root mean square over findings; nan where none was read.
+            None with more than 1,000 sites, whose pairs are too many.
         size_gini: Gini coefficient of training images per site, from 0 (equal) below 1.
         effective_sites: 1 / (sum of squared shares of images), from 1 to the number of sites.
     """
 
     sites: tuple[str, ...]
     label_share: Mapping[str, Mapping[str, float]]
-    jensen_shannon: np.ndarray
+    jensen_shannon: np.ndarray | None
     size_gini: float
     effective_sites: float
 
+    @property
+    def farthest(self) -> float:
+        """Return the largest of the distances, nan where none is known."""
+        if self.jensen_shannon is None or np.isnan(self.jensen_shannon).all():
+            return float("nan")
+        return float(np.nanmax(self.jensen_shannon))
+
     def as_json(self) -> dict[str, Any]:
-        """Return plain lists, dicts and numbers, with None for nan."""
+        """Return plain lists, dicts and numbers, with None for nan.
+
+        Of more than 100 sites only the largest distance is told.
+        """
+        square = self.jensen_shannon if len(self.sites) <= _TOLD else None
         return {
             "sites": list(self.sites),
             "label_share": {
                 site: {label: _plain(share) for label, share in shares.items()}
                 for site, shares in self.label_share.items()
             },
-            "jensen_shannon": [[_plain(value) for value in row] for row in self.jensen_shannon],
+            "jensen_shannon": None
+            if square is None
+            else [[_plain(value) for value in row] for row in square],
+            "farthest": _plain(self.farthest),
             "size_gini": _plain(self.size_gini),
             "effective_sites": _plain(self.effective_sites),
         }
@@ -72,7 +93,7 @@ def heterogeneity(sites: Mapping[str, SiteData], task: Task) -> Heterogeneity:
             name: dict(zip(task.labels, map(float, row), strict=True))
             for name, row in zip(names, shares, strict=True)
         },
-        jensen_shannon=_distances(distributions),
+        jensen_shannon=_distances(distributions) if len(names) <= _COMPARED else None,
         size_gini=_gini(sizes),
         effective_sites=_effective(sizes),
     )
@@ -113,7 +134,8 @@ def _relative(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def _gini(sizes: np.ndarray) -> float:
     if not sizes.sum():
         return float("nan")
-    gaps = np.abs(sizes[:, None] - sizes[None, :]).sum()
+    # The sum of all gaps |a - b|, without a table of pairs.
+    gaps = 2 * ((2 * np.arange(len(sizes)) + 1 - len(sizes)) * np.sort(sizes)).sum()
     return float(gaps / (2 * len(sizes) * sizes.sum()))
 
 

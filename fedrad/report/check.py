@@ -126,14 +126,17 @@ def _in_short(plan: Mapping[str, Any]) -> Table:
         rows += [spread(f"± of {title}", widths, _width)] if widths else []
     for row in rows:
         table.add_row(row["name"], *row["cells"])
-    farthest = max(
-        (v for line in found["jensen_shannon"] for v in line if v is not None), default=0
+    farthest = found["farthest"]
+    apart = (
+        ""
+        if farthest is None
+        else f"Jensen-Shannon distance of label shares up to {farthest:.2f}; "
     )
     table.caption = (
         "Images and patients of a site; how precisely its test set can tell an AUROC and an "
         "accuracy (half widths of 95 % intervals). "
-        f"Jensen-Shannon distance of label shares up to {farthest:.2f}; Gini of sizes "
-        f"{found['size_gini']:.2f}; {found['effective_sites']:.1f} effective sites."
+        f"{apart}Gini of sizes {found['size_gini']:.2f}; {found['effective_sites']:.1f} "
+        "effective sites."
         f"{_left_out(plan)}"
     )
     return table

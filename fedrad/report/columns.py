@@ -12,6 +12,8 @@ from fedrad.report.evidence import POOLED, Estimate, Evidence, View, estimate, m
 
 __all__ = ["collapse", "columns", "defined", "external", "matrix", "mean_over", "over_sites"]
 
+OWN = "own"
+"""In a row of the matrix: at each site the model of its own."""
 _FULL = 0.9  # share of scores in one bin from which a model no longer tells images apart
 
 
@@ -168,7 +170,8 @@ def _of(count: int, runs: Sequence[object]) -> str:
 def matrix(evidence: Evidence, metric: str, local: str | None) -> dict[str, Any]:
     """Return the site x site matrix of a metric: rows are models, columns are test sites.
 
-    The models trained alone come first; an arm with personal and global models has both.
+    The models trained alone come first; an arm with personal and global models has both. Where
+    sites' own models were tested at home only, they share a row, "own", of these cells.
     """
     sites = [*evidence.sites, *evidence.held_out]
     order = sorted(evidence.arms, key=lambda arm: arm != local)
@@ -182,7 +185,7 @@ def matrix(evidence: Evidence, metric: str, local: str | None) -> dict[str, Any]
             {
                 "arm": arm,
                 "model": model.removeprefix("personal:"),
-                "cells": [evidence.of_cell(arm, model, site, metric) for site in sites],
+                "cells": [_matrix_cell(evidence, arm, model, site, metric) for site in sites],
             }
             for arm, model in models
         ],
@@ -191,8 +194,18 @@ def matrix(evidence: Evidence, metric: str, local: str | None) -> dict[str, Any]
 
 def _rows(evidence: Evidence, arm: str) -> list[str]:
     kind = evidence.arms[arm]
-    personal = [model_of("personal", site) for site in evidence.sites] if kind != "global" else []
-    return personal + (["global"] if kind != "personal" else [])
+    owners = [model_of("personal", site) for site in evidence.sites]
+    if len(owners) > 1 and not evidence.crossed:
+        owners = [OWN]
+    return (owners if kind != "global" else []) + (["global"] if kind != "personal" else [])
+
+
+def _matrix_cell(evidence: Evidence, arm: str, model: str, site: str, metric: str) -> Estimate:
+    if model != OWN:
+        return evidence.of_cell(arm, model, site, metric)
+    if site in evidence.held_out:
+        return _external(evidence, arm, site, metric)
+    return evidence.of_cell(arm, model_of("personal", site), site, metric)
 
 
 def _column(evidence: Evidence, site: str) -> dict[str, Any]:

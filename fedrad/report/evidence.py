@@ -109,6 +109,16 @@ class Evidence:
         return {site: counts for run in self.runs for site, counts in run.counts.items()}
 
     @cached_property
+    def crossed(self) -> bool:
+        """Return whether any site's own model met the test set of another training site."""
+        places = (place for run in self.runs for place in run.cells)
+        training = set(self.sites)
+        return any(
+            site in training and model not in ("global", model_of("personal", site))
+            for model, site in places
+        )
+
+    @cached_property
     def replicates(self) -> int:
         """Return b."""
         lengths = (

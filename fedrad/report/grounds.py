@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
+from fedrad.report.columns import OWN
 from fedrad.report.figures import Line, curves, scale_of, swatch
 from fedrad.report.many import LISTED, ONE_BY_ONE, curves_over_sites, sites_in_short
 from fedrad.report.wording import BLANK, Cell, cell, marks, number, percent, seconds, size
@@ -33,12 +34,13 @@ def heat_map(results: Results) -> Part | None:
                 "title": title,
                 "rows": [
                     {
-                        "name": row["arm"] if row["model"] == "global" else row["model"],
+                        "name": row["arm"] if row["model"] in ("global", OWN) else row["model"],
                         "cells": [
                             {
                                 "cell": cell(c, letters),
                                 "depth": _depth(c["value"], known, metric["higher_is_better"]),
-                                "own": head["site"] == row["model"],
+                                "own": row["model"] == head["site"]
+                                or (row["model"] == OWN and not head["held_out"]),
                                 "held_out": head["held_out"],
                             }
                             for head, c in zip(matrix["columns"], row["cells"], strict=True)
@@ -122,13 +124,16 @@ def who_took_part(results: Results) -> Part:
 def distances(results: Results) -> Part | None:
     """Return the matrix of distances between the sites' labels, and the facts on their sizes."""
     found = results.get("heterogeneity")
-    if not found or not found.get("jensen_shannon"):
+    if not found:
         return None
-    square = found["jensen_shannon"]
-    most = max((v for row in square for v in row if v is not None), default=0) or 1
     many = len(found["sites"]) > ONE_BY_ONE
+    if not many and not found.get("jensen_shannon"):
+        return None
+    square = [] if many else found["jensen_shannon"]
+    most = max((v for row in square for v in row if v is not None), default=0) or 1
+    farthest = found.get("farthest")
     return {
-        "most": number(most, digits=2),
+        "farthest": None if farthest is None else number(farthest, digits=2),
         "many": many,
         "sites": found["sites"],
         "rows": [
@@ -139,8 +144,7 @@ def distances(results: Results) -> Part | None:
                     for v in row
                 ],
             }
-            for site, row in zip(found["sites"], square, strict=True)
-            if not many
+            for site, row in zip([] if many else found["sites"], square, strict=True)
         ],
         "gini": number(found.get("size_gini"), digits=2),
         "effective": number(found.get("effective_sites"), digits=1),
@@ -178,6 +182,8 @@ def costs(results: Results) -> Part:
 
 
 def _group(row: Results) -> str:
+    if row["model"] == OWN:
+        return "Each site's own model, at home"
     return "One model for all" if row["model"] == "global" else f"{row['arm']}, the model of"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from fedrad.report.columns import OWN
 from fedrad.report.figures import Line, Scale, axis, curves, scale_of, tag
 from fedrad.report.wording import Estimate, number, percent, tone
 
@@ -75,9 +76,10 @@ def across_sites(results: Results) -> Part | None:
     places = {head["site"]: i for i, head in enumerate(matrix["columns"]) if not head["held_out"]}
     found: dict[tuple[str, str], list[float | None]] = {}
     for row in matrix["rows"]:
-        shared = row["model"] == "global"
-        met = places.values() if shared else [places[row["model"]]]
-        values = found.setdefault((row["arm"], "one model for all" if shared else "own models"), [])
+        everywhere = row["model"] in ("global", OWN)
+        met = places.values() if everywhere else [places[row["model"]]]
+        models = "one model for all" if row["model"] == "global" else "own models"
+        values = found.setdefault((row["arm"], models), [])
         values.extend(row["cells"][place]["value"] for place in met)
     for arm in results["arms"]:
         outside = (arm.get("external") or {}).get(matrix["metric"]) or {}

@@ -176,10 +176,10 @@ def _on_arms(evidence: Evidence) -> list[str]:
             f"{', '.join(both)}: compared by each site's own model; at held-out sites by the "
             "global one, as it was before the sites went on alone."
         )
-    if (both or personal) and len(evidence.sites) > 1 and not _crossed(evidence):
+    if (both or personal) and len(evidence.sites) > 1 and not evidence.crossed:
         lines.append(
             f"{', '.join(both + personal)}: with {len(evidence.sites)} sites, each site's own "
-            "model was tested at home only; its cells at the others are empty."
+            "model was tested at home only, so nothing is known of it at the others."
         )
     if any(metric.name.startswith("sensitivity") for metric in evidence.metrics) and (
         both or personal
@@ -194,14 +194,6 @@ def _on_arms(evidence: Evidence) -> list[str]:
             "the sites' models."
         )
     return lines
-
-
-def _crossed(evidence: Evidence) -> bool:
-    """Return whether any site's own model met the test set of another training site."""
-    places = {(model, site) for run in evidence.runs for model, site in run.cells}
-    return any(
-        (f"personal:{i}", j) in places for i in evidence.sites for j in {*evidence.sites} - {i}
-    )
 
 
 def _on_gains(evidence: Evidence, metric: Metric, told: Sequence[Told]) -> list[str]:

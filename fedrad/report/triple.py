@@ -17,6 +17,8 @@ from fedrad.report.evidence import Estimate, Evidence, estimate, missing, over_s
 
 __all__ = ["beats_own_model", "triple"]
 
+AT_HOME = "each site's own model was tested at home only"
+
 
 def triple(
     evidence: Evidence, arm: str, metric: Metric, *, local: str | None, pooled: str | None
@@ -38,11 +40,15 @@ def triple(
     if local is None or local not in evidence.arms or arm == local:
         return None
     sites = evidence.sites
+    off_site = (
+        _relative(evidence, metric, (arm, local), [(i, j) for i in sites for j in sites if i != j])
+        # Of many sites there are too many pairs to go through for nothing.
+        if evidence.crossed or len(sites) == 1
+        else missing(f"{local}: {AT_HOME}")
+    )
     return {
         "on_site": _relative(evidence, metric, (arm, local), [(i, i) for i in sites]),
-        "off_site": _relative(
-            evidence, metric, (arm, local), [(i, j) for i in sites for j in sites if i != j]
-        ),
+        "off_site": off_site,
         "gap_closed": _gap_closed(evidence, metric, arm, local, pooled),
     }
 

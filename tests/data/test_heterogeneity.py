@@ -72,3 +72,26 @@ def test_the_json_form_has_no_nan() -> None:
     found = of(BINARY, a=[0], empty=np.zeros((0, 1)))
     text = json.dumps(found.as_json(), allow_nan=False)
     assert json.loads(text)["label_share"]["empty"] == {"lesion": None}
+
+
+def test_the_gini_is_that_of_all_pairs_without_a_table_of_them() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 200, 50)
+    found = of(BINARY, **{f"s{n:02d}": [0.0] * size for n, size in enumerate(sizes)})
+    gaps = np.abs(sizes[:, None] - sizes[None, :]).sum()
+    assert found.size_gini == pytest.approx(gaps / (2 * 50 * sizes.sum()), abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("count", "told", "compared"), [(100, True, True), (101, False, True), (1001, False, False)]
+)
+def test_of_many_sites_the_largest_distance_is_told_or_none(
+    count: int, told: bool, compared: bool
+) -> None:
+    """Pairs grow with the square: of ten thousand sites they would not fit the memory."""
+    labels = {f"s{n}": [0.0, 1.0] for n in range(count)} | {"odd": [1.0, 1.0]}
+    del labels["s0"]
+    found = of(BINARY, **labels).as_json()
+    assert (found["jensen_shannon"] is not None) == told
+    expected = jensenshannon([0.5, 0.5], [0, 1], base=2)
+    assert found["farthest"] == (pytest.approx(expected) if compared else None)

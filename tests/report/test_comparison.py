@@ -505,6 +505,11 @@ def test_own_models_that_were_tested_at_home_only_are_told():
     """With many sites the matrix would be as large as its square; its empty cells are explained."""
     home = {place: value for place, value in LOCAL.items() if place[0].endswith(place[1])}
     alone = told([run("local", home), *RUNS[1:]])
+    first = alone["matrix"]["rows"][0]
+    assert (first["arm"], first["model"]) == ("local", "own")
+    assert [cell["value"] for cell in first["cells"]] == pytest.approx([0.8, 0.7, 0.9])
+    told_why = arm(alone, "fedavg")["triple"]["off_site"]["reason"]
+    assert told_why == "local: each site's own model was tested at home only"
     note = "local: with 3 sites, each site's own model was tested at home only"
     assert any(each.startswith(note) for each in alone["notes"])
     assert not any(each.startswith(note) for each in told()["notes"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from example_results import Json, estimate, example, undefined
+from example_results import Json, estimate, example
 from rich.console import Console
 
 from fedrad.core.names import by_reason
@@ -27,7 +27,8 @@ def crowd(count: int) -> Json:
     results["sites"] = [{**results["sites"][0], "name": name} for name in names]
     results["heterogeneity"]["sites"] = names
     results["heterogeneity"]["label_share"] = {name: {"lesion": 0.5} for name in names}
-    results["heterogeneity"]["jensen_shannon"] = [[0.25] * count] * count
+    square = [[0.25] * count] * count if count <= ONE_BY_ONE else None
+    results["heterogeneity"] |= {"jensen_shannon": square, "farthest": 0.25}
     for arm in results["arms"]:
         if arm["beats_own_model"]:
             arm["beats_own_model"] = [_row(name, gain) for name, gain in gains.items()]
@@ -37,15 +38,15 @@ def crowd(count: int) -> Json:
                 for name, gain in gains.items()
             }
     heads = [{"site": n, "held_out": False, "images": 40, "positives": 20} for n in names]
-    alone = [
-        {"arm": "local", "model": name, "cells": _at_home(place, count)}
-        for place, name in enumerate(names)
-    ]
+    home = [estimate(0.5 + place / (2 * count), 0.02) for place in range(count)]
     cells = [estimate(0.5 + gain, 0.02) for gain in gains.values()]
     results["matrix"] = {
         "metric": "auroc",
         "columns": heads,
-        "rows": [*alone, {"arm": "fedavg", "model": "global", "cells": cells}],
+        "rows": [
+            {"arm": "local", "model": "own", "cells": home},
+            {"arm": "fedavg", "model": "global", "cells": cells},
+        ],
     }
     return results
 
@@ -53,11 +54,6 @@ def crowd(count: int) -> Json:
 def _row(name: str, gain: float) -> Json:
     word = "better" if gain > 0.1 else "worse" if gain < -0.1 else "not shown"
     return {"site": name, "difference": estimate(gain, 0.1), "verdict": word}
-
-
-def _at_home(place: int, count: int) -> list[Json]:
-    cells = [undefined("not evaluated")] * count
-    return [*cells[:place], estimate(0.5 + place / (2 * count), 0.02), *cells[place + 1 :]]
 
 
 def printed(results: Any) -> str:
