@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 
 from fedrad.errors import SiteFailed
@@ -166,6 +167,10 @@ class NetworkGrid(Grid):
             self._push(questions)
         except RunLost:
             self._reopen()
+        except ObjectPushError:
+            # The coordinator's server ended while it took them in, and the next one knows of none.
+            for asked in questions:
+                asked.lost = True
 
     def _push(self, questions: Sequence[Asked]) -> None:
         """Send the questions as new messages."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from fedrad.federation import network
 from fedrad.federation.inprocess import InProcessGrid
@@ -27,6 +28,7 @@ class SuperLink:
     answers: dict[str, Message] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
     lose_run: bool = False
+    lose_content: int = 0
     run_id: int = 1
     opened: int = 0
 
@@ -46,6 +48,9 @@ class SuperLink:
 
     def send(self, messages: Sequence[Message]) -> list[str]:
         """Take messages in."""
+        if self.lose_content:
+            self.lose_content -= 1
+            raise ObjectPushError("object", self.run_id, "session")
         start = len(self.sent)
         self.sent += messages
         return [f"{self.opened}.{number}" for number in range(start, len(self.sent))]
@@ -188,6 +193,24 @@ def test_answers_come_in_the_order_asked_for_unless_a_site_is_away(link: SuperLi
     link.join(7, status="offline")
     (reply,) = over.pull_messages(numbers)
     assert reply.metadata.reply_to_message_id == numbers[1]
+
+
+def test_a_question_that_the_server_lost_while_it_took_it_in_is_asked_again(
+    link: SuperLink,
+) -> None:
+    """kill -9 of the coordinator between a message's head and its arrays, and once more after."""
+    link.lose_content = 2
+    over = grid(link)
+    numbers = ask(over, 7, 8)
+    assert over.pull_messages(numbers) == [] and not link.sent
+    assert over.pull_messages(numbers) == [] and len(link.sent) == 2
+    for node in (7, 8):
+        link.answer(link.to(node)[0], value(node))
+    assert [numbers_of(next(iter(over.pull_messages(numbers))).content)["n"] for _ in "ab"] == [
+        7,
+        8,
+    ]
+    assert len(link.sent) == 2
 
 
 def test_a_lost_run_is_opened_again_and_open_questions_are_asked_in_it(link: SuperLink) -> None:
