@@ -298,6 +298,11 @@ Processes are killed with SIGKILL. "Weights equal": the final weights and the su
 are, bit for bit, those of an undisturbed run in one process.
 
 {body}
+
+Not in the table, because the moment is too short to hit on purpose: the coordinator dies between a
+message's head and its arrays. The next server does not know its content, and the question is asked
+again (`tests/federation/test_network.py`, `test_a_question_that_the_server_lost_...`). The deploy
+tier met this once by chance, when it still ended the run.
 """
 
 
