@@ -37,7 +37,8 @@ class Cluster:
 
     Raises:
         MissingError: Ray is not installed.
-        ConfigError: the object store is too small for Ray, or is asked for with an address.
+        ConfigError: the object store is too small for Ray or too large for this machine, or is
+            asked for with an address.
     """
 
     def __init__(
@@ -167,4 +168,10 @@ def _check_store(asked: int | None, address: str | None) -> None:
     if asked < _LEAST_STORE:
         raise ConfigError(
             f"--object-store {asked / 1e6:.0f} MB: Ray takes {_LEAST_STORE / 1e6:.0f} MB or more"
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if asked >= memory:
+        raise ConfigError(
+            f"--object-store {asked / 1e6:.0f} MB: this machine has {memory / 1e6:.0f} MB in all; "
+            "the number is in MB, and workers need most of the memory"
         )

@@ -5,7 +5,8 @@ block of sites, those with the most images first; of small networks several bloc
 since handing over costs as much as a step of theirs. The weights that a round sends are written
 once, to memory that all workers map; what comes back are the blocks' sums. Pipes carry names and
 numbers only, and nobody polls. A worker that dies is replaced, and its blocks are played again; one
-that is busy with what nobody waits for any more is replaced too.
+that is busy with what nobody waits for any more is replaced too: of blocks that go together all are
+late when one is.
 """
 
 import logging

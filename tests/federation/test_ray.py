@@ -189,5 +189,8 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
 def test_an_object_store_that_cannot_be_is_refused_before_ray_starts() -> None:
     with pytest.raises(ConfigError, match="Ray takes 84 MB or more"):
         Cluster(object_store=10_000_000)
+    # Bytes where megabytes are asked for.
+    with pytest.raises(ConfigError, match=r"this machine has \d+ MB in all; the number is in MB"):
+        Cluster(object_store=10**9 * 10**6)
     with pytest.raises(ConfigError, match="ray start --object-store-memory"):
         Cluster(address="auto", object_store=10**9)
