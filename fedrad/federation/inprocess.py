@@ -45,6 +45,8 @@ class InProcessGrid(Grid):
         together: plays several messages at once; the app asks it to train.
     """
 
+    in_turn = True
+
     def __init__(
         self,
         app: ClientApp,

@@ -1,10 +1,12 @@
 """Starts a run in one of the runtimes."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from flwr.app import Context, RecordDict
+from flwr.serverapp import Grid
 
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED, Experiment
@@ -13,6 +15,7 @@ from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.client import site_apps
 from fedrad.federation.cores import worker_count
+from fedrad.federation.crews import Crews
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
@@ -74,12 +77,20 @@ def run_local(
         Known(federation), device, meter=meter, account=Simulated(), trainer=trainer
     )
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-    count = _workers(workers, device, len(federation.training), play, together is not None)
+    trained = len(federation.training)
+    runs = len(play.arms) * len(play.seeds)
+    count = _workers(workers, device, trained * runs, play, together is not None)
+    here = InProcessGrid(app, sites, meter, door, together)
     if count == 1:
-        server_app(play, device)(InProcessGrid(app, sites, meter, door, together), context)
+        server_app(play, device)(here, context)
         return
-    with WorkersGrid(app, sites, count, meter, door) as grid:
-        server_app(play, device)(grid, context)
+
+    def grid(workers: int, apart: bool) -> AbstractContextManager[Grid]:
+        if workers == 1 and not apart:
+            return nullcontext(InProcessGrid(app, sites, meter, door))
+        return WorkersGrid(app, sites, workers, meter, door)
+
+    server_app(play, device, Crews(count, trained, grid, meter))(here, context)
 
 
 def _together(play: Play, sites: int, device: torch.device, way: Way | None) -> Together | None:
@@ -93,9 +104,8 @@ def _together(play: Play, sites: int, device: torch.device, way: Way | None) -> 
     )
 
 
-def _workers(
-    asked: int | None, device: torch.device, sites: int, play: Play, together: bool
-) -> int:
+def _workers(asked: int | None, device: torch.device, most: int, play: Play, together: bool) -> int:
+    """Return how many workers there are in all, one of which is this process."""
     if device.type != "cpu" or (asked is None and not can_fork()):
         if asked is not None and asked > 1:
             raise MissingError(f"--workers {asked}: forked workers are for the CPU, not {device}")
@@ -109,4 +119,4 @@ def _workers(
                 "leave --workers or --concurrency out"
             )
         return 1
-    return worker_count(asked, sites)
+    return worker_count(asked, most)

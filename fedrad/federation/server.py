@@ -1,18 +1,24 @@
-"""The server's half: a ServerApp that plays every arm and seed, one after the other."""
+"""The server's half: a ServerApp that plays every arm and seed."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED, Experiment
 from fedrad.data.sites import check_site_numbers
+from fedrad.federation.crew import Run
+from fedrad.federation.crews import Crews
 from fedrad.federation.nodes import Node, nodes_of
 from fedrad.federation.rounds import ArmRounds, Play
 from fedrad.federation.spent import spent_of
+from fedrad.federation.watch import Progress
 from fedrad.runs import Claim
 
 __all__ = ["server_app"]
@@ -20,14 +26,15 @@ __all__ = ["server_app"]
 CPU = torch.device("cpu")
 
 
-def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
-    """Return the ServerApp that plays the arms and seeds one after the other.
+def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = None) -> ServerApp:
+    """Return the ServerApp that plays the arms and seeds, one after the other or side by side.
 
     An arm that diverges or loses too many sites stops and says why; the others go on.
 
     Args:
         play: what is played.
         device: where the server computes, in split learning.
+        crews: play several arms and seeds at a time; the app's grid then only tells of the sites.
     """
     app = ServerApp()
 
@@ -42,13 +49,31 @@ def server_app(play: Play, device: torch.device = CPU) -> ServerApp:
             # Before anything is trained: numbers of other data must not get into one comparison.
             play.folder.check(claims, play.experiment.seeds)
             play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
-            for arm in play.arms:
-                for seed in play.seeds:
-                    ArmRounds(play, arm, seed, grid, nodes, claims[arm], device).play()
-            if play.profile and (spent := spent_of(grid)):
+
+            def one(run: Run, grid: Grid, progress: Progress) -> None:
+                told = replace(play, progress=progress)
+                ArmRounds(told, *run, grid, nodes, claims[run[0]], device).play()
+
+            def given_up(run: Run, reason: str) -> None:
+                play.folder.arm(*run).stop(reason)
+                play.progress.arm_stopped(*run, reason)
+
+            runs = [(arm, seed) for arm in play.arms for seed in play.seeds]
+            for run in [run for run in runs if not crews or play.folder.arm(*run).finished]:
+                one(run, grid, play.progress)
+            if crews:
+                left = [run for run in runs if not play.folder.arm(*run).finished]
+                crews.play(sorted(left, key=partial(_spreads, play)), one, play.progress, given_up)
+            if play.profile and (spent := crews.spent if crews else spent_of(grid)):
                 play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))
 
     return app
+
+
+def _spreads(play: Play, run: Run) -> bool:
+    """Return whether an arm's sites can be played by several workers at once."""
+    algorithm = algorithm_of(play.experiment.arm(run[0]))
+    return not algorithm.pooled and not algorithm.cut
 
 
 def _claims(experiment: Experiment, nodes: Mapping[str, Node]) -> dict[str, Claim]:

@@ -37,10 +37,14 @@ class Spent:
         times = [one for one in (self.first_training, first) if one is not None]
         self.first_training = min(times, default=None)
 
+    @property
+    def alone(self) -> bool:
+        """Whether the server's process is the only worker."""
+        return any(one is self.server.seconds for one in self.workers)
+
     def training(self) -> float:
         """Return the seconds in gradient steps of all processes together."""
-        alone = any(one is self.server.seconds for one in self.workers)
-        own = 0.0 if alone else self.server.seconds["training"]
+        own = 0.0 if self.alone else self.server.seconds["training"]
         return own + sum(one.get("training", 0.0) for one in self.workers)
 
     def profile(self) -> dict[str, Any]:

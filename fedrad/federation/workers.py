@@ -37,7 +37,7 @@ from fedrad.federation.spent import Spent
 from fedrad.federation.waiting import DEATHS, arrays_of
 from fedrad.training.process import set_up_process
 
-__all__ = ["WorkersGrid", "can_fork"]
+__all__ = ["WorkersGrid", "can_fork", "check_fork"]
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,7 @@ class WorkersGrid(QueuedGrid):
         meter: Meter | None = None,
         door: Door | None = None,
     ) -> None:
-        if not can_fork():
-            raise MissingError("workers need fork: a Linux on which CUDA has not yet started")
+        check_fork()
         inner = InProcessGrid(app, sites, meter, door)
         super().__init__(inner)
         self.spent = Spent([{} for _ in range(workers)], inner.meter)
@@ -270,6 +269,16 @@ def _reply(message: Message, done: _Done, arrays: Bundle) -> Message:
 def can_fork() -> bool:
     """Return whether a process may be forked: on Linux, before CUDA has started."""
     return hasattr(os, "memfd_create") and not bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def check_fork() -> None:
+    """Refuse to go on where a process cannot be forked.
+
+    Raises:
+        MissingError: it cannot.
+    """
+    if not can_fork():
+        raise MissingError("workers need fork: a Linux on which CUDA has not yet started")
 
 
 def _close(worker: _Worker) -> None:

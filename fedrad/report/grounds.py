@@ -7,6 +7,7 @@ from typing import Any
 from fedrad.report.columns import OWN
 from fedrad.report.figures import Line, curves, scale_of, swatch
 from fedrad.report.many import LISTED, ONE_BY_ONE, curves_over_sites, sites_in_short
+from fedrad.report.record import time_of
 from fedrad.report.wording import BLANK, Cell, cell, marks, number, percent, seconds, size
 
 __all__ = ["costs", "distances", "heat_map", "learning", "who_took_part"]
@@ -159,8 +160,10 @@ def costs(results: Results) -> Part:
     def most(*path: str) -> float:
         return max((_at(a, *path) or 0 for a in arms), default=1) or 1
 
+    key, called = time_of(arms)
     traffic = max(most("bytes", "up"), most("bytes", "down"))
     return {
+        "time": called,
         "rows": [
             {
                 "name": a["name"],
@@ -168,7 +171,7 @@ def costs(results: Results) -> Part:
                 "bars": [
                     _bar(_at(a, "bytes", "up"), traffic, size),
                     _bar(_at(a, "bytes", "down"), traffic, size),
-                    _bar(a.get("seconds"), most("seconds"), seconds),
+                    _bar(a.get(key), most(key), seconds),
                 ],
                 "counts": [
                     _count(_at(a, "gradient_steps", "total")),
@@ -177,7 +180,7 @@ def costs(results: Results) -> Part:
                 ],
             }
             for a in arms
-        ]
+        ],
     }
 
 

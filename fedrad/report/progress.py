@@ -15,9 +15,9 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from fedrad.core.names import listed
@@ -30,7 +30,7 @@ Key = tuple[str, int]  # arm, seed
 
 
 class RichProgress:
-    """One bar over all arms x seeds x rounds, with arm, round, loss and the time left.
+    """A bar over all arms x seeds x rounds with the time left, and one for each that is played.
 
     Rounds that need not be played (skipped, resumed, stopped) leave the total instead of counting
     as done, so the time left is that of the rounds still to play.
@@ -39,18 +39,23 @@ class RichProgress:
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("rounds"),
-            TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
+            # On a narrow terminal its end is cut off, and nothing else is.
+            TextColumn(
+                "{task.fields[told]}",
+                markup=False,
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
             console=console,
             expand=True,
         )
         self._task: TaskID | None = None
         self._rounds = 0
         self._left: dict[Key, int] = {}
+        self._playing: dict[Key, TaskID] = {}
         self._missing: dict[Key, list[str]] = {}
 
     def __enter__(self) -> Self:
@@ -69,14 +74,19 @@ class RichProgress:
         """Show the bar; its whole is every round of every arm and seed."""
         self._rounds = rounds
         self._left = {(arm, seed): rounds for arm in arms for seed in seeds}
-        self._task = self._bar.add_task("starting", total=sum(self._left.values()))
+        self._task = self._bar.add_task("all rounds", total=sum(self._left.values()), told="")
 
     def arm_started(self, arm: str, seed: int, first_round: int) -> None:
         """Say which arm runs; rounds before the first one were played by an earlier command."""
-        self._drop((arm, seed), max(first_round - 1, 0))
+        # What was played by this command counts, also when a process that died begins again.
+        to_play = self._rounds - first_round + 1
+        self._drop((arm, seed), self._left.get((arm, seed), 0) - to_play)
         if first_round > 1:
             self.note(f"{_name(arm, seed)}: resumed at round {first_round}/{self._rounds}")
-        self._describe(f"{_name(arm, seed)}  round {first_round}/{self._rounds}")
+        self._forget((arm, seed))
+        self._playing[arm, seed] = self._bar.add_task(
+            plain(_name(arm, seed)), total=self._rounds, completed=first_round - 1, told=""
+        )
 
     def round_done(
         self,
@@ -98,25 +108,26 @@ class RichProgress:
         if self._task is not None and self._left.get(key, 0) > 0:
             self._left[key] -= 1
             self._bar.advance(self._task)
-        told = f"{_figures(loss, value)}{'  ' if pace else ''}{pace}"
-        self._describe(f"{_name(arm, seed)}  round {round}/{self._rounds}{told}")
+        if (task := self._playing.get(key)) is not None:
+            told = plain(f"{_figures(loss, value)}  {pace}".strip())
+            self._bar.update(task, told=told, completed=round)
         if list(missing) != self._missing.get(key, []):
             self._missing[key] = list(missing)
             self.note(_absence(arm, seed, round, missing))
 
     def arm_done(self, arm: str, seed: int, seconds: float) -> None:
         """Leave a line above the bar."""
-        self._drop((arm, seed), self._rounds)
+        self._end((arm, seed))
         self.note(f"{_name(arm, seed)}: done in {duration(seconds)}")
 
     def arm_stopped(self, arm: str, seed: int, reason: str) -> None:
         """Leave a line with the reason above the bar."""
-        self._drop((arm, seed), self._rounds)
+        self._end((arm, seed))
         self.note(f"{_name(arm, seed)}: stopped: {reason}")
 
     def skipped(self, arm: str, seed: int) -> None:
         """Leave a line above the bar: an earlier command has finished this arm."""
-        self._drop((arm, seed), self._rounds)
+        self._end((arm, seed))
         self.note(f"{_name(arm, seed)}: finished before")
 
     def note(self, text: str) -> None:
@@ -125,14 +136,18 @@ class RichProgress:
 
     def _drop(self, key: Key, rounds: int) -> None:
         gone = min(self._left.get(key, 0), rounds)
-        if self._task is not None and gone:
+        if self._task is not None and gone > 0:
             self._left[key] -= gone
             task = self._bar.tasks[self._bar.task_ids.index(self._task)]
             self._bar.update(self._task, total=(task.total or 0) - gone)
 
-    def _describe(self, text: str) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, description=plain(text))
+    def _end(self, key: Key) -> None:
+        self._drop(key, self._rounds)
+        self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        if (task := self._playing.pop(key, None)) is not None:
+            self._bar.remove_task(task)
 
 
 class PlainProgress:

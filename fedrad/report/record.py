@@ -8,7 +8,7 @@ import numpy as np
 
 from fedrad.runs import ArmFolder
 
-__all__ = ["Folders", "record_of", "unfinished"]
+__all__ = ["Folders", "record_of", "time_of", "unfinished"]
 
 Folders = Mapping[int, ArmFolder]
 """Seed -> the folder of the arm's run."""
@@ -24,7 +24,9 @@ def unfinished(folders: Folders) -> str:
 def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
     """Return an arm's status, bytes, seconds, steps, absent sites and learning curves.
 
-    Bytes, seconds and steps are means over the finished seeds.
+    Bytes, seconds and steps are means over the finished seeds. `seconds` is how long the rounds
+    lasted, `training_seconds` how long all workers together were in training steps, None where no
+    worker tells; the first depends on how many workers an arm had, and what else was played.
 
     Args:
         folders: the arm's, by seed.
@@ -44,6 +46,7 @@ def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
             for way in ("down", "up")
         },
         "seconds": _per_seed(done, "seconds", rounds),
+        "training_seconds": _training(done, rounds),
         "steps_taken": _per_seed(done, "steps", rounds),
         "efficiency": _efficiency(done),
         "efficiency_by_seed": {
@@ -52,6 +55,20 @@ def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
         "missing_sites": _missing(done),
         "curves": _curves(rounds, metric),
     }
+
+
+def time_of(arms: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Return by which time arms can be compared, and what it is called.
+
+    >>> time_of([{"seconds": 9.0, "training_seconds": 14.5}])
+    ('training_seconds', 'training time')
+    >>> time_of([{"seconds": 9.0, "training_seconds": None}])
+    ('seconds', 'time')
+    """
+    timed = [arm for arm in arms if arm.get("seconds") is not None]
+    if timed and all(arm.get("training_seconds") is not None for arm in timed):
+        return "training_seconds", "training time"
+    return "seconds", "time"
 
 
 def _per_seed(
@@ -66,6 +83,11 @@ def _efficiency(lines: Sequence[Mapping[str, Any]]) -> float | None:
     total = sum(line["worker_seconds"] for line in known)
     spent = sum(line["efficiency"] * line["worker_seconds"] for line in known)
     return round(spent / total, 4) if total else None
+
+
+def _training(lines: Sequence[Mapping[str, Any]], rounds: Sequence[object]) -> float | None:
+    known = [line["efficiency"] * line["worker_seconds"] for line in lines if "efficiency" in line]
+    return round(sum(known) / len(rounds), 4) if known and len(known) == len(lines) else None
 
 
 def _missing(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:

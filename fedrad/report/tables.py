@@ -16,6 +16,7 @@ from rich.text import Text
 from fedrad.core.names import listed
 from fedrad.report.many import ONE_BY_ONE
 from fedrad.report.panels import comparison_with, estimate_of, main_metric, primary_of
+from fedrad.report.record import time_of
 from fedrad.report.wording import Cell, cell, marks, plain, seconds, size
 
 __all__ = ["results_tables"]
@@ -62,7 +63,8 @@ def _arms(results: Results) -> Table:
         table.add_column(title, justify="right", overflow="fold")
     if against is not None:
         table.add_column(f"minus {plain(against)}", justify="right", overflow="fold")
-    for title in ("sent", "time"):
+    key, called = time_of(results["arms"])
+    for title in ("sent", called.replace(" ", "\n")):
         table.add_column(title, justify="right", no_wrap=True)
     for arm in results["arms"]:
         columns = [estimate_of(arm, metric["name"], key) for key in ("mean", "worst")]
@@ -71,7 +73,7 @@ def _arms(results: Results) -> Table:
             row.append(_difference(results, arm["name"], letters))
         traffic = [v for v in arm["bytes"].values() if v is not None]
         sent = size(sum(traffic)) if traffic else size(None)
-        table.add_row(_name(arm), *row, sent, seconds(arm["seconds"]))
+        table.add_row(_name(arm), *row, sent, seconds(arm.get(key)))
     return table
 
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from fedrad.report.figures import Scale, scale_of, tag
 from fedrad.report.leakage_panel import worst
 from fedrad.report.panels import estimate_of, main_metric
+from fedrad.report.record import time_of
 from fedrad.report.wording import cell, marks, number, seconds, size
 
 __all__ = ["trade_off"]
@@ -36,17 +37,19 @@ def trade_off(results: Results) -> dict[str, Any] | None:
     metric = main_metric(results)
     letters = marks([estimate_of(arm, metric["name"], "mean") for arm in results["arms"]])
     rounds = results["experiment"]["rounds"]
-    rows = [_row(arm, metric["name"], rounds) for arm in results["arms"]]
+    time, called = time_of(results["arms"])
+    rows = [_row(arm, metric["name"], rounds, time) for arm in results["arms"]]
     for row in rows:
         row["cell"] = cell(row["estimate"], letters)
     return {
         "rows": rows,
+        "time": called,
         "leakage": any(arm.get("leakage") for arm in results["arms"]),
         "svg": _plot([row for row in rows if row["moved"]], metric["title"]),
     }
 
 
-def _row(arm: Results, metric: str, rounds: int) -> dict[str, Any]:
+def _row(arm: Results, metric: str, rounds: int, time: str) -> dict[str, Any]:
     cut = arm.get("split")
     moved = arm.get("bytes") or {}
     total = (moved.get("up") or 0) + (moved.get("down") or 0)
@@ -61,7 +64,7 @@ def _row(arm: Results, metric: str, rounds: int) -> dict[str, Any]:
         "share": cut["site_share"] if cut else 1.0,
         "share_told": number(100 * cut["site_share"], digits=1) + " %" if cut else "100 %",
         "weights": f"{cut['parameters']['site']:,}" if cut else "",
-        "seconds": seconds(arm.get("seconds")),
+        "seconds": seconds(arm.get(time)),
         "leaks": worst(arm.get("leakage")),
     }
 

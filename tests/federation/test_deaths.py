@@ -22,7 +22,7 @@ def fit(task, *args, **kwargs):
     time.sleep(600)
 
 LocalTask.fit = fit
-play(Path({out!r}) / "run", arms=["fedavg"], workers=2)
+play(Path({out!r}) / "run", arms={arms!r}, workers=2)
 """
 
 
@@ -42,9 +42,15 @@ def waited(condition, seconds: float) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_workers_of_a_killed_parent_stop_in_the_middle_of_their_work(tmp_path: Path) -> None:
-    """kill -9 leaves no time to tell anyone; a worker that trains would go on for hours."""
-    code = PARENT.format(folder=str(Path(__file__).parent), out=str(tmp_path))
+@pytest.mark.parametrize("arms", [["fedavg"], ["fedavg", "local"]])
+def test_workers_of_a_killed_parent_stop_in_the_middle_of_their_work(
+    tmp_path: Path, arms: list[str]
+) -> None:
+    """kill -9 leaves no time to tell anyone; a worker that trains would go on for hours.
+
+    Of one arm the workers play sites, of two arms an arm each.
+    """
+    code = PARENT.format(folder=str(Path(__file__).parent), out=str(tmp_path), arms=arms)
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     try:
         assert waited(lambda: len([p for p in tmp_path.iterdir() if p.name.isdigit()]) == 2, 60)

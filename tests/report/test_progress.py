@@ -1,6 +1,7 @@
 """Progress must be readable in a log file, and a bar must count only what is still to be played."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -11,11 +12,18 @@ from fedrad.report.progress import PlainProgress, RichProgress, make_progress
 ROUNDS = 40
 
 
-def console(*, terminal: bool) -> Console:
+def console(*, terminal: bool, width: int = 100) -> Console:
     """Return a console that writes to memory."""
     return Console(
-        file=io.StringIO(), force_terminal=terminal, width=100, _environ={"TERM": "xterm"}
+        file=io.StringIO(), force_terminal=terminal, width=width, _environ={"TERM": "xterm"}
     )
+
+
+def last_picture(shown: Console) -> list[str]:
+    """Return the lines that a terminal shows in the end, without colours."""
+    assert isinstance(shown.file, io.StringIO)
+    text = shown.file.getvalue().split("\x1b[2K")[-1]
+    return [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()]
 
 
 def text_of(progress: Any, shown: Console) -> str:
@@ -39,11 +47,18 @@ def text_of(progress: Any, shown: Console) -> str:
     return shown.file.getvalue()
 
 
-def play(progress: Any, arm: str, seed: int, number: int, missing: list[str] | None = None) -> None:
+def play(
+    progress: Any,
+    arm: str,
+    seed: int,
+    number: int,
+    missing: list[str] | None = None,
+    pace: str = "",
+) -> None:
     """Play one round; the first has no validation."""
     figure = None if number == 1 else 1 / number
     progress.round_done(
-        arm, seed, number, loss=figure, value=figure, seconds=2.0, missing=missing or []
+        arm, seed, number, loss=figure, value=figure, seconds=2.0, missing=missing or [], pace=pace
     )
 
 
@@ -78,7 +93,6 @@ def test_the_bar_counts_only_rounds_that_are_to_be_played() -> None:
         "no answer from west",
         "stopped: round 2",
         "finished before",
-        "fedavg seed 0  round 1/40",
     ):
         assert words in text
 
@@ -90,8 +104,38 @@ def test_the_bar_says_where_the_run_is_and_how_it_learns() -> None:
         progress.start(["fedavg"], [3], ROUNDS)
         progress.arm_started("fedavg", 3, 1)
         play(progress, "fedavg", 3, 2)
-    assert isinstance(shown.file, io.StringIO)
-    assert "fedavg seed 3  round 2/40  loss 0.500  validation 0.500" in shown.file.getvalue()
+    last = last_picture(shown)[1]
+    assert re.fullmatch(r"fedavg seed 3 \S+\s+2/40 left \S+ loss 0.500  validation 0.500", last)
+
+
+def test_arms_that_are_played_at_the_same_time_have_a_line_each() -> None:
+    """What has ended leaves the picture; on 80 columns loss and validation can still be read."""
+    shown = console(terminal=True, width=80)
+    with RichProgress(shown) as progress:
+        progress.start(["fedavg", "centralized", "local"], [0], ROUNDS)
+        for arm in ("fedavg", "centralized", "local"):
+            progress.arm_started(arm, 0, 1)
+            play(progress, arm, 0, 7, pace="1 worker, 12.3 sites/s, 91% training")
+        progress.arm_done("local", 0, 3.0)
+    total, one, other = last_picture(shown)[:3]
+    assert total.split()[:2] == ["all", "rounds"] and " 3/81 " in total
+    assert one.startswith("fedavg seed 0 ") and other.startswith("centralized seed 0 ")
+    assert all("7/40" in line and "loss 0.143  validation 0.143" in line for line in (one, other))
+
+
+def test_an_arm_that_begins_again_counts_the_rounds_that_are_left() -> None:
+    """A process died in round 5 of 40, when four had been kept."""
+    shown = console(terminal=True)
+    with RichProgress(shown) as progress:
+        progress.start(["fedavg"], [0], ROUNDS)
+        progress.arm_started("fedavg", 0, 1)
+        for number in range(1, 5):
+            play(progress, "fedavg", 0, number)
+        progress.arm_started("fedavg", 0, 5)
+        for number in range(5, ROUNDS + 1):
+            play(progress, "fedavg", 0, number)
+        progress.arm_done("fedavg", 0, 3.0)
+    assert " 40/40 " in last_picture(shown)[0]
 
 
 def test_a_note_cannot_steer_the_terminal() -> None:
