@@ -58,7 +58,9 @@ Out = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Processes on a CPU, one thread each. Default: one a core. Same results.", min=1
+        help="Processes on a CPU, one thread each, for sites, arms and seeds at the same time. "
+        "Default: one a core. Same results.",
+        min=1,
     ),
 ]
 RuntimeOption = Annotated[

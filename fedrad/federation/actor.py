@@ -19,6 +19,7 @@ import fedrad
 from fedrad.algorithms.base import Frame
 from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
+from fedrad.federation.blocks import failed_in
 from fedrad.federation.channels import Half
 from fedrad.federation.client import site_apps
 from fedrad.federation.inprocess import InProcessGrid
@@ -34,6 +35,7 @@ from fedrad.federation.parcel import (
     set_files,
 )
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.room import Gauge, gauge_of
 from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
 
@@ -42,6 +44,7 @@ __all__ = ["Done", "Hello", "Job", "Parcel", "SiteActor", "versions"]
 log = logging.getLogger(__name__)
 
 _FRAME = "frame"
+_FULL = torch.OutOfMemoryError.__name__
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,12 @@ class Done:
     arrays: Arrays = field(default_factory=dict)
     error: tuple[int, str] | None = None
     memory: dict[str, Files] = field(default_factory=dict)
+
+    @property
+    def full(self) -> bool:
+        """Whether the memory of the actor's device was too small for one of the sites."""
+        failed = {"": self.error[1]} if self.error else failed_in(self.config)
+        return _FULL in failed.values()
 
 
 @dataclass(frozen=True)
@@ -115,10 +124,14 @@ def versions() -> dict[str, str]:
 
 Stepped = tuple[Parcel | Done, dict[str, float], float | None]
 """A half's next frame or its reply, seconds by purpose, and when the first step began."""
+Answered = tuple[list[Done], dict[str, float], float | None, Gauge | None]
+"""Answers or blocks' sums, and the same; last, what a GPU told after training."""
 
 
 class SiteActor:
     """Plays sites, one message after the other."""
+
+    gauge = staticmethod(gauge_of)
 
     def begin(
         self,
@@ -155,30 +168,30 @@ class SiteActor:
         self._folders = folders
         federation: Federation = ray.get(data[1] if self._travels else data[0])
         meter = Meter()
+        self._device = torch.device(device)
         app, door = site_apps(
-            Known(opened(federation)), torch.device(device), meter=meter, account=Simulated()
+            Known(opened(federation)), self._device, meter=meter, account=Simulated()
         )
         self._grid = InProcessGrid(app, folders, meter, door)
         self._halves: dict[str, tuple[Half, Job]] = {}
         return hello
 
-    def answer(
-        self, jobs: Sequence[Job], arrays: Arrays
-    ) -> tuple[list[Done], dict[str, float], float | None]:
-        """Play messages with the same arrays.
-
-        Returns:
-            Their answers or blocks' sums, seconds by purpose, and when the first step began.
-        """
+    def answer(self, jobs: Sequence[Job], arrays: Arrays) -> Answered:
+        """Play messages with the same arrays."""
         answers = [self._answer(job, arrays) for job in jobs]
+        if any(done.full for done in answers):
+            # What torch holds back is room for the others.
+            torch.cuda.empty_cache()
         meter = self._grid.meter
-        return answers, meter.take(), meter.first_training
+        trained = jobs[0].kind == "train"
+        gauge = self.gauge(self._device) if trained else None
+        return answers, meter.take(), meter.first_training, gauge
 
     def open(self, job: Job, arrays: Arrays) -> Stepped:
         """Begin a site's half of a stream, in place of one that was broken off.
 
         Returns:
-            Its first frame or its reply, and what `answer` returns besides.
+            Its first frame or its reply, seconds by purpose, and when the first step began.
         """
         (site,) = job.sites
         content = pack(read(arrays), config=job.config)

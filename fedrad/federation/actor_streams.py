@@ -104,6 +104,8 @@ class ActorChannels:
             raise StreamBroken(told) from None
         if self._pool.has(channel.actor):
             self._told((channel.actor, seconds, first))
+        if isinstance(answer, Done) and answer.full and self._pool.fewer(channel.actor):
+            raise StreamBroken(f"{channel.site}: the GPU's memory was full")
         if isinstance(answer, Parcel):
             return answer.frame()
         return self._answered(channel.message, answer)

@@ -16,13 +16,24 @@ from fedrad.algorithms.base import Numbers, Reply
 from fedrad.core.state import Mean, num_bytes
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
-__all__ = ["BLOCK", "WEIGHT", "Part", "blocks_of", "fold", "merge", "pack_part", "part_of"]
+__all__ = [
+    "BLOCK",
+    "WEIGHT",
+    "Part",
+    "blocks_of",
+    "failed_in",
+    "fold",
+    "merge",
+    "pack_part",
+    "part_of",
+]
 
 BLOCK = "block"
 """Setting of a message to a block: its sites' names, in order, with commas."""
 WEIGHT = "weight"
 """Setting of a message to a block: the number that weighs a reply."""
 _TOTAL = "total-weight"
+_FAILED = "failed"
 _MOST_BLOCKS = 32  # few, since a partial sum is as large as a model
 
 
@@ -79,7 +90,7 @@ def pack_part(part: Part) -> RecordDict:
     }
     config: Mapping[str, Any] = {
         "kinds": json.dumps(kinds),
-        "failed": json.dumps(part.failed),
+        _FAILED: json.dumps(part.failed),
         "bytes-up": part.bytes_up,
     }
     return pack(part.mean.sums, part.numbers | {_TOTAL: part.mean.total}, config)
@@ -95,5 +106,10 @@ def part_of(content: RecordDict) -> Part:
         name: {key: getattr(torch, kind) for key, kind in kinds.items()}
         for name, kinds in json.loads(str(config["kinds"])).items()
     }
-    failed = json.loads(str(config["failed"]))
-    return Part(mean, numbers, failed, int(config["bytes-up"]))
+    return Part(mean, numbers, failed_in(config), int(config["bytes-up"]))
+
+
+def failed_in(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return site -> reason of a block's reply, by its settings; none of a site's own reply."""
+    found: dict[str, str] = json.loads(str(config.get(_FAILED, "{}")))
+    return found

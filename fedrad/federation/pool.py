@@ -1,8 +1,8 @@
-"""The Ray actors of a run: started, greeted, and replaced when they die."""
+"""The Ray actors of a run: started, greeted, replaced when they die, more or fewer as they fit."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.actor import Hello, SiteActor, versions
 from fedrad.federation.parcel import by_name, by_value, in_files, size_of
+from fedrad.federation.room import Gauge, Room, nodes, rooms_for
 
 __all__ = ["Actor", "ActorPool"]
 
@@ -35,29 +36,42 @@ class Actor:
         begun: reference to what it will say when it has begun.
         hello: what it said, None before.
         jobs: reference to answers -> their messages' numbers, oldest first.
+        room: where it is.
+        number: from 0; one in place of another bears its number.
     """
 
     handle: Any
     begun: Any
+    room: Room
+    number: int
     hello: Hello | None = None
     jobs: dict[Any, tuple[str, ...]] = field(default_factory=dict)
 
 
 class ActorPool:
-    """So many actors, and the data that they share.
+    """Actors, and the data that they share.
 
     Args:
         federation: the sites' data.
         folders: a site's name -> the folder on this node where it keeps its memory.
         device: where models live.
-        count: of actors.
+        count: of actors, at most.
+        measure: whether those that share a GPU are as many as fit it, or as many as may be.
+        note: is told in a sentence how many share a GPU, and why.
 
     Raises:
         MissingError: the data are too large for the object store, or there is no GPU.
     """
 
     def __init__(
-        self, federation: Federation, folders: Mapping[str, Path], device: torch.device, count: int
+        self,
+        federation: Federation,
+        folders: Mapping[str, Path],
+        device: torch.device,
+        count: int,
+        *,
+        measure: bool = False,
+        note: Callable[[str], None] = log.info,
     ) -> None:
         self.home: str = ray.get_runtime_context().get_node_id()
         self._federation = federation
@@ -69,8 +83,12 @@ class ActorPool:
         self._elsewhere: Any = None
         self._failed_starts = 0
         self._since = time.monotonic()
-        self._class = ray.remote(SiteActor).options(max_concurrency=1, **_share(device, count))
-        self._actors = [self._start() for _ in range(count)]
+        self._note = note
+        self._rooms = rooms_for(device, count, measure=measure)
+        self._count = 0
+        self._actors: list[Actor] = []
+        for room in self._rooms.each:
+            self._fill(room, room.first)
 
     @property
     def begun(self) -> list[Actor]:
@@ -93,9 +111,39 @@ class ActorPool:
         """Return whether an actor has not been replaced."""
         return actor in self._actors
 
-    def place(self, actor: Actor) -> int:
-        """Return which of the actors it is, from 0; one in place of another bears its number."""
-        return self._actors.index(actor)
+    def measured(self, actor: Actor, gauge: Gauge | None) -> None:
+        """Start as many more actors beside one that has trained as its GPU holds."""
+        room = actor.room
+        if gauge is None or room.measured:
+            return
+        room.measured, asked, room.most = True, room.most, gauge.fit(room.most)
+        self._fill(room, room.most - 1)
+        self._note(
+            f"{self._named(room)}: {_workers(room.most)} at a time of {asked} that its CPUs "
+            f"allow; one takes {gauge.taken / 1e6:.0f} MB, {gauge.free / 1e6:.0f} MB are free"
+        )
+
+    def fewer(self, actor: Actor) -> list[Actor]:
+        """End half of the actors beside one that found its GPU's memory full.
+
+        Returns:
+            Those that were ended, with the jobs that they had; none where it was alone.
+        """
+        room = actor.room
+        here = [one for one in self._actors if one.room is room]
+        room.measured, room.most = True, len(here) // 2
+        if not room.most:
+            return []
+        # The one that was there last has the least to lose, unless it is the one that met it.
+        ended = [one for one in reversed(here) if one is not actor][: len(here) - room.most]
+        for one in ended:
+            ray.kill(one.handle)
+            self._actors.remove(one)
+        self._note(
+            f"{self._named(room)}: its memory was full with {_workers(len(here))}; "
+            f"it goes on with {room.most}"
+        )
+        return ended
 
     def begin(self, actor: Actor) -> None:
         """Take an actor among those that work, now that it has spoken.
@@ -122,7 +170,7 @@ class ActorPool:
         """Start another actor in place of one that died, when there is room for it."""
         # It may only be out of reach: it must not go on with what another one will do.
         ray.kill(actor.handle)
-        self._actors[self._actors.index(actor)] = self._start()
+        self._actors[self._actors.index(actor)] = self._start(actor.room, actor.number)
         if not self.begun:
             self._since = time.monotonic()
 
@@ -162,20 +210,29 @@ class ActorPool:
         """Stop all actors."""
         for actor in self._actors:
             ray.kill(actor.handle)
+        self._rooms.close()
 
-    def _start(self) -> Actor:
+    def _named(self, room: Room) -> str:
+        return f"GPU {self._rooms.each.index(room) + 1} of {len(self._rooms.each)}"
+
+    def _fill(self, room: Room, count: int) -> None:
+        for _ in range(count):
+            self._actors.append(self._start(room, self._count))
+            self._count += 1
+
+    def _start(self, room: Room, number: int) -> Actor:
         if self._elsewhere is None:
-            alone = len(_nodes()) == 1
+            alone = len(nodes()) == 1
             # Where nothing lies in files, both are the same.
             named = in_files(self._federation)
             self._elsewhere = (
                 None if alone else self._put(by_value(self._federation)) if named else self._here
             )
-        handle: Any = self._class.remote()
+        handle: Any = ray.remote(SiteActor).options(max_concurrency=1, **room.options).remote()
         begun = handle.begin.remote(
             versions(), self.home, self._folders, [self._here, self._elsewhere], self._device
         )
-        return Actor(handle, begun)
+        return Actor(handle, begun, room, number)
 
     def _put(self, federation: Federation) -> Any:
         size = size_of(federation)
@@ -197,22 +254,12 @@ class ActorPool:
         self.replace(actor)
 
 
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
 def _smallest_store() -> float:
-    return min(float(node["Resources"].get("object_store_memory", 0)) for node in _nodes())
+    return min(float(node["Resources"].get("object_store_memory", 0)) for node in nodes())
 
 
-def _share(device: torch.device, count: int) -> dict[str, float]:
-    """Return an actor's part of the machine; no actor's GPU is two halves of two."""
-    if device.type == "cpu":
-        return {"num_cpus": 1}
-    gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-    if device.type != "cuda" or not gpus:
-        raise MissingError(f"--device {device}: no node of the Ray cluster has one")
-    return {"num_cpus": 1, "num_gpus": 1 / -(-count // gpus)}
+def _workers(count: int) -> str:
+    return f"{count} worker{'' if count == 1 else 's'}"
 
 
 def _told(versions: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ what an actor or a node was doing when it died is played again elsewhere, with t
 """
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -58,22 +58,33 @@ class RayGrid(QueuedGrid):
         federation: the sites' data.
         sites: a site's name -> the folder where it keeps its memory.
         device: where models live.
-        actors: how many.
+        actors: how many, at most.
+        measure: whether those that share a GPU are as many as fit it, or as many as may be.
+        note: is told in a sentence how many share a GPU, and why.
 
     Raises:
         MissingError: the data are too large for the object store, or there is no GPU.
     """
 
     def __init__(
-        self, federation: Federation, sites: Mapping[str, Path], device: torch.device, actors: int
+        self,
+        federation: Federation,
+        sites: Mapping[str, Path],
+        device: torch.device,
+        actors: int,
+        *,
+        measure: bool = False,
+        note: Callable[[str], None] = log.info,
     ) -> None:
         meter = Meter()
         app, door = site_apps(Known(federation), device, meter=meter, account=Simulated())
         super().__init__(InProcessGrid(app, sites, meter, door))
         self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
         self._folders = {site: folder.resolve() for site, folder in sites.items()}
-        self._pool = ActorPool(federation, self._folders, device, actors)
-        self.spent = Spent([{} for _ in range(actors)], meter)
+        self._pool = ActorPool(
+            federation, self._folders, device, actors, measure=measure, note=note
+        )
+        self.spent = Spent([{} for _ in self._pool.awaited()], meter)
         self._sent: Any = None
         self._sent_key: tuple[int, ...] = ()
         self._kept: list[Any] = []
@@ -118,7 +129,7 @@ class RayGrid(QueuedGrid):
 
     def _tell(self, told: Told) -> None:
         actor, seconds, first = told
-        self.spent.add(self._pool.place(actor), seconds, first)
+        self.spent.add(actor.number, seconds, first)
 
     def _feed(self, wanted: Container[str]) -> None:
         """Give each actor the next message, and a second one while many wait.
@@ -173,15 +184,20 @@ class RayGrid(QueuedGrid):
             self._pool.begin(actor)
             return []
         try:
-            answers, seconds, first = ray.get(ref)
-            self.spent.add(self._pool.place(actor), seconds, first)
+            answers, seconds, first, gauge = ray.get(ref)
+            self.spent.add(actor.number, seconds, first)
         except RayTaskError as error:
             # Not a site's error, which comes as an answer.
             log.error("%s", error)
             failed = Done(error=(100, type(error.cause).__name__))
-            answers = [failed] * len(actor.jobs[ref])
+            answers, gauge = [failed] * len(actor.jobs[ref]), None
         except RayError as error:
             return self._replaced(actor, type(error).__name__)
+        if any(done.full for done in answers) and (ended := self._pool.fewer(actor)):
+            batches = [actor.jobs.pop(ref), *(jobs for one in ended for jobs in one.jobs.values())]
+            self._waiting.again([number for batch in batches for number in batch])
+            return []
+        self._pool.measured(actor, gauge)
         numbers = actor.jobs.pop(ref)
         messages = [self._waiting.pop(number) for number in numbers]
         return [
@@ -234,7 +250,8 @@ def run_ray(
         play: what is played, and where it is recorded.
         federation: the sites' data.
         device: where models live; "cuda" is each actor's share of a GPU.
-        workers: actors of one thread each; None is one a core of the machine or the cluster.
+        workers: actors of one thread each; None is one a core of the machine or the cluster, and on
+            GPUs as many as are measured to fit.
         address: of a running cluster, as for `Cluster`, which is made here unless given.
         object_store: bytes, as for `Cluster`.
         dashboard: as for `Cluster`.
@@ -264,7 +281,10 @@ def run_ray(
     with nullcontext() if cluster else started:
         started.wait()
         actors = _actor_count(workers, trained)
-        with RayGrid(federation, sites, device, actors) as grid:
+        note = play.progress.note
+        # Who says how many share a GPU is believed, until its memory is full.
+        measure = workers is None
+        with RayGrid(federation, sites, device, actors, measure=measure, note=note) as grid:
             server_app(play, torch.device(device.type))(grid, context)
 
 

@@ -31,6 +31,8 @@ class Spent:
 
     def add(self, worker: int, seconds: Mapping[str, float], first: float | None) -> None:
         """Add what a worker says that an answer took, and when its own first step began."""
+        # One that came later was not there before.
+        self.workers += [{} for _ in range(len(self.workers), worker + 1)]
         known = self.workers[worker]
         for purpose, value in seconds.items():
             known[purpose] = known.get(purpose, 0.0) + value

@@ -82,8 +82,12 @@ class Waiting:
             self._deaths[number] = self._deaths.get(number, 0) + 1
         numbers = [number for batch in batches for number in batch]
         given_up = [number for number in numbers if self._deaths.get(number, 0) >= DEATHS]
-        self._queue.extendleft(number for number in reversed(numbers) if number not in given_up)
+        self.again([number for number in numbers if number not in given_up])
         return given_up
+
+    def again(self, numbers: Sequence[str]) -> None:
+        """Let messages that were taken wait again, first of all."""
+        self._queue.extendleft(reversed(numbers))
 
     def _go_together(self, one: str, other: str) -> bool:
         """Return whether both have the same arrays, and their answers are no burden together.
