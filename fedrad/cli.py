@@ -108,6 +108,9 @@ Ways = Annotated[
     ),
 ]
 
+_CTRL_C = 130
+"""What typer ends with."""
+
 Mbit = Annotated[
     float | None,
     typer.Option(help="Also say how long a round is on a site's line of so many Mbit/s.", min=1e-3),
@@ -276,6 +279,8 @@ def main() -> None:
             f"MissingError: not enough memory on this machine ({error})", fg="red", err=True
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("\nStopped. The same command goes on from the last finished round.", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _CTRL_C and sys.argv[1:2] == ["run"]:
+            told = "\nStopped. The same command goes on from the last finished round."
+            typer.secho(told, err=True)
+        raise

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -213,6 +214,31 @@ def test_what_the_first_batch_does_not_need_is_not_imported(small: Path) -> None
         [sys.executable, "-c", code], cwd=small, capture_output=True, text=True, timeout=120
     )
     assert "loaded []" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(small: Path) -> None:
+    """As a terminal sends it: to every process of the group; none of them goes on training."""
+    command = [
+        sys.executable,
+        "-c",
+        "from fedrad.cli import main; main()",
+        "run",
+        str(small / "small.yaml"),
+    ]
+    command += ["--set", "rounds=1000", "--out", str(small / "out")]
+    # Plain lines: a bar would need a terminal.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    while "round 100/1000" not in process.stdout.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.strip() == "Stopped. The same command goes on from the last finished round."
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_run_that_diverges_says_so_and_returns_an_error(call: Call, small: Path) -> None:
