@@ -33,7 +33,9 @@ def asked_of(arm: Experiment, *, where: str = "privacy") -> Asked | None:
     Raises:
         ConfigError: a name or an option does not fit.
     """
-    asked: Asked | None = build(PRIVACY, arm.privacy or "none", where=where)
+    if arm.privacy is None:
+        return None  # asked of every site
+    asked: Asked | None = build(PRIVACY, arm.privacy, where=where)
     return asked
 
 

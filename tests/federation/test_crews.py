@@ -179,6 +179,20 @@ def test_the_profile_is_of_all_crews_together(tmp_path: Path) -> None:
         assert first["worker_seconds"] == pytest.approx(workers * first["seconds"], rel=0.5)
 
 
+def test_each_worker_is_told_its_own_time(tmp_path: Path) -> None:
+    """Two crews of one worker: no second of one is counted to the other."""
+    play(tmp_path, experiment(seeds=[0, 1]), arms=["fedavg"], workers=2, profile=True)
+    found = json.loads((tmp_path / "profile.json").read_text())
+    assert all(worker["training"] > 0 for worker in found["workers"])
+
+
+def test_what_cannot_be_spread_over_workers_is_played_first(tmp_path: Path) -> None:
+    """The last run has both workers to itself, which pooled data have no use for."""
+    told = play(tmp_path, experiment(), arms=["local", "fedavg", "centralized"], workers=2)
+    assert {arm for arm, *_ in told.rounds[-4:]} == {"fedavg"}
+    assert "centralized" in {arm for arm, *_ in told.rounds[:8]}
+
+
 def test_a_site_whose_turn_has_not_come_is_not_late(tmp_path: Path) -> None:
     """Of sites that are called one after the other, none waits because it is slow."""
     told = play(tmp_path, experiment(deadline=1e-6), arms=["fedavg"], workers=1)
