@@ -111,8 +111,10 @@ def on_gpus(
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
         with RayGrid(sites, folders, GPU, 4, measure=measure, note=told.note) as grid:
             chosen = Play(what, ["tuned"], what.seeds, (), run, told)
+            for actor in list(grid._pool._actors):
+                grid._pool.begin(actor)  # waits, so that none misses so short a run
             server_app(chosen)(grid, context)
-            actors = len(set(grid._pool.awaited().values()))
+            actors = len(grid._pool._actors)
         return told, sorted(path.name.split("-")[0] for path in tmp_path.glob("[01]-*")), actors
 
     return play_them
