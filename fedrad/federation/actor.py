@@ -122,10 +122,12 @@ def versions() -> dict[str, str]:
     }
 
 
-Stepped = tuple[Parcel | Done, dict[str, float], float | None]
-"""A half's next frame or its reply, seconds by purpose, and when the first step began."""
-Answered = tuple[list[Done], dict[str, float], float | None, Gauge | None]
-"""Answers or blocks' sums, and the same; last, what a GPU told after training."""
+Took = tuple[dict[str, float], float | None, Gauge | None]
+"""Seconds by purpose, when the first step began, and what a GPU told after training."""
+Answered = tuple[list[Done], Took]
+"""Answers or blocks' sums, and what they took."""
+Stepped = tuple[Parcel | Done, Took]
+"""A half's next frame or its reply, and what it took."""
 
 
 class SiteActor:
@@ -182,16 +184,13 @@ class SiteActor:
         if any(done.full for done in answers):
             # What torch holds back is room for the others.
             torch.cuda.empty_cache()
-        meter = self._grid.meter
-        trained = jobs[0].kind == "train"
-        gauge = self.gauge(self._device) if trained else None
-        return answers, meter.take(), meter.first_training, gauge
+        return answers, self._took(trained=jobs[0].kind == "train")
 
     def open(self, job: Job, arrays: Arrays) -> Stepped:
         """Begin a site's half of a stream, in place of one that was broken off.
 
         Returns:
-            Its first frame or its reply, seconds by purpose, and when the first step began.
+            Its first frame or its reply, and what it took.
         """
         (site,) = job.sites
         content = pack(read(arrays), config=job.config)
@@ -203,16 +202,20 @@ class SiteActor:
     def step(self, site: str, answer: Parcel | None) -> Stepped:
         """Return what a site's half says to an answer, as `open` does."""
         half, job = self._halves[site]
-        meter = self._grid.meter
         told: Parcel | Done
-        with meter.spent("messages"):
+        with self._grid.meter.spent("messages"):
             try:
                 frame = next(half) if answer is None else half.send(answer.frame())
                 told = Parcel.of(frame)
             except StopIteration as end:
                 del self._halves[site]
                 told = self._with_memory(job, _done(end.value))
-        return told, meter.take(), meter.first_training
+        return told, self._took(trained=job.kind == "train" and isinstance(told, Done))
+
+    def _took(self, *, trained: bool) -> Took:
+        meter = self._grid.meter
+        gauge = self.gauge(self._device) if trained else None
+        return meter.take(), meter.first_training, gauge
 
     def _answer(self, job: Job, arrays: Arrays) -> Done:
         content = pack(read(arrays), config=job.config)

@@ -93,7 +93,7 @@ class ActorChannels:
             self._lose(channel.actor)
             return channel.failed(LOST, f"no answer within {self._deadline:g} s")
         try:
-            answer, seconds, first = ray.get(ref)
+            answer, (seconds, first, gauge) = ray.get(ref)
         except RayTaskError as error:
             # Not a site's error, which comes as an answer.
             return channel.failed(100, type(error.cause).__name__)
@@ -104,6 +104,7 @@ class ActorChannels:
             raise StreamBroken(told) from None
         if self._pool.has(channel.actor):
             self._told((channel.actor, seconds, first))
+            self._pool.measured(channel.actor, gauge)
         if isinstance(answer, Done) and answer.full and self._pool.fewer(channel.actor):
             raise StreamBroken(f"{channel.site}: the GPU's memory was full")
         if isinstance(answer, Parcel):

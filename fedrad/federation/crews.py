@@ -8,6 +8,7 @@ round that was kept.
 """
 
 import logging
+import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -73,6 +74,12 @@ def stages(runs: int, workers: int, sites: int) -> tuple[Stage, ...]:
         return turns, -way[0].crews, len(way)
 
     return min(ways(), key=cost, default=())
+
+
+def _killed(code: int) -> str:
+    reason = f"{DEATHS} processes died of it (exit code {code})"
+    # What Linux does where memory is short, too.
+    return reason + "; if memory is short, say fewer --workers" * (code == -signal.SIGKILL)
 
 
 class Crews:
@@ -170,7 +177,7 @@ class Crews:
                         log.warning("a process died (exit code %s) that played %s", code, name)
                         waiting.appendleft(run)
                     else:
-                        given_up(run, f"{DEATHS} processes died of it (exit code {code})")
+                        given_up(run, _killed(code))
 
     def _heard(self, crew: Crew, said: Told | Took | Failed, progress: Progress) -> None:
         match said:

@@ -184,7 +184,7 @@ class RayGrid(QueuedGrid):
             self._pool.begin(actor)
             return []
         try:
-            answers, seconds, first, gauge = ray.get(ref)
+            answers, (seconds, first, gauge) = ray.get(ref)
             self.spent.add(actor.number, seconds, first)
         except RayTaskError as error:
             # Not a site's error, which comes as an answer.

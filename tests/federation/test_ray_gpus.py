@@ -14,7 +14,9 @@ import torch
 from flwr.app import Context, RecordDict
 from made import Told, experiment, federation, play
 from on_ray import cluster_for, results
+from split_arms import split_experiment
 
+from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.federation.actor import Hello, SiteActor
 from fedrad.federation.cluster import Cluster
@@ -100,17 +102,24 @@ def on_gpus(
     many actors there were in the end.
     """
 
-    def play_them(gauge: Gauge, sites: Federation | None = None, *, measure: bool) -> Any:
+    def play_them(
+        gauge: Gauge,
+        sites: Federation | None = None,
+        what: Experiment | None = None,
+        arm: str = "tuned",
+        *,
+        measure: bool,
+    ) -> Any:
         from fedrad.federation import pool
         from fedrad.federation.ray import RayGrid
 
         monkeypatch.setattr(pool, "SiteActor", actor_that_reads(gauge, tmp_path))
-        what, told, run = experiment(), Told(), RunFolder(tmp_path / "run")
+        what, told, run = what or experiment(), Told(), RunFolder(tmp_path / "run")
         sites = sites or federation()
         folders = {name: run.site(name) for name in sites.sites}
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
         with RayGrid(sites, folders, GPU, 4, measure=measure, note=told.note) as grid:
-            chosen = Play(what, ["tuned"], what.seeds, (), run, told)
+            chosen = Play(what, [arm], what.seeds, (), run, told)
             for actor in list(grid._pool._actors):
                 grid._pool.begin(actor)  # waits, so that none misses so short a run
             server_app(chosen)(grid, context)
@@ -140,6 +149,21 @@ def test_where_no_second_one_fits_there_is_none(
     assert gpus == ["0", "1"] and actors == 2
     assert sum("1 worker at a time of 2" in note for note in told.notes) == 2
     assert results(tmp_path / "run") == results(alone)
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_halves_of_cut_networks_are_measured_and_meet_a_full_memory_too(
+    tmp_path: Path, on_gpus: Callable[..., Any], measure: bool
+) -> None:
+    """The round in which it was full is played again from its start, to the same bits."""
+    what = split_experiment()
+    sites = federation() if measure else full(tmp_path / "mark", once=True)
+    told, _, actors = on_gpus(Gauge(9, 1), sites, what, "v1", measure=measure)
+    (note, *_) = [note for note in told.notes if "GPU" in note]
+    assert ("2 workers at a time" if measure else "it goes on with 1") in note
+    assert actors == (4 if measure else 3)
+    play(tmp_path / "alone", what, arms=["v1"])
+    assert results(tmp_path / "run") == results(tmp_path / "alone")
 
 
 def test_a_full_memory_halves_the_workers_there_and_the_site_is_played_again(
