@@ -218,13 +218,10 @@ def test_what_the_first_batch_does_not_need_is_not_imported(small: Path) -> None
 
 def test_ctrl_c_says_that_the_same_command_goes_on(small: Path) -> None:
     """As a terminal sends it: to every process of the group; none of them goes on training."""
-    command = [
-        sys.executable,
-        "-c",
-        "from fedrad.cli import main; main()",
-        "run",
-        str(small / "small.yaml"),
-    ]
+    # A process in the background is born deaf to Ctrl-C, and so are its children.
+    hearing = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hearing}; from fedrad.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", str(small / "small.yaml")]
     command += ["--set", "rounds=1000", "--out", str(small / "out")]
     # Plain lines: a bar would need a terminal.
     process = subprocess.Popen(

@@ -21,7 +21,7 @@ from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
 from fedrad.federation.blocks import failed_in
 from fedrad.federation.channels import Half
-from fedrad.federation.client import site_apps
+from fedrad.federation.client import FULL, site_apps
 from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.launch import Known
 from fedrad.federation.parcel import (
@@ -44,7 +44,6 @@ __all__ = ["Done", "Hello", "Job", "Parcel", "SiteActor", "versions"]
 log = logging.getLogger(__name__)
 
 _FRAME = "frame"
-_FULL = torch.OutOfMemoryError.__name__
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Done:
     def full(self) -> bool:
         """Whether the memory of the actor's device was too small for one of the sites."""
         failed = {"": self.error[1]} if self.error else failed_in(self.config)
-        return _FULL in failed.values()
+        return any(reason.startswith(FULL) for reason in failed.values())
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,19 @@ from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.site_tasks import SiteTasks, Source, Trainer
 from fedrad.privacy.account import Account
 
-__all__ = ["COUNTS", "client_app", "site_apps"]
+__all__ = ["COUNTS", "FULL", "client_app", "site_apps"]
 
 log = logging.getLogger(__name__)
 
 COUNTS = "counts"
 """The name under which label counts of all sites travel, for global class weights."""
+
+FULL = torch.OutOfMemoryError.__name__
+"""How a site's error begins for which its device's memory was too small."""
+_TOO_LARGE = (
+    "the network and a batch do not fit the memory that is free on the device; "
+    "make local.batch smaller, or the network"
+)
 
 _DEFAULT_ACTIONS = {"train": "fit", "evaluate": "validate", "query": "describe"}
 _FEDRAD_ERROR = 100
@@ -106,6 +113,8 @@ def _failed(error: Exception, message: Message) -> Message:
     if isinstance(error, FedradError):
         told = f"{type(error).__name__}: {error}"
         return Message(Error(_FEDRAD_ERROR, told), reply_to=message)
+    if isinstance(error, torch.OutOfMemoryError):
+        return Message(Error(_OTHER_ERROR, f"{FULL}: {_TOO_LARGE}"), reply_to=message)
     # The text stays here: it can hold a path, and a path can hold a name.
     log.error("round failed", exc_info=error)
     return Message(Error(_OTHER_ERROR, type(error).__name__), reply_to=message)

@@ -185,4 +185,5 @@ def test_a_site_that_does_not_fit_alone_fails_with_its_name(
     sites = full(tmp_path / "mark", once=False)
     told, _, _ = on_gpus(Gauge(1, 1), sites, measure=False)
     assert "2 of 3 sites answered" in told.stopped["tuned"]
-    assert "ost: OutOfMemoryError" in told.stopped["tuned"]
+    assert "ost: OutOfMemoryError: the network and a batch do not fit" in told.stopped["tuned"]
+    assert "make local.batch smaller" in told.stopped["tuned"]
