@@ -18,6 +18,12 @@ ONLY_IN = {
     "opacus": {"training", "privacy"}, "yaml": {"config"},
     "cryptography": {"federation", "privacy"},
 }  # fmt: skip
+ROOMS = {
+    "kits": set(), "streams": set(), "simulation": set(), "ray": {"simulation"},
+    "hospital": {"kits", "streams"}, "coordinator": {"kits", "streams"},
+    "doctor": {"hospital", "kits"},
+}  # fmt: skip
+"""The rooms of the federation's floor, and into which others each may look."""
 FILES = sorted((ROOT / "fedrad").glob("*/**/*.py")) + [
     path for path in sorted((ROOT / "fedrad").glob("*.py")) if path.stem != "__init__"
 ]
@@ -42,11 +48,20 @@ def broken_rules(text: str, path: Path) -> list[str]:
         first, there = [*name.split("."), ""][:2]
         if first in ONLY_IN and here not in ONLY_IN[first]:
             found.append(f"{here}:{line} imports {first}")
+        if first == "fedrad" and there == here == "federation":
+            found += wrong_doors(path.parts[2], [*name.split("."), ""][2], line)
         if first != "fedrad" or there == here or there not in FLOORS:
             continue
         if FLOORS[there] >= FLOORS[here]:
             found.append(f"{here}:{line} (floor {FLOORS[here]}) imports {there}")
     return found
+
+
+def wrong_doors(room: str, other: str, line: int) -> list[str]:
+    """Return a sentence if a room of the federation's floor looks into one it should not know."""
+    if room not in ROOMS or other not in ROOMS or other in {room, *ROOMS[room]}:
+        return []
+    return [f"{room}:{line} imports {other}"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -69,3 +84,11 @@ def test_imports_run_downwards_only(path: Path) -> None:
 def test_an_import_that_climbs_or_goes_next_door_is_seen(text: str) -> None:
     """A rule that cannot fail holds nothing: each of these breaks it from the data folder."""
     assert len(broken_rules(text, Path("fedrad/data/new.py"))) == 1
+
+
+def test_a_room_that_looks_through_the_wrong_door_is_seen() -> None:
+    text = "from fedrad.federation.coordinator.service import CoordinatorKit"
+    assert len(broken_rules(text, Path("fedrad/federation/hospital/new.py"))) == 1
+    assert broken_rules(text, Path("fedrad/federation/coordinator/new.py")) == []
+    rooms = {path.parent.name for path in (ROOT / "fedrad" / "federation").glob("*/__init__.py")}
+    assert rooms == ROOMS.keys()

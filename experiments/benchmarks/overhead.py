@@ -30,8 +30,8 @@ from fedrad.core.state import State
 from fedrad.core.store import load
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
-from fedrad.federation.launch import run_local
 from fedrad.federation.rounds import Play
+from fedrad.federation.simulation.launch import run_local
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("runtime", choices=["local", "ray"])
     parser.add_argument("--channels-last", action="store_true")
     asked = parser.parse_args()
-    from fedrad.federation import cluster
+    from fedrad.federation.ray import cluster
     from fedrad.federation.runtimes import Runtime, RuntimeName
 
     # Ray's processes import it, and know the network and the batches.

@@ -11,7 +11,7 @@ from fedrad.core.garbage import search_seldom
 
 def main() -> None:
     search_seldom()
-    from fedrad.federation import cluster
+    from fedrad.federation.ray import cluster
     from fedrad.federation.runtimes import Runtime, RuntimeName
 
     # Ray's processes import it, and know the networks.

@@ -25,9 +25,9 @@ import grpc
 import torch
 
 from fedrad.algorithms.base import Frame
-from fedrad.federation.invitation import Invitation
-from fedrad.federation.play import play_stream
-from fedrad.federation.stream import StreamServer
+from fedrad.federation.streams.invitation import Invitation
+from fedrad.federation.streams.play import play_stream
+from fedrad.federation.streams.server import StreamServer
 
 SIZES = {"100 kB": 100_000, "1 MB": 1_000_000, "13 MB": 12_845_056}
 WARM_UP = 5

@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from fedrad.config import Experiment
+    from fedrad.federation.hospital.preview import Exchange
     from fedrad.federation.outline import Shape
-    from fedrad.federation.preview import Exchange
 
 __all__ = ["as_json", "bandwidth_table", "preview_tables"]
 
@@ -104,7 +104,7 @@ def bandwidth_table(experiment: "Experiment", mbit: float, sites: int) -> "Rende
     from rich.table import Table
 
     from fedrad.assemble import algorithm_of
-    from fedrad.federation.preview import exchanges_of, per_round
+    from fedrad.federation.hospital.preview import exchanges_of, per_round
 
     title = f"On a line of {mbit:g} Mbit/s, for one site"
     table = Table("arm", box=SIMPLE_HEAD, title=title, title_justify="left")

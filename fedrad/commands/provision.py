@@ -32,7 +32,7 @@ def provision(
 
     from fedrad.config import load_federation
     from fedrad.errors import ConfigError
-    from fedrad.federation import provision as provisioning
+    from fedrad.federation.kits import provision as provisioning
 
     if rotate and revoke:
         raise ConfigError("--rotate and --revoke: one at a time")

@@ -28,7 +28,7 @@ def keygen(
 ) -> None:
     """Make the site's key here, so that only its public half travels."""
     from fedrad.errors import RunError
-    from fedrad.federation.keys import fingerprint, make_node_key, read_public_key
+    from fedrad.federation.kits.keys import fingerprint, make_node_key, read_public_key
 
     private, public = out / "node.key", out / "node.pub"
     if private.exists():
@@ -52,8 +52,8 @@ def preview(
     from fedrad.assemble import algorithm_of
     from fedrad.commands.previews import as_json, preview_tables
     from fedrad.config import load_site_file
-    from fedrad.federation.preview import exchanges_of, introduction
-    from fedrad.federation.verdict import verdict_of
+    from fedrad.federation.hospital.preview import exchanges_of, introduction
+    from fedrad.federation.hospital.verdict import verdict_of
 
     site, experiment = load_site_file(site_file), _experiment(file)
     verdict = verdict_of(site, experiment)
@@ -114,7 +114,7 @@ def audit(
     from rich.text import Text
 
     from fedrad.config import load_site_file
-    from fedrad.federation.audit import AuditLog
+    from fedrad.federation.hospital.audit import AuditLog
 
     log = AuditLog(load_site_file(site_file).state_dir / "audit.jsonl")
     if verify:

@@ -11,7 +11,7 @@ __all__ = ["start"]
 def start(site_file: SiteArgument) -> None:
     """Connect to the coordinator and work on what the site's policy allows, until stopped."""
     from fedrad.config import load_site_file
-    from fedrad.federation.site import run_site
+    from fedrad.federation.hospital.site import run_site
 
     name = load_site_file(site_file).name
     run_site(site_file, lambda sentence: typer.echo(f"{name}: {sentence}"))

@@ -19,10 +19,10 @@ from fedrad.core.state import Bundle
 from fedrad.core.store import Versions
 from fedrad.errors import FedradError
 from fedrad.federation.channels import Door, Half
-from fedrad.federation.invitation import Invitation
-from fedrad.federation.play import play_stream
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.site_tasks import SiteTasks, Source, Trainer
+from fedrad.federation.streams.invitation import Invitation
+from fedrad.federation.streams.play import play_stream
 from fedrad.privacy.account import Account
 
 __all__ = ["COUNTS", "FULL", "client_app", "site_apps"]

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fedrad.errors import ConfigError
-from fedrad.federation.cluster import Cluster
-from fedrad.federation.cores import worker_count
+from fedrad.federation.ray.cluster import Cluster
+from fedrad.federation.simulation.cores import worker_count
 
 if TYPE_CHECKING:
     from fedrad.data.sites import Federation
@@ -115,13 +115,13 @@ class Runtime:
         from fedrad.assemble import device_of
 
         if cluster is None:
-            from fedrad.federation.launch import run_local
+            from fedrad.federation.simulation.launch import run_local
             from fedrad.training.ways import Way
 
             way = None if self.concurrency is Concurrency.AUTO else Way(self.concurrency)
             run_local(play, federation, device_of(device), workers=self.workers, way=way)
             return
-        from fedrad.federation.ray import run_ray
+        from fedrad.federation.ray.grid import run_ray
 
         # A cluster's nodes may have GPUs where this machine has none; they are asked later.
         where = torch.device(device) if self.address and device == "cuda" else device_of(device)

@@ -13,10 +13,10 @@ from flwr.serverapp import Grid, ServerApp
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED, Experiment
 from fedrad.data.sites import check_site_numbers
-from fedrad.federation.crew import Run
-from fedrad.federation.crews import Crews
 from fedrad.federation.nodes import Node, nodes_of
 from fedrad.federation.rounds import ArmRounds, Play
+from fedrad.federation.simulation.crew import Run
+from fedrad.federation.simulation.crews import Crews
 from fedrad.federation.spent import spent_of
 from fedrad.federation.watch import Progress
 from fedrad.runs import Claim

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from fedrad.cli import app
 from fedrad.config import load_experiment, load_federation, load_site_file
 from fedrad.errors import FedradError, RunError
-from fedrad.federation.provision import provision
+from fedrad.federation.kits.provision import provision
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
@@ -103,7 +103,7 @@ def test_the_doctors_exit_code_says_whether_anything_is_red(nord: Path) -> None:
 
 
 def test_an_audit_log_is_shown_and_verified(nord: Path) -> None:
-    from fedrad.federation.audit import AuditLog, Entry
+    from fedrad.federation.hospital.audit import AuditLog, Entry
 
     log = AuditLog(nord / "state" / "audit.jsonl")
     log.append(Entry(7, "ab12", "fedavg", 0, 3, "fit", 100, 200, "cd34", "sent"))

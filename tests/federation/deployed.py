@@ -15,8 +15,8 @@ import psutil
 import yaml
 
 from fedrad.config import load_experiment, load_federation
-from fedrad.federation.audit import AuditLog
-from fedrad.federation.provision import provision
+from fedrad.federation.hospital.audit import AuditLog
+from fedrad.federation.kits.provision import provision
 from fedrad.privacy.ledger import Ledger
 
 SITES = {

@@ -9,8 +9,8 @@ import torch
 from fedrad.config import Experiment, from_text
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
-from fedrad.federation.launch import run_local
 from fedrad.federation.rounds import Play
+from fedrad.federation.simulation.launch import run_local
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 from fedrad.training.ways import Way

@@ -10,7 +10,7 @@ from made import Told, experiment, federation
 
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
-from fedrad.federation.cluster import Cluster
+from fedrad.federation.ray.cluster import Cluster
 from fedrad.federation.rounds import Play
 from fedrad.runs import RunFolder
 
@@ -38,7 +38,7 @@ def play_ray(
     told: Told | None = None,
 ) -> Told:
     """Play an experiment on Ray and return what was told."""
-    from fedrad.federation.ray import run_ray
+    from fedrad.federation.ray.grid import run_ray
 
     what, sites, told = what or experiment(), sites or federation(), told or Told()
     names = arms or list(what.arm_names)

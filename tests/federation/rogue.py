@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from flwr.app import RecordDict
 
-from fedrad.federation import site, tasks
 from fedrad.federation.child import environment
+from fedrad.federation.hospital import site, tasks
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.wire import packed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedrad.errors import RunError
-from fedrad.federation.audit import AuditLog, Entry
+from fedrad.federation.hospital.audit import AuditLog, Entry
 
 
 def entry(round: int) -> Entry:
@@ -42,7 +42,7 @@ def test_the_log_is_for_its_owner_alone(log: AuditLog) -> None:
 
 def rehashed(line: bytes, **changes: object) -> bytes:
     """What a careful forger writes: the line's own hash fits, the next line's does not."""
-    from fedrad.federation.audit import _hash, _text
+    from fedrad.federation.hospital.audit import _hash, _text
 
     forged = json.loads(line) | changes
     forged["hash"] = _hash(forged)

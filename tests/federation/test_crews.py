@@ -13,8 +13,8 @@ from made import Told, experiment, play
 from test_workers import results
 
 from fedrad.errors import RunError
-from fedrad.federation.crews import Stage, stages
 from fedrad.federation.rounds import ArmRounds
+from fedrad.federation.simulation.crews import Stage, stages
 from fedrad.runs import RunFolder
 from fedrad.training.local import LocalTask
 

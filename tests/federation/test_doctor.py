@@ -14,11 +14,11 @@ import pytest
 from fedrad.config import FederationFile, Task, load_experiment, load_site_file
 from fedrad.config.checking import checked
 from fedrad.data.phantom import Hospital, phantom
-from fedrad.federation import certificates
 from fedrad.federation.doctor import Finding, examine, network
 from fedrad.federation.doctor.images import surprises
 from fedrad.federation.doctor.network import check_network
-from fedrad.federation.provision import provision, rotate
+from fedrad.federation.kits import certificates
+from fedrad.federation.kits.provision import provision, rotate
 
 QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.yaml"
 DATA = "data: {name: phantom, hospitals: {nord: {patients: 40}}}\n"

@@ -14,9 +14,9 @@ from fedrad.errors import SiteFailed
 from fedrad.federation import nodes
 from fedrad.federation.client import client_app
 from fedrad.federation.exchange import FlowerSites
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.launch import Known
 from fedrad.federation.nodes import nodes_of
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
 
 
 class Unruly:

@@ -10,9 +10,9 @@ from made import experiment
 from fedrad.algorithms.base import Numbers
 from fedrad.assemble import initial_state
 from fedrad.core.state import State, clone
-from fedrad.federation.expected import Expected
-from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.coordinator.expected import Expected
 from fedrad.federation.records import pack
+from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.wire import packed, unpacked
 
 Spoil = Callable[[State, Numbers], None]

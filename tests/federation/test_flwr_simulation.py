@@ -15,8 +15,8 @@ import torch
 
 from fedrad.config import load_experiment
 from fedrad.data.sites import federation_of
-from fedrad.federation.launch import run_local
 from fedrad.federation.rounds import Play
+from fedrad.federation.simulation.launch import run_local
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 

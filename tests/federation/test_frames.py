@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedrad.algorithms.base import Frame
 from fedrad.core.wire import TYPES
 from fedrad.federation import split_pb2
-from fedrad.federation.frames import packet_of, packet_with, read
+from fedrad.federation.streams.frames import packet_of, packet_with, read
 
 ROOT = Path(__file__).parents[2]
 

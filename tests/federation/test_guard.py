@@ -15,15 +15,15 @@ from fedrad.config.checking import checked
 from fedrad.core.state import Bundle
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, RunError
-from fedrad.federation.audit import AuditLog
 from fedrad.federation.client import client_app
-from fedrad.federation.guard import Answer, guarded
 from fedrad.federation.handshake import greeting
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.launch import Known
+from fedrad.federation.hospital.audit import AuditLog
+from fedrad.federation.hospital.guard import Answer, guarded
 from fedrad.federation.records import TensorArray, config_of, pack
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
 from fedrad.runs import RunFolder
 
 CPU = torch.device("cpu")
@@ -423,7 +423,7 @@ def test_each_message_is_one_line_with_the_digest_of_what_left(tmp_path: Path) -
 
 def test_an_answer_that_is_given_again_leaves_again_and_is_logged(tmp_path: Path) -> None:
     """A coordinator that lost an answer asks again; the site does not train again."""
-    from fedrad.federation.tasks import answering
+    from fedrad.federation.hospital.tasks import answering
 
     demo = {"name": "phantom", "hospitals": {"nord": {"patients": 30}}}
     allow = POLICY["allow"] | {"models": ["cnn"]}

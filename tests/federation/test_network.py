@@ -10,12 +10,12 @@ from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-from fedrad.federation import network
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.network import NetworkGrid
-from fedrad.federation.questions import CRASHES, Asked, Reply
+from fedrad.federation.coordinator import network
+from fedrad.federation.coordinator.network import NetworkGrid
+from fedrad.federation.coordinator.questions import CRASHES, Asked, Reply
+from fedrad.federation.coordinator.superlink import RunLost
 from fedrad.federation.records import numbers_of, pack
-from fedrad.federation.superlink import RunLost
+from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.wire import unpacked
 
 

@@ -23,13 +23,13 @@ from fedrad.assemble import (
 )
 from fedrad.federation.channels import Half
 from fedrad.federation.client import site_apps
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.launch import Known
+from fedrad.federation.hospital.preview import Exchange, exchanges_of, introduction, per_round
+from fedrad.federation.hospital.verdict import verdict_of
 from fedrad.federation.outline import Outline, Shape, outline_of, shapes_of
-from fedrad.federation.preview import Exchange, exchanges_of, introduction, per_round
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
-from fedrad.federation.verdict import verdict_of
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
 from fedrad.runs import RunFolder
 from fedrad.training.objective import balanced_weights
 

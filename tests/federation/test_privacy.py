@@ -12,11 +12,11 @@ from fedrad.config import Experiment, from_text
 from fedrad.core.store import load
 from fedrad.errors import ConfigError
 from fedrad.federation.client import client_app
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.launch import Known
+from fedrad.federation.hospital.privacy_guard import GuardLedger
 from fedrad.federation.outline import outline_of, shapes_of
-from fedrad.federation.privacy_guard import GuardLedger
 from fedrad.federation.records import bundle_of, numbers_of, pack
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
 from fedrad.privacy.accountant import compose
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount

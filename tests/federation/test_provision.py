@@ -11,9 +11,9 @@ import pytest
 
 from fedrad.config import load_federation, load_site_file
 from fedrad.errors import ConfigError, RunError
-from fedrad.federation.certificates import names_of, read_certificate
-from fedrad.federation.keys import make_node_key, public_key_of, read_public_key, write_secret
-from fedrad.federation.provision import provision, revoke, rotate
+from fedrad.federation.kits.certificates import names_of, read_certificate
+from fedrad.federation.kits.keys import make_node_key, public_key_of, read_public_key, write_secret
+from fedrad.federation.kits.provision import provision, revoke, rotate
 
 TEXT = """
 name: demo

@@ -17,7 +17,7 @@ from on_ray import Arming, cluster_for, play_ray, results
 import fedrad
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
-from fedrad.federation.cluster import Cluster
+from fedrad.federation.ray.cluster import Cluster
 from fedrad.federation.rounds import Play
 from fedrad.runs import RunFolder
 
@@ -105,7 +105,7 @@ def test_images_in_a_file_are_mapped_by_the_actors_and_not_sent(
     alone: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Their bytes never enter the object store, and results are those of arrays in memory."""
-    from fedrad.federation.parcel import by_name, by_value, in_files, opened, size_of
+    from fedrad.federation.ray.parcel import by_name, by_value, in_files, opened, size_of
 
     sites = {}
     for name, data in federation().sites.items():
@@ -169,7 +169,7 @@ def test_actors_run_at_the_priority_of_this_process(
 def test_a_gpu_is_asked_for_without_its_number_and_must_be_there(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    from fedrad.federation.ray import run_ray
+    from fedrad.federation.ray.grid import run_ray
 
     what, sites = experiment(), federation()
     chosen = Play(what, ["fedavg"], what.seeds, (), RunFolder(tmp_path), Told())

@@ -18,9 +18,9 @@ from split_arms import split_experiment
 
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
-from fedrad.federation.actor import Hello, SiteActor
-from fedrad.federation.cluster import Cluster
-from fedrad.federation.room import Gauge
+from fedrad.federation.ray.actor import Hello, SiteActor
+from fedrad.federation.ray.cluster import Cluster
+from fedrad.federation.ray.room import Gauge
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.runs import RunFolder
@@ -110,8 +110,7 @@ def on_gpus(
         *,
         measure: bool,
     ) -> Any:
-        from fedrad.federation import pool
-        from fedrad.federation.ray import RayGrid
+        from fedrad.federation.ray.grid import RayGrid, pool
 
         monkeypatch.setattr(pool, "SiteActor", actor_that_reads(gauge, tmp_path))
         what, told, run = what or experiment(), Told(), RunFolder(tmp_path / "run")

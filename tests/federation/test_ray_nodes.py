@@ -19,8 +19,8 @@ from made import Told, experiment, federation, play
 
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation.cluster import Cluster
-from fedrad.federation.parcel import files_in, set_files
+from fedrad.federation.ray.cluster import Cluster
+from fedrad.federation.ray.parcel import files_in, set_files
 from fedrad.federation.rounds import Play
 from fedrad.runs import RunFolder
 
@@ -166,7 +166,7 @@ def test_two_nodes_give_the_same_files_also_when_one_of_them_dies(
         cluster.wait()
         import ray
 
-        from fedrad.federation.ray import run_ray
+        from fedrad.federation.ray.grid import run_ray
 
         wait_for(lambda: ray.cluster_resources().get("CPU") == 2)
         # Actors cannot import this file; its classes travel with the objects.

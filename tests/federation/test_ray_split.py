@@ -13,7 +13,7 @@ from on_ray import Arming, cluster_for, play_ray, results
 from split_arms import split_experiment
 
 from fedrad.data.sites import Federation
-from fedrad.federation.cluster import Cluster
+from fedrad.federation.ray.cluster import Cluster
 from fedrad.runs import RunFolder
 
 pytestmark = pytest.mark.ray

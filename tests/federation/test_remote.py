@@ -10,11 +10,11 @@ from test_provision import TEXT, asked
 
 from fedrad.config import load_federation
 from fedrad.errors import ConfigError
-from fedrad.federation.coordinator import CoordinatorKit
-from fedrad.federation.provision import provision
-from fedrad.federation.remote import _streams
+from fedrad.federation.coordinator.remote import _streams
+from fedrad.federation.coordinator.service import CoordinatorKit
+from fedrad.federation.kits.provision import provision
 from fedrad.federation.rounds import Play
-from fedrad.federation.stream import StreamServer
+from fedrad.federation.streams.server import StreamServer
 from fedrad.runs import RunFolder
 
 

@@ -13,11 +13,11 @@ from split_arms import split_experiment
 
 from fedrad.federation.channels import LOST
 from fedrad.federation.client import site_apps
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.launch import Known
 from fedrad.federation.repeat import TIMES
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
 from fedrad.runs import RunFolder
 
 WHAT = split_experiment(rounds=2)

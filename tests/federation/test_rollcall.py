@@ -7,11 +7,11 @@ from flwr.proto.node_pb2 import NodeInfo
 from made import experiment, federation
 
 from fedrad.errors import SiteFailed
-from fedrad.federation import rollcall
+from fedrad.federation.coordinator import rollcall
+from fedrad.federation.coordinator.rollcall import _data, _registered
 from fedrad.federation.describe import description
-from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.records import pack
-from fedrad.federation.rollcall import _data, _registered
+from fedrad.federation.simulation.inprocess import InProcessGrid
 
 
 def answer(site: str) -> Message:

@@ -19,11 +19,11 @@ from certificates import Certificates, certificates
 from fedrad.algorithms.base import Frame
 from fedrad.errors import ConfigError, DataError, SiteFailed, TrainingDiverged
 from fedrad.federation import split_pb2
-from fedrad.federation.call import HELLO, METHOD
-from fedrad.federation.invitation import Invitation
-from fedrad.federation.open_streams import Ended, OpenStreams
-from fedrad.federation.play import play_stream
-from fedrad.federation.stream import StreamServer
+from fedrad.federation.streams.call import HELLO, METHOD
+from fedrad.federation.streams.invitation import Invitation
+from fedrad.federation.streams.open_streams import Ended, OpenStreams
+from fedrad.federation.streams.play import play_stream
+from fedrad.federation.streams.server import StreamServer
 
 Half = Generator[Frame, Frame, list[float]]
 

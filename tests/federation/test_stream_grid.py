@@ -24,11 +24,11 @@ from made import Told, experiment, federation, play
 from site_process import ProcessesGrid
 
 from fedrad.federation.client import client_app
-from fedrad.federation.launch import Known
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
-from fedrad.federation.stream import StreamServer
-from fedrad.federation.stream_grid import StreamGrid
+from fedrad.federation.simulation.launch import Known
+from fedrad.federation.streams.grid import StreamGrid
+from fedrad.federation.streams.server import StreamServer
 from fedrad.runs import RunFolder
 
 pytestmark = pytest.mark.deploy
@@ -152,7 +152,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from certificates import certificates
 from test_stream_grid import run, streaming
-import fedrad.federation.link as link
+import fedrad.federation.streams.link as link
 
 count = 0
 whole = link.Link.send

@@ -19,14 +19,14 @@ from fedrad.core.state import Bundle
 from fedrad.errors import ConfigError, Refused
 from fedrad.federation import client
 from fedrad.federation.client import client_app, site_apps
-from fedrad.federation.frame_outline import Streamed, streamed_of
-from fedrad.federation.guard import guarded
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.launch import Known
+from fedrad.federation.hospital.frame_outline import Streamed, streamed_of
+from fedrad.federation.hospital.guard import guarded
+from fedrad.federation.hospital.stream_guard import Gate
 from fedrad.federation.outline import Shape
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
-from fedrad.federation.stream_guard import Gate
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
 from fedrad.runs import RunFolder
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ from flwr.app import Context, Error, Message, RecordDict
 
 from fedrad.errors import ConfigError
 from fedrad.federation.handshake import check_version, greeting
-from fedrad.federation.inprocess import InProcessGrid
+from fedrad.federation.hospital.tasks import _once, _Rounds
 from fedrad.federation.records import config_of, numbers_of, pack
-from fedrad.federation.tasks import _once, _Rounds
+from fedrad.federation.simulation.inprocess import InProcessGrid
 
 
 def question(number: int, *, run: int = 1, arm: str = "fedavg") -> Message:

@@ -17,12 +17,12 @@ from fedrad.core.store import load
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.client import site_apps
-from fedrad.federation.inprocess import InProcessGrid
-from fedrad.federation.launch import Known
 from fedrad.federation.rounds import Play
 from fedrad.federation.runtimes import Concurrency
 from fedrad.federation.server import server_app
-from fedrad.federation.together import Together
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
+from fedrad.federation.simulation.together import Together
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 from fedrad.training.asked import Training

@@ -6,9 +6,9 @@ from flwr.app import Message, RecordDict
 from made import federation
 
 from fedrad.federation.blocks import BLOCK
-from fedrad.federation.inprocess import InProcessGrid
 from fedrad.federation.records import pack
-from fedrad.federation.waiting import Waiting
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.waiting import Waiting
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from made import experiment, federation, play, site
 from fedrad.core.state import same
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation.cores import worker_count
-from fedrad.federation.shared import SharedArea
-from fedrad.federation.waiting import Waiting
-from fedrad.federation.workers import WorkersGrid
+from fedrad.federation.simulation.cores import worker_count
+from fedrad.federation.simulation.shared import SharedArea
+from fedrad.federation.simulation.waiting import Waiting
+from fedrad.federation.simulation.workers import WorkersGrid
 from fedrad.runs import RunFolder
 from fedrad.training.local import LocalTask
 

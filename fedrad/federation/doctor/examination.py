@@ -9,7 +9,7 @@ from fedrad.federation.doctor.data import check_data
 from fedrad.federation.doctor.finding import Finding, amber, green, red
 from fedrad.federation.doctor.machine import check_keys, check_machine, check_state
 from fedrad.federation.doctor.network import check_network
-from fedrad.federation.policy import check_names
+from fedrad.federation.hospital.policy import check_names
 
 __all__ = ["examine"]
 

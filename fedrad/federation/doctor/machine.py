@@ -13,10 +13,10 @@ import torch
 
 from fedrad.config import SiteFile
 from fedrad.errors import ConfigError, RunError
-from fedrad.federation.audit import AuditLog
-from fedrad.federation.certificates import read_certificate
 from fedrad.federation.doctor.finding import Finding, amber, green, red
-from fedrad.federation.keys import fingerprint, public_key_of, read_public_key
+from fedrad.federation.hospital.audit import AuditLog
+from fedrad.federation.kits.certificates import read_certificate
+from fedrad.federation.kits.keys import fingerprint, public_key_of, read_public_key
 
 __all__ = ["check_keys", "check_machine", "check_state"]
 

@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 
 from fedrad.config import SiteFile
 from fedrad.errors import ConfigError
-from fedrad.federation.certificates import names_of, read_certificate, signed_by
 from fedrad.federation.doctor.finding import Finding, amber, green, red
+from fedrad.federation.kits.certificates import names_of, read_certificate, signed_by
 
 __all__ = ["check_network"]
 

@@ -1,0 +1,1 @@
+"""The coordinator's machine: the SuperLink, who is there, and runs across hospitals."""

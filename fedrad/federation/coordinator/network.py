@@ -1,0 +1,271 @@
+"""Flower's Grid over a SuperLink: real sites, which may be slow, silent, or die at any moment.
+
+A question is asked again when its site's SuperNode has started anew, since what that had taken in
+is gone; the first answer counts, and later ones are never fetched. Answers stay on the SuperLink's
+disk until it is their turn to be added up, so memory does not grow with the number of sites.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+from flwr.supercore.run import Run
+
+from fedrad.errors import SiteFailed
+from fedrad.federation.coordinator.post import fetch, heads, open_up, send
+from fedrad.federation.coordinator.questions import CRASHES, Asked
+from fedrad.federation.coordinator.superlink import Link, RunLost
+from fedrad.federation.handshake import greeting
+from fedrad.federation.nodes import Node
+from fedrad.federation.wire import Packer
+
+__all__ = ["NetworkGrid"]
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 2.0
+"""Pause between two looks at which sites are connected."""
+_CRASHED = {ErrorCode.CLIENT_APP_CRASHED, ErrorCode.CLIENT_APP_RAISED_EXCEPTION}
+_ASTRAY = {
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+}
+"""Flower's own errors: the question or its answer is lost, the site has not said no."""
+
+Check = Callable[[Message, Message], str | None]
+"""(question, reply) -> what is wrong with the reply, or None."""
+Told = Callable[[Mapping[int, float]], None]
+"""Is told who is waited for: node -> seconds."""
+
+
+class NetworkGrid(Grid):
+    """A Grid over a SuperLink.
+
+    Args:
+        link: to the SuperLink; a run is open.
+        deadline: seconds after which the exchange gives a question up.
+        patience: seconds that a site may be away before its question is given up.
+        check: looks at each reply before anybody else does.
+        told: is told who is waited for.
+
+    Attributes:
+        sites: by name, as the roll call met them.
+        slow: a message costs seconds, so that two questions go in one where they can.
+    """
+
+    slow = True
+
+    def __init__(
+        self, link: Link, *, deadline: float, patience: float, check: Check, told: Told
+    ) -> None:
+        self.sites: Mapping[str, Node] = {}
+        self._link = link
+        self._deadline = deadline
+        self._patience = patience
+        self._check = check
+        self._told = told
+        self._asked: dict[str, Asked] = {}
+        self._by_sent: dict[str, Asked] = {}
+        self._count = 0
+        self._packer = Packer()
+        self._nodes: dict[int, NodeInfo] = {}
+        self._looked = float("-inf")
+
+    def set_run(self, run: Run) -> None:
+        """Do nothing: the link holds the run."""
+
+    @property
+    def run(self) -> Run:
+        """Return the open run."""
+        return Run.create_empty(self._link.run_id)
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message to a site, which also says which fedrad asks."""
+        told = RecordDict(dict(content))
+        told["config"] = ConfigRecord({**content.config_records.get("config", {}), **greeting()})
+        return Message(told, dst_node_id, message_type, group_id=group_id, ttl=ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the registered sites' nodes, connected or not."""
+        return sorted(self.look(0.0))
+
+    def look(self, age: float | None = None) -> dict[int, NodeInfo]:
+        """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
+        if time.monotonic() - self._looked >= (_LOOK_S if age is None else age):
+            self._nodes = {info.node_id: info for info in self._link.nodes()}
+            self._looked = time.monotonic()
+        return self._nodes
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Ask; the numbers that are returned stay the same however often a question is repeated."""
+        questions = []
+        for message in messages:
+            self._count += 1
+            head = message.metadata
+            asked = Asked(
+                str(self._count),
+                message.content,
+                head.message_type,
+                head.dst_node_id,
+                head.group_id,
+                time.monotonic(),
+            )
+            self._asked[asked.number] = asked
+            questions.append(asked)
+        self.look(0.0)
+        self._send(questions)
+        return [asked.number for asked in questions]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the next reply in the order asked for, if it is here; late ones hold none up."""
+        wanted = [self._asked[number] for number in message_ids if number in self._asked]
+        for asked in [a for a in self._asked.values() if a not in wanted]:
+            self._forget(asked)  # Nobody waits for it any more.
+        self._told({a.site: time.monotonic() - a.since for a in wanted if a.reply is None})
+        try:
+            self._hear(wanted)
+            self._ask_again(wanted)
+            for asked in wanted:
+                if message := self._answer(asked):
+                    self._forget(asked)
+                    return [message]
+                if not self._late(asked):
+                    break
+        except RunLost:
+            self._reopen()
+        return []
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Ask, and return all replies that come in time."""
+        numbers = list(self.push_messages(messages))
+        ends = time.monotonic() + (self._deadline if timeout is None else timeout)
+        replies: list[Message] = []
+        while len(replies) < len(numbers) and time.monotonic() < ends:
+            found = list(self.pull_messages([n for n in numbers if n in self._asked]))
+            replies += found
+            if not found:
+                time.sleep(0.05)
+        return replies
+
+    def _send(self, questions: Sequence[Asked]) -> None:
+        try:
+            self._push(questions)
+        except RunLost:
+            self._reopen()
+        except ObjectPushError:
+            # The coordinator's server ended while it took them in, and the next one knows of none.
+            for asked in questions:
+                asked.lost = True
+
+    def _push(self, questions: Sequence[Asked]) -> None:
+        """Send the questions as new messages."""
+        messages = [asked.message(self._packer(asked.content)) for asked in questions]
+        for asked, sent in zip(questions, send(self._link, messages), strict=True):
+            asked.lost, asked.stalled = False, False
+            asked.activated = self._activated(asked.site)
+            asked.sent.append(sent)
+            self._by_sent[sent] = asked
+
+    def _reopen(self) -> None:
+        """Open another run, and ask in it whatever is still open."""
+        log.info("the coordinator's server has ended the run; another one is opened")
+        self._link.open()
+        self._by_sent.clear()
+        for asked in self._asked.values():
+            asked.sent, asked.reply = [], None
+        if self._asked:
+            self._send(list(self._asked.values()))
+
+    def _hear(self, wanted: Sequence[Asked]) -> None:
+        """Take the heads of answers that have come; their contents stay where they are."""
+        # Of a site that is away nothing is asked: the SuperLink would drop the question.
+        sent = [
+            one
+            for asked in wanted
+            if not asked.complete and self._connected(asked.site)
+            for one in asked.sent
+        ]
+        if not sent:
+            return
+        for answered, reply in heads(self._link, sent):
+            known = self._by_sent.pop(answered, None)
+            if known is not None:
+                known.sent.remove(answered)
+                known.reply = reply
+
+    def _ask_again(self, wanted: Sequence[Asked]) -> None:
+        """Ask those again whose question or answer was lost."""
+        self.look()
+        again = [
+            asked
+            for asked in wanted
+            if self._connected(asked.site)
+            and (asked.lost or (self._activated(asked.site) != asked.activated and _open(asked)))
+        ]
+        if again:
+            log.info("%d sites are asked again", len(again))
+            self._send(again)
+
+    def _answer(self, asked: Asked) -> Message | None:
+        if asked.reply is not None:
+            fetch(self._link, asked, asked.reply)
+        if asked.reply is not None and asked.complete:
+            try:
+                return self._judged(asked, open_up(self._link, asked, asked.reply))
+            except SiteFailed as error:
+                return asked.failed(str(error))
+        away = time.monotonic() - asked.since
+        if not self._connected(asked.site) and away > self._patience:
+            return asked.failed(f"is not connected; it was waited for for {away:.0f} s")
+        return None
+
+    def _judged(self, asked: Asked, message: Message) -> Message | None:
+        if message.has_error() and message.error.code in _CRASHED | _ASTRAY:
+            asked.reply, asked.lost, asked.parts = None, True, {}
+            asked.crashes += message.error.code in _CRASHED
+            if asked.crashes < CRASHES:
+                return None
+            return asked.failed(f"its process died {CRASHES} times of this question")
+        wrong = None if message.has_error() else self._check(asked.question(), message)
+        if wrong is not None:
+            return asked.failed(wrong)
+        message.metadata.__dict__["_reply_to_message_id"] = asked.number
+        return message
+
+    def _late(self, asked: Asked) -> bool:
+        """Return whether others need not wait for this one's turn any longer."""
+        waited = time.monotonic() - asked.since
+        return waited > self._deadline / 2 or not self._connected(asked.site)
+
+    def _forget(self, asked: Asked) -> None:
+        del self._asked[asked.number]
+        for sent in asked.sent:
+            self._by_sent.pop(sent, None)
+
+    def _connected(self, node: int) -> bool:
+        info = self._nodes.get(node)
+        return info is not None and info.status == "online"
+
+    def _activated(self, node: int) -> str:
+        info = self._nodes.get(node)
+        return str(info.last_activated_at) if info is not None else ""
+
+
+def _open(asked: Asked) -> bool:
+    """Return whether the site still owes an answer, or a part of it."""
+    return asked.reply is None or asked.stalled

@@ -1,0 +1,288 @@
+"""The hospital's guard: stands around what answers a message, before and after, and logs both.
+
+`guarded(answer, site, source)` is all that a site's process calls. Nothing is trained that the
+policy does not allow, nothing leaves that is not what was asked for, and nothing leaves without a
+line in the audit log.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from flwr.app import Context, Error, Message
+
+from fedrad.assemble import model_of
+from fedrad.config import Experiment, SiteFile, from_text
+from fedrad.core.state import Bundle
+from fedrad.data.base import SPLITS, SiteData
+from fedrad.errors import ConfigError, FedradError, Refused
+from fedrad.federation.client import COUNTS
+from fedrad.federation.describe import description
+from fedrad.federation.handshake import check_version
+from fedrad.federation.hospital.asked import LONGEST, Round, Task
+from fedrad.federation.hospital.audit import AuditLog, Entry
+from fedrad.federation.hospital.contents import digest_of, weight_of
+from fedrad.federation.hospital.frame_outline import Streamed, streamed_of
+from fedrad.federation.hospital.policy import (
+    UNMEASURED,
+    Ledger,
+    check_epsilon,
+    check_names,
+    check_norm,
+    check_task,
+    check_upload,
+    refuse,
+)
+from fedrad.federation.hospital.replies import fault_of, numbers_in
+from fedrad.federation.hospital.stream_guard import Gate, check_invitation
+from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
+from fedrad.federation.records import bundle_of, config_of
+from fedrad.federation.site_tasks import Source
+
+__all__ = ["Answer", "Guard", "guarded"]
+
+log = logging.getLogger(__name__)
+
+_FEDRAD_ERROR = 100
+_OTHER_ERROR = 101
+_CPU = torch.device("cpu")
+_MOST_OUTLINES = 256
+Answer = Callable[[Message, Context], Message]
+
+
+def guarded(
+    answer: Answer,
+    site: SiteFile,
+    source: Source,
+    ledger: Ledger | None = None,
+    gate: Gate | None = None,
+) -> Answer:
+    """Return what answers messages, with the hospital's guard around it.
+
+    Args:
+        answer: what works on a message that the policy allows.
+        site: the hospital's file, with its policy.
+        source: finds the hospital's own data; asked only for how many patients there are.
+        ledger: the account of privacy that `epsilon` is held against.
+        gate: through which `answer` passes its streams; without one there are none.
+
+    Raises:
+        ConfigError: the policy names what fedrad does not have.
+        RunError: the audit log was tampered with.
+    """
+    guard = Guard(site, source, ledger, gate)
+
+    def stand(message: Message, context: Context) -> Message:
+        task = guard.read(message)
+        try:
+            task = guard.before(message, task)
+            reply = answer(message, context)
+            if not reply.has_error():
+                return guard.after(task, reply)
+            return guard.failed(task, message, reply.error.code, reply.error.reason or "")
+        except Exception as error:
+            return guard.failed(task, message, *_told(error))
+
+    return stand
+
+
+class Guard:
+    """A hospital's policy at work; `before` and `after` refuse, and every message is logged."""
+
+    def __init__(
+        self,
+        site: SiteFile,
+        source: Source,
+        ledger: Ledger | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        check_names(site)
+        self._gate = gate
+        self._site = site
+        self._source = source
+        self._ledger = ledger
+        self._audit = AuditLog(site.state_dir / "audit.jsonl")
+        # What left in a round counts also after a restart of this process.
+        self._left: Counter[Round] = Counter()
+        for line in self._audit.entries():
+            self._left[_round_of(line)] += int(line["bytes_out"])
+        self._looks: dict[Any, tuple[Outline, frozenset[str]]] = {}
+        self._texts: dict[str, tuple[Experiment, str]] = {}
+
+    def read(self, message: Message) -> Task:
+        """Return what can be read of a message; what cannot is left empty, for `before`."""
+        config = config_of(message.content)
+        experiment, digest = self._experiment(str(config.get("experiment", "")))
+        return Task(
+            run=message.metadata.run_id,
+            bytes_in=weight_of(message.content),
+            experiment=experiment,
+            digest=digest,
+            arm=str(config.get("arm", ""))[:LONGEST],
+            seed=_number(config.get("seed")),
+            round=_number(config.get("server-round")),
+            action=str(config.get("action", ""))[:LONGEST],
+            sent={k: v for k, v in bundle_of(message.content).items() if k != COUNTS},
+        )
+
+    def before(self, message: Message, task: Task) -> Task:
+        """Return what a message asks for, if the policy allows it.
+
+        Raises:
+            Refused: it does not; says site, rule, limit and asked.
+            ConfigError: the message is of another version, or cannot be read.
+        """
+        config = config_of(message.content)
+        check_version(config)
+        invited = check_invitation(self._site, config)
+        experiment = task.experiment
+        if experiment is None:
+            raise ConfigError("the message names no experiment that can be read")
+        arm = experiment.arm(task.arm) if task.arm else None
+        if arm is None and task.actions != ["describe"]:
+            raise ConfigError("the message names no arm")
+
+        def patients(part: str) -> int:
+            data = self._data(experiment)
+            return sum(data.patients(one) for one in (SPLITS if part == "all" else (part,)))
+
+        check_task(self._site, experiment, arm, task.actions, patients)
+        look, updates = self._look(task, experiment, arm)
+        streamed = self._streamed(task, experiment, arm) if invited else None
+        more = look.bytes + (streamed.bytes if streamed else 0)
+        check_upload(self._site, self._left[task.key], more)
+        if arm is not None:
+            check_epsilon(
+                self._site,
+                self._ledger,
+                arm,
+                seed=task.seed,
+                round=task.round,
+                actions=task.actions,
+            )
+        task = replace(task, look=look, updates=updates)
+        if streamed and self._gate:
+            self._gate.allow(self._site.name, streamed, partial(self._opened, task, streamed))
+        return task
+
+    def after(self, task: Task, reply: Message) -> Message:
+        """Return a reply, logged, if it is what was asked for and the policy lets it out.
+
+        Raises:
+            Refused: it is not, or does not.
+            RunError: the log cannot be written; then nothing leaves.
+        """
+        content = reply.content
+        arrays = bundle_of(content)
+        assert task.look is not None, "before() comes first"
+        wrong = fault_of(content, task.look, describes=task.actions == ["describe"])
+        if wrong:
+            raise refuse(self._site.name, "reply", f"what {task.action} answers", wrong)
+        weight = weight_of(content)
+        check_upload(self._site, self._left[task.key], weight)
+        check_norm(self._site, task.sent, {name: arrays[name] for name in task.updates})
+        streamed = self._gate.close() if self._gate else ""
+        self._write(task, weight, digest_of(content), "sent", streamed)
+        return reply
+
+    def failed(self, task: Task, message: Message, code: int, reason: str) -> Message:
+        """Return the answer that says why there is none, logged."""
+        if self._gate:
+            self._gate.close()
+        decision = "refused" if reason.startswith(Refused.__name__) else "failed"
+        try:
+            self._write(task, len(reason.encode()), "", decision, reason)
+        except FedradError as error:
+            reason = f"{type(error).__name__}: {error}"
+        return Message(Error(code, reason), reply_to=message)
+
+    def _data(self, experiment: Experiment) -> SiteData:
+        return self._source.federation(experiment).sites[self._site.name]
+
+    def _streamed(self, task: Task, experiment: Experiment, arm: Experiment | None) -> Streamed:
+        """Return what leaves in the stream that a message opens."""
+        images = self._data(experiment).images
+        streamed = streamed_of(arm, task.action, images) if arm and self._gate else None
+        if streamed is None:
+            raise refuse(self._site.name, "stream", "an arm whose network is cut", task.action)
+        return streamed
+
+    def _experiment(self, text: str) -> tuple[Experiment | None, str]:
+        try:
+            if text not in self._texts:
+                experiment = from_text(text)
+                self._texts = {text: (experiment, experiment.digest())}
+        except ConfigError:
+            return None, ""
+        return self._texts[text]
+
+    def _look(
+        self, task: Task, experiment: Experiment, arm: Experiment | None
+    ) -> tuple[Outline, frozenset[str]]:
+        """Return what the answer looks like, and which of its states are updates."""
+        sent = task.sent
+        shapes = shapes_of(sent)
+        key = (task.digest, task.arm, task.action, repr(shapes))
+        if key not in self._looks:
+            if len(self._looks) >= _MOST_OUTLINES:
+                self._looks.clear()
+            if arm is None:
+                told = description(empty_site(experiment), experiment.task, _CPU, digest="")
+                found = Outline(shapes_of(bundle_of(told)), frozenset(numbers_in(told)))
+                updates = Outline({}, frozenset())
+            else:
+                self._check_sent(arm, sent)
+                number = max(task.round, 1)
+                found = outline_of(arm, task.actions, sent, {}, round=number)
+                training = [one for one in task.actions if one not in UNMEASURED]
+                updates = outline_of(arm, training, sent, {}, round=number)
+            self._looks[key] = found, frozenset(updates.arrays)
+        return self._looks[key]
+
+    def _check_sent(self, arm: Experiment, sent: Bundle) -> None:
+        """Refuse a model that is not the experiment's: the answer would be as large as it."""
+        own = shapes_of({"model": model_of(arm).state_dict()})["model"]
+        for key, shape in shapes_of(sent).get("model", {}).items():
+            if own.get(key) != shape:
+                raise refuse(self._site.name, "message", "the experiment's model", "another one")
+
+    def _opened(self, task: Task, streamed: Streamed) -> None:
+        self._write(task, streamed.bytes, "", "opened", f"a stream: {streamed.told}")
+
+    def _write(self, task: Task, weight: int, sent: str, decision: str, reason: str) -> None:
+        self._audit.append(
+            Entry(
+                run=task.run,
+                experiment=task.digest,
+                arm=task.arm,
+                seed=task.seed,
+                round=task.round,
+                action=task.action,
+                bytes_in=task.bytes_in,
+                bytes_out=weight,
+                sent=sent,
+                decision=decision,
+                reason=reason,
+            )
+        )
+        self._left[task.key] += weight
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _round_of(line: dict[str, Any]) -> Round:
+    return line["run"], line["experiment"], line["arm"], line["seed"], line["round"]
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    if isinstance(error, FedradError):
+        return _FEDRAD_ERROR, f"{type(error).__name__}: {error}"
+    # The text stays here: it can hold a path, and a path can hold a name.
+    log.error("a message could not be answered", exc_info=error)
+    return _OTHER_ERROR, type(error).__name__

@@ -1,0 +1,259 @@
+"""The Ray actor that plays sites: one process with its own model and a view of the node's data."""
+
+import logging
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Message
+
+import fedrad
+import ray
+from fedrad.algorithms.base import Frame
+from fedrad.core.meter import Meter
+from fedrad.data.sites import Federation
+from fedrad.federation.blocks import failed_in
+from fedrad.federation.channels import Half
+from fedrad.federation.client import FULL, site_apps
+from fedrad.federation.ray.parcel import (
+    Arrays,
+    Files,
+    copied,
+    files_in,
+    opened,
+    packed,
+    read,
+    set_files,
+)
+from fedrad.federation.ray.room import Gauge, gauge_of
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
+from fedrad.privacy.account import Simulated
+from fedrad.training.process import set_up_process
+
+__all__ = ["Done", "Hello", "Job", "Parcel", "SiteActor", "versions"]
+
+log = logging.getLogger(__name__)
+
+_FRAME = "frame"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A message on its way to an actor; its arrays lie in the object store.
+
+    Args:
+        kind, node, group: of Flower's message.
+        config: its settings.
+        sites: that it is for.
+        memory: site -> the files that it keeps for this arm and seed; read where the actor's
+            disk is not that of the run's folder.
+    """
+
+    kind: str
+    node: int
+    group: str
+    config: dict[str, Any]
+    sites: tuple[str, ...]
+    memory: Mapping[str, Files] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """An actor's answer; `memory` as in `Job`, after the work."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+    error: tuple[int, str] | None = None
+    memory: dict[str, Files] = field(default_factory=dict)
+
+    @property
+    def full(self) -> bool:
+        """Whether the memory of the actor's device was too small for one of the sites."""
+        failed = {"": self.error[1]} if self.error else failed_in(self.config)
+        return any(reason.startswith(FULL) for reason in failed.values())
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A frame of a stream on its way."""
+
+    kind: str
+    arrays: Arrays
+    numbers: dict[str, float]
+
+    @classmethod
+    def of(cls, frame: Frame) -> "Parcel":
+        """Return a frame as Ray carries it."""
+        return cls(frame.kind, packed({_FRAME: frame.arrays}), dict(frame.numbers))
+
+    def frame(self) -> Frame:
+        """Return the frame, with arrays that may be written."""
+        return Frame(self.kind, copied(self.arrays)[_FRAME], self.numbers)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What an actor says when it has started."""
+
+    pid: int
+    node: str
+    address: str
+    versions: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """Return what must be the same on all nodes of a cluster."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {
+        "fedrad": fedrad.__version__,
+        "torch": str(torch.__version__).partition("+")[0],
+        "python": python,
+    }
+
+
+Took = tuple[dict[str, float], float | None, Gauge | None]
+"""Seconds by purpose, when the first step began, and what a GPU told after training."""
+Answered = tuple[list[Done], Took]
+"""Answers or blocks' sums, and what they took."""
+Stepped = tuple[Parcel | Done, Took]
+"""A half's next frame or its reply, and what it took."""
+
+
+class SiteActor:
+    """Plays sites, one message after the other."""
+
+    gauge = staticmethod(gauge_of)
+
+    def begin(
+        self,
+        expected: Mapping[str, str],
+        home: str,
+        folders: Mapping[str, Path],
+        data: Sequence[Any],
+        device: str,
+    ) -> Hello:
+        """Get ready, unless this node has other versions.
+
+        Args:
+            expected: the driver's versions.
+            home: the node of the driver, whose disk holds the run's folder.
+            folders: site -> where it keeps its memory at home.
+            data: references to the federation by name (for home) and by value (for elsewhere).
+            device: where models live.
+        """
+        context = ray.get_runtime_context()
+        node = context.get_node_id()
+        hello = Hello(os.getpid(), node, _address(), versions())
+        if hello.versions != expected:
+            return hello
+        set_up_process()
+        # A running cluster's actors are at niceness 15 unless its owner said otherwise.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+        # Weights and data are read in place and never written.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        self._travels = node != home
+        if self._travels:
+            scratch = Path(tempfile.mkdtemp(prefix="fedrad-memory-"))
+            folders = {site: scratch / str(n) for n, site in enumerate(sorted(folders))}
+        self._folders = folders
+        federation: Federation = ray.get(data[1] if self._travels else data[0])
+        meter = Meter()
+        self._device = torch.device(device)
+        app, door = site_apps(
+            Known(opened(federation)), self._device, meter=meter, account=Simulated()
+        )
+        self._grid = InProcessGrid(app, folders, meter, door)
+        self._halves: dict[str, tuple[Half, Job]] = {}
+        return hello
+
+    def answer(self, jobs: Sequence[Job], arrays: Arrays) -> Answered:
+        """Play messages with the same arrays."""
+        answers = [self._answer(job, arrays) for job in jobs]
+        if any(done.full for done in answers):
+            # What torch holds back is room for the others.
+            torch.cuda.empty_cache()
+        return answers, self._took(trained=jobs[0].kind == "train")
+
+    def open(self, job: Job, arrays: Arrays) -> Stepped:
+        """Begin a site's half of a stream, in place of one that was broken off.
+
+        Returns:
+            Its first frame or its reply, and what it took.
+        """
+        (site,) = job.sites
+        content = pack(read(arrays), config=job.config)
+        self._remember(job)
+        message = self._grid.create_message(content, job.kind, job.node, job.group)
+        self._halves[site] = self._grid.half(message), job
+        return self.step(site, None)
+
+    def step(self, site: str, answer: Parcel | None) -> Stepped:
+        """Return what a site's half says to an answer, as `open` does."""
+        half, job = self._halves[site]
+        told: Parcel | Done
+        with self._grid.meter.spent("messages"):
+            try:
+                frame = next(half) if answer is None else half.send(answer.frame())
+                told = Parcel.of(frame)
+            except StopIteration as end:
+                del self._halves[site]
+                told = self._with_memory(job, _done(end.value))
+        return told, self._took(trained=job.kind == "train" and isinstance(told, Done))
+
+    def _took(self, *, trained: bool) -> Took:
+        meter = self._grid.meter
+        gauge = self.gauge(self._device) if trained else None
+        return meter.take(), meter.first_training, gauge
+
+    def _answer(self, job: Job, arrays: Arrays) -> Done:
+        content = pack(read(arrays), config=job.config)
+        self._remember(job)
+        with self._grid.meter.spent("messages"):
+            done = _done(self._grid.play(content, job.kind, job.node, job.group))
+        return self._with_memory(job, done)
+
+    def _own_folders(self, job: Job) -> dict[str, Path]:
+        return {site: self._folders[site] / own_folder(job.config) for site in job.sites}
+
+    def _remember(self, job: Job) -> None:
+        """Lay out what the sites remember, where this node's disk is not the run's."""
+        if self._travels:
+            for site, folder in self._own_folders(job).items():
+                set_files(folder, job.memory.get(site, {}))
+
+    def _with_memory(self, job: Job, done: Done) -> Done:
+        """Return an answer together with what the sites remember now, where that has to travel."""
+        if not self._travels:
+            return done
+        folders = self._own_folders(job)
+        memory = {site: files_in(folder) for site, folder in folders.items()}
+        for folder in folders.values():
+            set_files(folder, {})
+        return Done(done.numbers, done.config, done.arrays, done.error, memory)
+
+
+def own_folder(config: Mapping[str, Any]) -> Path:
+    """Return the part of a site's folder that a message may read and write."""
+    return Path(str(config.get("arm"))) / f"seed-{config.get('seed')}"
+
+
+def _address() -> str:
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def _done(reply: Message) -> Done:
+    if reply.has_error():
+        return Done(error=(reply.error.code, reply.error.reason or ""))
+    content = reply.content
+    return Done(numbers_of(content), config_of(content), packed(bundle_of(content)))

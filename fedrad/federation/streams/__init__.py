@@ -1,0 +1,1 @@
+"""Split learning across hospitals: streams of frames over gRPC, which the sites open."""
