@@ -110,7 +110,8 @@ def on_gpus(
         *,
         measure: bool,
     ) -> Any:
-        from fedrad.federation.ray.grid import RayGrid, pool
+        from fedrad.federation.ray import pool
+        from fedrad.federation.ray.grid import RayGrid
 
         monkeypatch.setattr(pool, "SiteActor", actor_that_reads(gauge, tmp_path))
         what, told, run = what or experiment(), Told(), RunFolder(tmp_path / "run")
