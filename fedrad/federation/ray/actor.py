@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from flwr.app import Message
 
 import fedrad
-import ray
 from fedrad.algorithms.base import Frame
 from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation

@@ -13,10 +13,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from flwr.app import Context, Error, Message, RecordDict
+from ray.exceptions import RayError, RayTaskError
 
-import ray
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED
 from fedrad.core.meter import Meter
@@ -41,7 +42,6 @@ from fedrad.federation.simulation.waiting import DEATHS, arrays_of
 from fedrad.federation.spent import Spent
 from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
-from ray.exceptions import RayError, RayTaskError
 
 __all__ = ["RayGrid", "run_ray"]
 

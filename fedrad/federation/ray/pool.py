@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import ray
+import torch
+from ray.exceptions import RayError
+
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.ray.actor import Hello, SiteActor, versions
 from fedrad.federation.ray.parcel import by_name, by_value, in_files, size_of
 from fedrad.federation.ray.room import Gauge, Room, nodes, rooms_for
-from ray.exceptions import RayError
 
 __all__ = ["Actor", "ActorPool"]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 import ray
-from fedrad.errors import MissingError
+import torch
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from fedrad.errors import MissingError
 
 __all__ = ["Gauge", "Room", "Rooms", "gauge_of", "nodes", "rooms_for"]
 

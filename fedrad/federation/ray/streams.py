@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flwr.app import Error, Message
-
 import ray
+from flwr.app import Error, Message
+from ray.exceptions import RayError, RayTaskError
+
 from fedrad.algorithms.base import Frame
 from fedrad.errors import SiteFailed
 from fedrad.federation.channels import LOST, Channel
 from fedrad.federation.counted import StreamBroken
 from fedrad.federation.ray.actor import Done, Job, Parcel
 from fedrad.federation.ray.pool import Actor, ActorPool
-from ray.exceptions import RayError, RayTaskError
 
 __all__ = ["ActorChannels"]
 
