@@ -1,0 +1,1 @@
+"""Startup kits: keys, certificates and papers for each site."""
