@@ -33,7 +33,6 @@ from fedrad.metrics.calibration import loss
 from fedrad.metrics.classification import confusion
 from fedrad.metrics.ranking import histogram
 from fedrad.models import MODELS
-from fedrad.models.pooling import with_fast_pooling
 from fedrad.privacy.account import Account
 from fedrad.registry import build, split
 from fedrad.training.local import LocalTask
@@ -204,8 +203,7 @@ def device_of(name: str) -> torch.device:
 def model_of(arm: Experiment) -> nn.Module:
     """Return an arm's model, with weights that `initial_state` or a message will replace."""
     model: nn.Module = build(MODELS, arm.model, arm.task, where="model")
-    # Where channels are innermost anyway there is nothing to turn.
-    return model if arm.local.channels_last else with_fast_pooling(model)
+    return model
 
 
 def check_model(arm: Experiment) -> None:
