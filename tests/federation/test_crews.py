@@ -122,7 +122,13 @@ def test_an_arm_whose_server_kills_every_process_is_given_up_and_the_others_go_o
 
 
 @pytest.mark.parametrize(
-    "error", [RunError("rounds.jsonl could not be written"), ZeroDivisionError("a mistake")]
+    "error",
+    [
+        RunError("rounds.jsonl could not be written"),
+        ZeroDivisionError("a mistake"),
+        # Not to be taken for the end of a pipe.
+        OSError("a disk that is gone"),
+    ],
 )
 def test_an_error_of_the_run_ends_all_of_it_and_the_same_command_goes_on(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

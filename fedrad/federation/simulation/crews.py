@@ -168,7 +168,7 @@ class Crews:
                 if crew.pipe not in ready and crew.process.sentinel not in ready:
                     continue
                 try:
-                    self._heard(crew, crew.pipe.recv(), progress)
+                    said = crew.pipe.recv()
                 except (EOFError, OSError):
                     code = crew.replace()
                     deaths[run] += 1
@@ -178,6 +178,8 @@ class Crews:
                         waiting.appendleft(run)
                     else:
                         given_up(run, _killed(code))
+                else:
+                    self._heard(crew, said, progress)
 
     def _heard(self, crew: Crew, said: Told | Took | Failed, progress: Progress) -> None:
         match said:
