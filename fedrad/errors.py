@@ -31,7 +31,12 @@ __all__ = [
 
 
 class FedradError(Exception):
-    """Base of all errors that fedrad raises on purpose; its message is safe to send."""
+    """Base of all errors that fedrad raises on purpose."""
+
+    @property
+    def outward(self) -> str:
+        """Return what may leave a hospital of the error's message."""
+        return str(self)
 
 
 class ConfigError(FedradError):
@@ -39,7 +44,25 @@ class ConfigError(FedradError):
 
 
 class DataError(FedradError):
-    """A table, an image or a split does not hold what the configuration says."""
+    """A table, an image or a split does not hold what the configuration says.
+
+    Args:
+        message: for the data's owner; may quote a cell or a path, so it stays at the site.
+        rule: a short name of the rule that was broken, such as "label-unknown"; may leave.
+        rows: of the source, from 1; may leave.
+    """
+
+    def __init__(self, message: str, *, rule: str = "", rows: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.rule, self.rows = rule, rows
+
+    @property
+    def outward(self) -> str:
+        """Return the rule and the rows alone: a message may quote a cell."""
+        parts = [self.rule or "the data do not fit"]
+        if self.rows:
+            parts.append(f"rows {', '.join(map(str, self.rows))}")
+        return f"{', '.join(parts)}; the site's own log says more"
 
 
 class LeakError(DataError):

@@ -59,10 +59,10 @@ def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = Non
                 play.progress.arm_stopped(*run, reason)
 
             runs = [(arm, seed) for arm in play.arms for seed in play.seeds]
-            for run in [run for run in runs if not crews or play.folder.arm(*run).finished]:
+            left = [run for run in runs if crews and not play.folder.arm(*run).finished]
+            for run in (run for run in runs if run not in left):
                 one(run, grid, play.progress)
             if crews:
-                left = [run for run in runs if not play.folder.arm(*run).finished]
                 crews.play(sorted(left, key=partial(_spreads, play)), one, play.progress, given_up)
             if play.profile and (spent := crews.spent if crews else spent_of(grid)):
                 play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))

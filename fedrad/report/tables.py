@@ -64,7 +64,7 @@ def _arms(results: Results) -> Table:
     if against is not None:
         table.add_column(f"minus {plain(against)}", justify="right", overflow="fold")
     key, called = time_of(results["arms"])
-    for title in ("sent", "trained" if key == "training_seconds" else called):
+    for title in ("sent", "train" if key == "training_seconds" else called):
         table.add_column(title, justify="right", no_wrap=True)
     for arm in results["arms"]:
         columns = [estimate_of(arm, metric["name"], key) for key in ("mean", "worst")]

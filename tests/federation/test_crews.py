@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from made import Told, experiment, play
-from test_workers import results
+from test_workers import deadly, results
 
 from fedrad.errors import RunError
 from fedrad.federation.rounds import ArmRounds
@@ -85,14 +85,7 @@ def test_a_site_that_kills_every_process_is_named_and_a_quorum_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first death is the crew's; after it a worker apart says which site it was."""
-    parent, plain = os.getpid(), LocalTask.fit
-
-    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
-        if task.site == "ost" and os.getpid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(task, *args, **kwargs)
-
-    monkeypatch.setattr(LocalTask, "fit", fit)
+    deadly(monkeypatch, "ost")
     what = experiment(quorum=2, seeds=[0, 1], rounds=1)
     play(tmp_path, what, arms=["fedavg"], workers=2)
     for seed in what.seeds:

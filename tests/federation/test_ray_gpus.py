@@ -18,6 +18,7 @@ from split_arms import split_experiment
 
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
+from fedrad.federation.client import site_apps
 from fedrad.federation.ray.actor import Hello, SiteActor
 from fedrad.federation.ray.cluster import Cluster
 from fedrad.federation.ray.room import Gauge
@@ -112,19 +113,23 @@ def on_gpus(
     ) -> Any:
         from fedrad.federation.ray import pool
         from fedrad.federation.ray.grid import RayGrid
+        from fedrad.federation.simulation.inprocess import InProcessGrid
+        from fedrad.federation.simulation.launch import Known
 
         monkeypatch.setattr(pool, "SiteActor", actor_that_reads(gauge, tmp_path))
         what, told, run = what or experiment(), Told(), RunFolder(tmp_path / "run")
         sites = sites or federation()
         folders = {name: run.site(name) for name in sites.sites}
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-        with RayGrid(sites, folders, GPU, 4, measure=measure, note=told.note) as grid:
+        app, door = site_apps(Known(sites), GPU)
+        inner = InProcessGrid(app, folders, door=door)
+        with pool.ActorPool(sites, folders, GPU, 4, measure=measure, note=told.note) as actors:
+            for actor in list(actors._actors):
+                actors.begin(actor)  # waits, so that none misses so short a run
             chosen = Play(what, [arm], what.seeds, (), run, told)
-            for actor in list(grid._pool._actors):
-                grid._pool.begin(actor)  # waits, so that none misses so short a run
-            server_app(chosen)(grid, context)
-            actors = len(grid._pool._actors)
-        return told, sorted(path.name.split("-")[0] for path in tmp_path.glob("[01]-*")), actors
+            server_app(chosen)(RayGrid(inner, actors), context)
+            count = len(actors._actors)
+        return told, sorted(path.name.split("-")[0] for path in tmp_path.glob("[01]-*")), count
 
     return play_them
 

@@ -48,6 +48,9 @@ def test_time_that_is_slept_in_a_step_is_found_as_training(
     assert all(line["worker_seconds"] > workers * 0.1 for line in lines)
     assert 0.2 < arm["efficiency"] <= 1
     assert arm["efficiency_by_seed"] == {"0": arm["efficiency"]}
+    # However many workers: the time by which the report compares arms.
+    training = sum(one["training"] for one in found["workers"])
+    assert arm["training_seconds"] == pytest.approx(training, rel=0.01)
 
 
 def test_the_first_step_of_all_workers_is_the_earliest() -> None:

@@ -90,17 +90,22 @@ def test_of_blocks_that_go_together_only_the_one_that_fails_is_missing(
     assert [line["missing"] for line in lines] == 2 * [{"s03": "RuntimeError"}]
 
 
-def test_of_blocks_that_go_together_only_the_one_that_kills_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def deadly(monkeypatch: pytest.MonkeyPatch, site: str) -> None:
+    """Have every process but this one die where it trains a site."""
     parent, plain = os.getpid(), LocalTask.fit
 
     def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
-        if task.site == "s03" and os.getpid() != parent:
+        if task.site == site and os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(task, *args, **kwargs)
 
     monkeypatch.setattr(LocalTask, "fit", fit)
+
+
+def test_of_blocks_that_go_together_only_the_one_that_kills_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly(monkeypatch, "s03")
     play(tmp_path, MANY, many(), arms=["fedavg"], workers=2)
     for line in RunFolder(tmp_path).arm("fedavg", 0).rounds():
         assert list(line["missing"]) == ["s03"]
@@ -155,14 +160,7 @@ def test_a_worker_killed_while_it_had_nothing_to_do_changes_nothing(
 def test_a_site_that_kills_every_worker_is_given_up_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parent, plain = os.getpid(), LocalTask.fit
-
-    def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
-        if task.site == "ost" and os.getpid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(task, *args, **kwargs)
-
-    monkeypatch.setattr(LocalTask, "fit", fit)
+    deadly(monkeypatch, "ost")
     told = play(tmp_path, arms=["fedavg"], workers=2)
     assert "2 of 3 sites answered" in told.stopped["fedavg"]
     assert "ost: SiteFailed: 3 workers died" in told.stopped["fedavg"]

@@ -8,9 +8,8 @@ what an actor or a node was doing when it died is played again elsewhere, with t
 """
 
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -52,48 +51,22 @@ _LOOK_S = 1.0
 
 
 class RayGrid(QueuedGrid):
-    """A Grid whose nodes are played by Ray actors; Ray must have started.
+    """A Grid whose nodes are played by Ray actors.
 
     Args:
-        federation: the sites' data.
-        sites: a site's name -> the folder where it keeps its memory.
-        device: where models live.
-        actors: how many, at most.
-        measure: whether those that share a GPU are as many as fit it, or as many as may be.
-        note: is told in a sentence how many share a GPU, and why.
-
-    Raises:
-        MissingError: the data are too large for the object store, or there is no GPU.
+        inner: the same sites in this process.
+        pool: the actors.
     """
 
-    def __init__(
-        self,
-        federation: Federation,
-        sites: Mapping[str, Path],
-        device: torch.device,
-        actors: int,
-        *,
-        measure: bool = False,
-        note: Callable[[str], None] = log.info,
-    ) -> None:
-        meter = Meter()
-        app, door = site_apps(Known(federation), device, meter=meter, account=Simulated())
-        super().__init__(InProcessGrid(app, sites, meter, door))
-        self._names = dict(zip(self._inner.get_node_ids(), sorted(sites), strict=True))
-        self._folders = {site: folder.resolve() for site, folder in sites.items()}
-        self._pool = ActorPool(
-            federation, self._folders, device, actors, measure=measure, note=note
-        )
-        self.spent = Spent([{} for _ in self._pool.awaited()], meter)
+    def __init__(self, inner: InProcessGrid, pool: ActorPool) -> None:
+        super().__init__(inner)
+        self._pool = pool
+        self._folders = pool.folders
+        self._names = dict(zip(inner.get_node_ids(), sorted(pool.folders), strict=True))
+        self.spent = Spent([{} for _ in pool.awaited()], inner.meter)
         self._sent: Any = None
         self._sent_key: tuple[int, ...] = ()
         self._kept: list[Any] = []
-
-    def __enter__(self) -> "RayGrid":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.close()
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Wait a second at most for an answer, and return all answers that were asked for.
@@ -281,11 +254,20 @@ def run_ray(
     with nullcontext() if cluster else started:
         started.wait()
         actors = _actor_count(workers, trained)
-        note = play.progress.note
-        # Who says how many share a GPU is believed, until its memory is full.
-        measure = workers is None
-        with RayGrid(federation, sites, device, actors, measure=measure, note=note) as grid:
-            server_app(play, torch.device(device.type))(grid, context)
+        meter = Meter()
+        app, door = site_apps(Known(federation), device, meter=meter, account=Simulated())
+        inner = InProcessGrid(app, sites, meter, door)
+        pool = ActorPool(
+            federation,
+            sites,
+            device,
+            actors,
+            # Who says how many share a GPU is believed, until its memory is full.
+            measure=workers is None,
+            note=play.progress.note,
+        )
+        with pool:
+            server_app(play, torch.device(device.type))(RayGrid(inner, pool), context)
 
 
 def _actor_count(asked: int | None, sites: int) -> int:

@@ -15,14 +15,13 @@ from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
 from fedrad.federation.ray.actor import Hello, SiteActor, versions
 from fedrad.federation.ray.parcel import by_name, by_value, in_files, size_of
-from fedrad.federation.ray.room import Gauge, Room, nodes, rooms_for
+from fedrad.federation.ray.room import START_S, Gauge, Room, nodes, rooms_for
 
 __all__ = ["Actor", "ActorPool"]
 
 log = logging.getLogger(__name__)
 
 _FAILED_STARTS = 3
-_START_S = 120.0
 _STORE_SHARE = 0.8
 """Of the object store, at most; answers and Ray's own objects need the rest."""
 
@@ -75,7 +74,7 @@ class ActorPool:
     ) -> None:
         self.home: str = ray.get_runtime_context().get_node_id()
         self._federation = federation
-        self._folders = dict(folders)
+        self.folders = {site: folder.resolve() for site, folder in folders.items()}
         self._device = device.type
         self._held = 0
         self._store = _smallest_store()
@@ -89,6 +88,15 @@ class ActorPool:
         self._actors: list[Actor] = []
         for room in self._rooms.each:
             self._fill(room, room.first)
+
+    def __enter__(self) -> "ActorPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop all actors."""
+        for actor in self._actors:
+            ray.kill(actor.handle)
+        self._rooms.close()
 
     @property
     def begun(self) -> list[Actor]:
@@ -180,10 +188,10 @@ class ActorPool:
         Raises:
             MissingError: none has begun for two minutes.
         """
-        if not self.begun and time.monotonic() - self._since > _START_S:
+        if not self.begun and time.monotonic() - self._since > START_S:
             free = ray.available_resources()  # type: ignore[no-untyped-call]
             raise MissingError(
-                f"no Ray worker began within {_START_S:g} s: it needs a CPU"
+                f"no Ray worker began within {START_S:g} s: it needs a CPU"
                 f"{' and a share of a GPU' if self._device == 'cuda' else ''}; "
                 f"free are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
             )
@@ -206,12 +214,6 @@ class ActorPool:
                 "--object-store, or where the cluster is started"
             )
 
-    def close(self) -> None:
-        """Stop all actors."""
-        for actor in self._actors:
-            ray.kill(actor.handle)
-        self._rooms.close()
-
     def _named(self, room: Room) -> str:
         return f"GPU {self._rooms.each.index(room) + 1} of {len(self._rooms.each)}"
 
@@ -230,7 +232,7 @@ class ActorPool:
             )
         handle: Any = ray.remote(SiteActor).options(max_concurrency=1, **room.options).remote()
         begun = handle.begin.remote(
-            versions(), self.home, self._folders, [self._here, self._elsewhere], self._device
+            versions(), self.home, self.folders, [self._here, self._elsewhere], self._device
         )
         return Actor(handle, begun, room, number)
 

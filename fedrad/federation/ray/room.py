@@ -14,12 +14,12 @@ from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from fedrad.errors import MissingError
+from fedrad.training.concurrency import sites_that_fit
 
-__all__ = ["Gauge", "Room", "Rooms", "gauge_of", "nodes", "rooms_for"]
+__all__ = ["START_S", "Gauge", "Room", "Rooms", "gauge_of", "nodes", "rooms_for"]
 
-_SHARE = 0.8
-"""Of a GPU's free memory, to plan with: sites differ."""
-_START_S = 120.0
+START_S = 120.0
+"""So long a cluster may take to give what is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Gauge:
         >>> Gauge(free=10_000, taken=1_500).fit(most=16)
         6
         """
-        return max(1, min(most, 1 + int(_SHARE * self.free) // max(1, self.taken)))
+        return sites_that_fit(self.free + self.taken, self.taken, most)
 
 
 def gauge_of(device: torch.device) -> Gauge | None:
@@ -109,11 +109,11 @@ def rooms_for(device: torch.device, count: int, *, measure: bool) -> Rooms:
     most = max(1, min(-(-count // used), cpus))
     # A bundle has a GPU to itself, so that no actor's share of one is two halves of two.
     group = placement_group([{"GPU": 1, "CPU": most}] * used)
-    if not group.wait(_START_S):
+    if not group.wait(START_S):
         remove_placement_group(group)
         raise MissingError(
             f"--device cuda: the Ray cluster did not give {used} GPUs with {most} CPUs each "
-            f"within {_START_S:g} s; others use them"
+            f"within {START_S:g} s; others use them"
         )
 
     def room(place: int) -> Room:

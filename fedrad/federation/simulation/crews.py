@@ -133,7 +133,7 @@ class Crews:
             opened = partial(self._opened, stage.workers)
             if stage.crews > 1:
                 each = f"{stage.workers} worker{'s' if stage.workers > 1 else ''}"
-                progress.note(f"{stage.crews} arms and seeds at a time, of {each} each")
+                progress.note(f"{stage.crews} arms and seeds at a time, with {each} each")
                 with ExitStack() as ends:
                     crews: list[Crew] = []
                     for place in range(stage.crews):
