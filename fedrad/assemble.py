@@ -28,10 +28,8 @@ from fedrad.data.sites import Federation
 from fedrad.data.transforms import compose
 from fedrad.errors import ConfigError, MissingError
 from fedrad.metrics import METRICS
-from fedrad.metrics.base import Metric, Statistic
+from fedrad.metrics.base import Metric
 from fedrad.metrics.calibration import loss
-from fedrad.metrics.classification import confusion
-from fedrad.metrics.ranking import histogram
 from fedrad.models import MODELS
 from fedrad.privacy.account import Account
 from fedrad.registry import build, split
@@ -263,7 +261,7 @@ def local_task(
         data=data,
         model=model,
         initial=lambda: initial_state(arm, seed),
-        statistics=_statistics(arm),
+        metrics=_metrics(arm),
         optimizer=local.optimizer,
         batch=local.batch,
         epochs=None if steps else local.epochs,
@@ -288,11 +286,10 @@ def _augmentation(local: Local, arm: Experiment) -> Any:
     return compose(steps) if steps else None
 
 
-def _statistics(arm: Experiment) -> tuple[Statistic, ...]:
-    # Beside the metrics' own: the loss for curves, counts and scores to detect a collapse.
-    always = (histogram(arm.task), confusion(arm.task), loss(arm.task).statistic)
-    wanted = (*(metric.statistic for metric in metrics_of(arm)), *always)
-    return tuple({statistic.name: statistic for statistic in wanted}.values())
+def _metrics(arm: Experiment) -> tuple[Metric, ...]:
+    # The loss is always there, for curves.
+    wanted = (*metrics_of(arm), loss(arm.task))
+    return tuple({metric.name: metric for metric in wanted}.values())
 
 
 def steps_per_round(local: Local, images: int) -> int:

@@ -1,12 +1,13 @@
 """The server's half of split learning: the body, and with labels at the server the loss."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor
 
 from fedrad.algorithms.base import Frame, Reply, Sites, Stream
+from fedrad.algorithms.evaluation import THRESHOLDS
 from fedrad.algorithms.split import CutPlan
 from fedrad.core import seeds
 from fedrad.core.state import Bundle, State, clone
@@ -127,9 +128,13 @@ def drawn_order(sites: Sites, number: int) -> list[str]:
 
 
 def evaluate_with(
-    plan: CutPlan, model: State, sites: Sites, action: str
+    plan: CutPlan,
+    model: State,
+    sites: Sites,
+    action: str,
+    thresholds: Mapping[str, State] | None = None,
 ) -> Iterator[tuple[str, Reply]]:
-    """Yield each site's sums of a split model: no image leaves, and no site has it whole.
+    """Yield what each site tells of a split model: no image leaves, and no site has it whole.
 
     With shared parts the sites get the common ones; private ones are at the sites already.
 
@@ -138,12 +143,18 @@ def evaluate_with(
         model: the whole network's state; with private parts only the server's part of it is used.
         sites: that are asked.
         action: "test", "tune" or "validate", as for a whole model.
+        thresholds: site -> from where its images are called positive.
     """
     half = ServerHalf(plan, sites.server, model)
     send: Bundle = {}
     if plan.shared:
         send = {"model": site_part(plan, sites.server, model)}
-    with sites.stream(f"split-{action}", dict.fromkeys(sites.names, send)) as streams:
+    edges = thresholds or {}
+    sent = {
+        name: {**send, **({THRESHOLDS: edges[name]} if edges.get(name) else {})}
+        for name in sites.names
+    }
+    with sites.stream(f"split-{action}", sent) as streams:
         for site, frame in streams.arriving():
             streams[site].send(half.predict(frame))
         replies = [(site, streams[site].result()) for site in streams.names]

@@ -19,6 +19,7 @@ from fedrad.algorithms.base import (
     StreamHandler,
     fitted_numbers,
 )
+from fedrad.algorithms.evaluation import THRESHOLDS, of_state, told
 from fedrad.algorithms.split import CutPlan
 from fedrad.core.seeds import seed
 from fedrad.core.state import Bundle, State, all_finite, clone
@@ -204,38 +205,42 @@ def relay(plan: CutPlan) -> StreamHandler:
     return handler
 
 
-def evaluation(plan: CutPlan, replicates: int) -> Mapping[str, StreamHandler]:
+def evaluation(plan: CutPlan, draws: int) -> Mapping[str, StreamHandler]:
     """Return the site's halves of evaluations in which the server computes the body.
 
     Args:
         plan: of the cut.
-        replicates: bootstrap resamples of the test set's patients.
+        draws: of the test patients' influence on each metric, beside what was observed.
     """
-    splits = {"split-test": ("test", replicates), "split-tune": ("val", 0)}
-    splits["split-validate"] = ("val", 0)
-    return {action: _evaluate(plan, *how) for action, how in splits.items()}
+    return {
+        "split-test": _evaluate(plan, "test", "test", draws),
+        "split-tune": _evaluate(plan, "tune", "val", 0),
+        "split-validate": _evaluate(plan, "validate", "val", 0),
+    }
 
 
-def _evaluate(plan: CutPlan, split: str, replicates: int) -> StreamHandler:
+def _evaluate(plan: CutPlan, action: str, split: str, draws: int) -> StreamHandler:
     def handler(request: Request) -> Generator[Frame, Frame, tuple[Reply, Bundle]]:
         return request.local.meter.during("evaluation", scored(request))
 
     def scored(request: Request) -> Generator[Frame, Frame, tuple[Reply, Bundle]]:
         local = request.local
         half = SiteHalf(plan, request)
-        half.load(_start(request, private=not request.arrays))
+        half.load(_start(request, private="model" not in request.arrays))
         scores: list[Tensor] = []
         places = torch.arange(local.data.images(split))
         for x, _ in reader(local.data, split, local.device)(places, BATCH):
             answer = yield half.forward(_computed(half.front, model_input(x)))
             logits = _computed(half.tail, decode("features", answer.arrays).to(x.device))
             scores.append(local.objective.probabilities(logits.double()))
-        sums = local.sums(torch.cat(scores).cpu().numpy(), split=split, replicates=replicates)
-        counts = {
-            "num-examples": float(local.data.images(split)),
-            "patients": float(local.data.patients(split)),
-        }
-        return Reply({"sums": sums}, counts), request.memory
+        found = torch.cat(scores).cpu().numpy()
+        sent = request.arrays.get(THRESHOLDS)
+        # Curves take the threshold of the very images; a test's comes with the question.
+        edges = of_state(sent or {})
+        if action == "validate":
+            edges = local.thresholds(found, split=split)
+        reply = told(local, found, split, action=action, draws=draws, thresholds=edges)
+        return reply, request.memory
 
     return handler
 

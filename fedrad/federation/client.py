@@ -23,6 +23,7 @@ from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.site_tasks import SiteTasks, Source, Trainer
 from fedrad.federation.streams.invitation import Invitation
 from fedrad.federation.streams.play import play_stream
+from fedrad.metrics.site_result import SIMULATED, Disclosure
 from fedrad.privacy.account import Account
 
 __all__ = ["COUNTS", "FULL", "client_app", "site_apps"]
@@ -52,6 +53,7 @@ def client_app(
     account: Account | None = None,
     secret: bytes = b"",
     gate: Callable[[Half], Half] = lambda half: half,
+    disclosure: Disclosure = SIMULATED,
 ) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
 
@@ -60,13 +62,22 @@ def client_app(
         device: where models live.
         meter: is told what the sites' work takes.
         account: what private training is charged to; without one it is refused.
-        secret: the site's own; keeps a digest of its data from being guessed.
+        secret: the site's own; keeps a digest of its data, and what it draws, from being guessed.
         gate: what a half of a stream over a network passes through.
+        disclosure: what may be told of patients when a model is evaluated.
 
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
     Flower strategy may leave the action out, which then is fit or validate.
     """
-    return site_apps(source, device, meter=meter, account=account, secret=secret, gate=gate)[0]
+    return site_apps(
+        source,
+        device,
+        meter=meter,
+        account=account,
+        secret=secret,
+        gate=gate,
+        disclosure=disclosure,
+    )[0]
 
 
 def site_apps(
@@ -78,12 +89,13 @@ def site_apps(
     secret: bytes = b"",
     trainer: Trainer | None = None,
     gate: Callable[[Half], Half] = lambda half: half,
+    disclosure: Disclosure = SIMULATED,
 ) -> tuple[ClientApp, Door]:
     """Return a site's ClientApp, and the door through which its streams are opened.
 
     With a trainer, sites' halves ask it to train, as `LocalTask.asking` says.
     """
-    sites = SiteTasks(source, device, meter or Meter(), account, secret, trainer)
+    sites = SiteTasks(source, device, meter or Meter(), account, secret, trainer, disclosure)
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:

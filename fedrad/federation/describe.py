@@ -26,26 +26,33 @@ _LABELS = "labels"
 
 
 def description(
-    data: SiteData, task: Task, device: torch.device, *, digest: str, private: bool = False
+    data: SiteData,
+    task: Task,
+    device: torch.device,
+    *,
+    digest: str,
+    private: bool = False,
+    min_cell: int = 1,
 ) -> RecordDict:
     """Return what a site tells about itself.
 
     `num-examples` are its training images; `labels` counts, for each split, int64 [k, 3] of
-    negative, positive and not read for each finding, or [k] of each class.
+    negative, positive and not told for each finding, or [k + 1] of each class and not told.
 
     Args:
         data: the site's.
         task: names the labels.
         device: where the site computes.
         digest: changes with the data; another one in the middle of a run is refused.
-        private: round the counts of training images, so that none tells of a single patient.
+        private: tell no label of the training images, and their number to the nearest ten.
+        min_cell: least patients of whom a count of labels is told; 0 of them may be told.
     """
-    labels = {split: _counted(data.y[data.rows[split]], task) for split in SPLITS}
+    labels = {split: _counted(data, split, task, min_cell) for split in SPLITS}
     patients = {split: data.patients(split) for split in SPLITS}
     images = data.images("train")
     if private:
-        labels["train"] = _rounded(labels["train"])
-        images = int(labels["train"].reshape(-1, labels["train"].shape[-1])[0].sum())
+        images = rounded(images)
+        labels["train"] = _untold(images, task)
         patients["train"] = min(rounded(patients["train"]), images)
     numbers = {"num-examples": float(images)}
     numbers |= {f"patients-{split}": float(count) for split, count in patients.items()}
@@ -67,11 +74,25 @@ def _version(package: str) -> str:
     return metadata.version(package)
 
 
-def _counted(y: np.ndarray, task: Task) -> torch.Tensor:
+def _counted(data: SiteData, split: str, task: Task, min_cell: int) -> torch.Tensor:
+    """Return the counts of labels; where too few patients have one, all as not told."""
+    y, patient = data.y[data.rows[split]], data.patient[data.rows[split]]
+    classes = range(task.outputs) if task.name == "multiclass" else range(2)
+    rows = []
+    for column in y.T:
+        patients = [len(np.unique(patient[column == one])) for one in classes]
+        counts = [int((column == one).sum()) for one in classes]
+        if any(0 < count < min_cell for count in patients):
+            counts = [0] * len(counts)
+        rows.append([*counts, len(column) - sum(counts)])
+    return torch.tensor(rows[0] if task.name == "multiclass" else rows)
+
+
+def _untold(images: int, task: Task) -> torch.Tensor:
+    """Return counts that say how many images there are, and nothing of their labels."""
     if task.name == "multiclass":
-        return torch.from_numpy(np.bincount(y[:, 0].astype(np.int64), minlength=task.outputs))
-    counts = [[(c == 0).sum(), (c == 1).sum(), np.isnan(c).sum()] for c in y.T]
-    return torch.tensor(np.array(counts, dtype=np.int64))
+        return torch.tensor([0] * task.outputs + [images])
+    return torch.tensor([[0, 0, images]] * task.columns)
 
 
 def keyed(digest: str, secret: bytes) -> str:
@@ -85,19 +106,6 @@ def keyed(digest: str, secret: bytes) -> str:
     False
     """
     return hmac.new(secret, digest.encode(), "sha256").hexdigest() if secret else digest
-
-
-def _rounded(counts: torch.Tensor) -> torch.Tensor:
-    """Return counts of labels, rounded; those of each finding still add up to the same images."""
-    if counts.dim() == 1:
-        return torch.tensor([rounded(int(n)) for n in counts])
-    images = rounded(int(counts[0].sum()))
-    rows = []
-    for _, positive, unread in counts.tolist():
-        some = min(rounded(positive), images)
-        none = min(rounded(unread), images - some)
-        rows.append([images - some - none, some, none])
-    return torch.tensor(rows)
 
 
 def site_of(content: RecordDict, task: Task) -> SiteData:
@@ -128,15 +136,13 @@ def site_of(content: RecordDict, task: Task) -> SiteData:
 
 def _labels(counts: torch.Tensor | None, task: Task, site: str) -> np.ndarray:
     """Return [n, columns] with as many of each label as were counted."""
-    shape = (task.outputs,) if task.name == "multiclass" else (task.columns, 3)
+    shape = (task.outputs + 1,) if task.name == "multiclass" else (task.columns, 3)
     if counts is None or tuple(counts.shape) != shape or bool((counts < 0).any()):
         raise SiteFailed(f"{site}: its labels do not fit task.labels ({', '.join(task.labels)})")
-    table = counts.numpy()
-    if task.name == "multiclass":
-        return np.repeat(np.arange(task.outputs), table)[:, None].astype(np.float32)
+    table = counts.numpy().reshape(-1, shape[-1])
     if len(set(table.sum(1))) != 1:
         raise SiteFailed(f"{site}: its findings were counted over different images")
-    kinds = np.array([0.0, 1.0, np.nan], np.float32)
+    kinds = np.array([*range(shape[-1] - 1), np.nan], np.float32)
     return np.stack([np.repeat(kinds, row) for row in table], axis=1)
 
 

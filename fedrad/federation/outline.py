@@ -6,7 +6,7 @@ preview shows is what the guard lets out.
 """
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from fedrad.core.state import Bundle, State
 from fedrad.core.wire import encode
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError
+from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.models.cut_sizes import cut_sizes
 from fedrad.training.private_arm import asked_of
 
@@ -160,6 +161,8 @@ def answer_of(
     # Noise changes no shape, and nobody is there whose privacy it would keep.
     plain = arm.model_copy(update={"privacy": None})
     task = local_task(plain, empty_site(arm), model_of(arm), seed=0, device=torch.device("cpu"))
+    # Of a hospital's answer the arrays are always of the same length.
+    task = replace(task, disclosure=hospital_disclosure())
     if algorithm_of(arm).personal and PERSONAL not in memory:
         # A site that is asked for its own model has one by then.
         memory = {**memory, PERSONAL: initial_state(arm, 0)}

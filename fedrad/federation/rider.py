@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from flwr.app import RecordDict
 
 from fedrad.algorithms.base import Reply
+from fedrad.algorithms.evaluation import RESULT
 from fedrad.core.state import Bundle
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
@@ -17,7 +18,7 @@ __all__ = ["RIDE", "Rider"]
 
 RIDE = "+validate"
 _ALONE = frozenset({"count", "share", "validate"})
-_ARRAYS, _NUMBER = "sums", "patients"
+_ARRAYS, _NUMBER = RESULT, "patients"
 
 
 @dataclass

@@ -24,6 +24,7 @@ from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError
 from fedrad.federation.describe import description, keyed
+from fedrad.metrics.site_result import SIMULATED, Disclosure
 from fedrad.privacy.account import Account
 from fedrad.training.local import Fitted, LocalTask
 from fedrad.training.objective import balanced_weights
@@ -54,6 +55,7 @@ class SiteTasks:
         account: what private training is charged to; without one it is refused.
         secret: keeps a digest of the data from being guessed.
         trainer: is asked to train in the sites' place, as `LocalTask.asking` says.
+        disclosure: what may be told of patients.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class SiteTasks:
         account: Account | None,
         secret: bytes,
         trainer: Trainer | None,
+        disclosure: Disclosure = SIMULATED,
     ) -> None:
         self._source = source
         self.trainer = trainer
         self._account = account
         self._secret = secret
+        self._disclosure = disclosure
         self._device = device
         self._meter = meter
         self._experiments: dict[str, Experiment] = {}
@@ -112,6 +116,7 @@ class SiteTasks:
             # The pool is made of the sites, which tell of themselves.
             digest="" if site == POOLED else keyed(data.digest, self._secret),
             private=self._private(text),
+            min_cell=self._disclosure.min_cell,
         )
 
     def _private(self, text: str) -> bool:
@@ -167,7 +172,10 @@ class SiteTasks:
                 steps=steps,
                 account=self._account,
             )
-            self._pattern = key, replace(task, meter=self._meter)
+            self._pattern = (
+                key,
+                replace(task, meter=self._meter, disclosure=self._disclosure, secret=self._secret),
+            )
         return self._pattern[1].at(data)
 
     def weigh(self, key: tuple[str, str, int, str], counts: torch.Tensor) -> LocalTask:

@@ -1,10 +1,11 @@
-"""Metrics of the probabilities themselves, from errors that sites can add."""
+"""Metrics of the probabilities themselves."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedrad.config import Task
 from fedrad.errors import ConfigError
-from fedrad.metrics.base import Array, Metric, Statistic, macro, one_vs_rest, ratio
+from fedrad.metrics.base import Array, Metric, Sample, Table, macro, ratio
 
 __all__ = ["brier", "ece", "loss"]
 
@@ -18,52 +19,49 @@ def brier(task: Task) -> Metric:
     For multiclass it is summed over the classes (0 to 2, Brier 1950); of several findings, the
     mean.
 
-    >>> from fedrad.metrics.base import sums
+    >>> from fedrad.metrics.base import sample
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> found = sums([brier(task).statistic], np.array([[0.5], [1.0]]), np.array([[0.0], [1.0]]))
-    >>> brier(task).compute(found["squared-error"][0], None).item()
-    0.125
+    >>> found = sample(task, np.array([[0.5], [1.0]]), np.array([[0.0], [1.0]]))
+    >>> brier(task).value(found).tolist()
+    [0.125]
     """
 
-    def terms(scores: Array, y: Array) -> Array:
-        truth = one_vs_rest(task, y)
-        read = ~np.isnan(truth)
-        error = np.where(read, (scores - truth) ** 2, 0)
+    def parts(sample: Sample) -> Array:
+        read = ~np.isnan(sample.truth)
+        error = np.where(read, (sample.scores - sample.truth) ** 2, 0)
         if task.name == "multiclass":
             error, read = error.sum(axis=1, keepdims=True), read[:, :1]
-        return np.concatenate([error, read], axis=1)
+        return ratio(sample.weights @ error, sample.weights @ read.astype(np.float64))
 
-    def compute(sums: Array, tuning: Array | None) -> Array:
-        error, read = np.split(sums, 2, axis=-1)
-        return macro(ratio(error, read))
-
-    statistic = Statistic("squared-error", terms)
-    return Metric("brier", "Brier score", statistic, False, compute, _nothing_read)
+    return Metric(
+        "brier", "Brier score", False, parts, macro, classwise=False, denominators=_images_read
+    )
 
 
 def loss(task: Task) -> Metric:
     """Return the cross-entropy, the mean over all labels that were read; natural logarithm.
 
-    >>> from fedrad.metrics.base import sums
+    >>> from fedrad.metrics.base import sample
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> found = sums([loss(task).statistic], np.array([[0.5], [0.5]]), np.array([[1.0], [np.nan]]))
-    >>> round(loss(task).compute(found["cross-entropy"][0], None).item(), 3)
-    0.693
+    >>> found = sample(task, np.array([[0.5], [0.5]]), np.array([[1.0], [np.nan]]))
+    >>> loss(task).value(found).round(3).tolist()
+    [0.693]
     """
 
-    def terms(scores: Array, y: Array) -> Array:
-        truth = one_vs_rest(task, y)
-        sure = np.clip(scores, _EPSILON, 1 - _EPSILON)
+    def parts(sample: Sample) -> Array:
+        sure = np.clip(sample.scores, _EPSILON, 1 - _EPSILON)
         # Of a multiclass label only the true class counts: the others would count it again.
-        no = 0.0 if task.name == "multiclass" else (1 - truth) * np.log1p(-sure)
-        entropy = -np.nansum(truth * np.log(sure) + no, axis=1)
-        return np.stack([entropy, (~np.isnan(y)).sum(axis=1)], axis=1)
+        no = 0.0 if task.name == "multiclass" else (1 - sample.truth) * np.log1p(-sure)
+        entropy = -np.nansum(sample.truth * np.log(sure) + no, axis=1)
+        read = (~np.isnan(sample.y)).sum(axis=1, dtype=np.float64)
+        return ratio(sample.weights @ entropy, sample.weights @ read)[:, None]
 
-    def compute(sums: Array, tuning: Array | None) -> Array:
-        return ratio(sums[..., 0], sums[..., 1])
+    def labels(sample: Sample) -> Array:
+        return np.array([(~np.isnan(sample.y)).sum()], np.float64)
 
-    statistic = Statistic("cross-entropy", terms)
-    return Metric("loss", "Cross-entropy", statistic, False, compute, _nothing_read)
+    return Metric(
+        "loss", "Cross-entropy", False, parts, macro, classwise=False, denominators=labels
+    )
 
 
 def ece(task: Task, *, bins: int = 15) -> Metric:
@@ -84,27 +82,48 @@ def ece(task: Task, *, bins: int = 15) -> Metric:
     if bins < 1:
         raise ConfigError(f"ece: bins is {bins}; needs at least 1")
 
-    def terms(scores: Array, y: Array) -> Array:
-        truth, read = y, ~np.isnan(y)
-        if task.name == "multiclass":
-            truth = (scores.argmax(axis=1, keepdims=True) == y).astype(np.float64)
-            scores = scores.max(axis=1, keepdims=True)
+    def judged(sample: Sample) -> tuple[Array, Array]:
+        """Return the probabilities that are judged, and what was true: both [n, findings]."""
+        if task.name != "multiclass":
+            return sample.scores, sample.y
+        right = (sample.scores.argmax(axis=1, keepdims=True) == sample.y).astype(np.float64)
+        unread = np.isnan(sample.y)
+        return sample.scores.max(axis=1, keepdims=True), np.where(unread, np.nan, right)
+
+    def inside(sample: Sample) -> NDArray[np.bool_]:
+        scores, truth = judged(sample)
         place = np.floor(scores * bins).clip(0, bins - 1)
-        inside = (place[..., None] == np.arange(bins)) & read[..., None]
+        found = (place[..., None] == np.arange(bins)) & ~np.isnan(truth)[..., None]
+        return np.asarray(found)
+
+    def sums(sample: Sample) -> Array:
+        scores, truth = judged(sample)
         # [n, findings, bins, (images, probability, positives)]
-        each = np.stack([np.ones_like(scores), scores, np.where(read, truth, 0)], axis=-1)
-        inside_each = inside[..., None] * each[..., None, :]
-        return np.asarray(inside_each.reshape(len(y), task.columns * bins * 3))
+        each = np.stack([np.ones_like(scores), scores, np.nan_to_num(truth)], axis=-1)
+        terms = inside(sample)[..., None] * each[..., None, :]
+        return np.asarray(sample.weights @ terms.reshape(len(scores), task.columns * bins * 3))
 
-    def compute(sums: Array, tuning: Array | None) -> Array:
-        table = sums.reshape(*sums.shape[:-1], -1, bins, 3)
+    def members(sample: Sample) -> NDArray[np.bool_]:
+        found = inside(sample)
+        return found.reshape(len(found), task.columns * bins)
+
+    def of_sums(sums: Array) -> Array:
+        table = sums.reshape(len(sums), -1, bins, 3)
         gap = np.abs(table[..., 1] - table[..., 2]).sum(axis=-1)
-        return macro(ratio(gap, table[..., 0].sum(axis=-1)))
+        return ratio(gap, table[..., 0].sum(axis=-1))
 
+    table = Table(f"calibration-{bins}", sums, members, of_sums, counts=False)
     title = f"Expected calibration error ({bins} bins)"
-    statistic = Statistic(f"calibration-{bins}", terms)
-    return Metric("ece", title, statistic, False, compute, _nothing_read)
+    return Metric(
+        "ece",
+        title,
+        False,
+        lambda sample: of_sums(sums(sample)),
+        macro,
+        classwise=False,
+        table=table,
+    )
 
 
-def _nothing_read(sums: Array, tuning: Array | None = None, /) -> str | None:
-    return None if sums.any() else "no label of the test set was read"
+def _images_read(sample: Sample) -> Array:
+    return np.asarray((~np.isnan(sample.y)).sum(axis=0, dtype=np.float64))

@@ -1,68 +1,69 @@
-"""Metrics of the decisions a model makes, from a confusion matrix that sites can add.
+"""Metrics of the decisions a model makes.
 
 A decision is the most probable class, or, for each finding, whether its probability is at least
 0.5.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrad.config import Task
-from fedrad.metrics.base import Array, Cells, Metric, Statistic, counting, macro, ratio
+from fedrad.metrics.base import Array, Metric, Sample, Table, macro, ratio
 
 __all__ = [
     "accuracy",
     "balanced_accuracy",
     "confusion",
+    "decided",
     "kappa_linear",
     "kappa_quadratic",
-    "one_class",
 ]
 
 
-def confusion(task: Task) -> Statistic:
-    """Return the statistic that counts (true, decided) classes.
+def confusion(task: Task, sample: Sample) -> Array:
+    """Return how often each (true, decided) pair of classes occurs: [r, tables, k, k].
 
-    Its sums are [k * k], true class first, for the k classes of a multiclass task; else
-    [outputs * 2 * 2], one table a finding. Labels that were not read count nowhere.
+    Of the k classes of a multiclass task one table; else a table of two classes for each finding.
+    Labels that were not read count nowhere.
 
-    >>> from fedrad.metrics.base import sums
+    >>> from fedrad.metrics.base import sample
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> found = sums([confusion(task)], np.array([[0.2], [0.5]]), np.array([[1.0], [1.0]]))
-    >>> found["confusion"].tolist()
-    [[0.0, 0.0, 1.0, 1.0]]
+    >>> found = sample(task, np.array([[0.2], [0.5]]), np.array([[1.0], [1.0]]))
+    >>> confusion(task, found).tolist()
+    [[[[0.0, 0.0], [1.0, 1.0]]]]
     """
     classes = _classes(task)
+    found = sample.weights @ _members(task, sample).astype(np.float64)
+    return np.asarray(found.reshape(len(found), task.columns, classes, classes))
 
-    def decide(scores: Array) -> NDArray[np.intp]:
-        if task.name == "multiclass":
-            return np.asarray(scores.argmax(axis=1, keepdims=True))
-        return (scores >= 0.5).astype(np.intp)
 
-    def cells(scores: Array, y: Array) -> Cells:
-        rows, tables = np.nonzero(~np.isnan(y))
-        truth = y[rows, tables].astype(np.intp)
-        columns = (tables * classes + truth) * classes + decide(scores)[rows, tables]
-        return Cells(rows, columns, task.columns * classes**2)
-
-    return counting("confusion", cells)
+def decided(task: Task, scores: Array) -> NDArray[np.intp]:
+    """Return the class that a model decides for: [n, tables]."""
+    if task.name == "multiclass":
+        return np.asarray(scores.argmax(axis=1, keepdims=True))
+    return np.asarray((scores >= 0.5).astype(np.intp))
 
 
 def accuracy(task: Task) -> Metric:
     """Return the share of right decisions; of several findings, the mean of their shares.
 
+    >>> from fedrad.metrics.base import sample
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> accuracy(task).compute(np.array([30.0, 10.0, 5.0, 5.0]), None).item()
-    0.7
+    >>> found = sample(task, np.array([[0.2], [0.5]]), np.array([[1.0], [1.0]]))
+    >>> accuracy(task).value(found).tolist()
+    [0.5]
     """
 
-    def per_table(tables: Array) -> Array:
+    def parts(sample: Sample) -> Array:
+        tables = confusion(task, sample)
         right = np.trace(tables, axis1=-2, axis2=-1)
         return ratio(np.asarray(right), tables.sum(axis=(-2, -1)))
 
-    return _metric(task, "accuracy", "Accuracy", per_table)
+    return Metric(
+        "accuracy", "Accuracy", True, parts, macro, classwise=False, denominators=_images_read
+    )
 
 
 def balanced_accuracy(task: Task) -> Metric:
@@ -70,17 +71,32 @@ def balanced_accuracy(task: Task) -> Metric:
 
     Over the classes that are there; undefined with one class only. Of several findings, the mean.
 
+    >>> from fedrad.metrics.base import sample
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> balanced_accuracy(task).compute(np.array([30.0, 10.0, 5.0, 5.0]), None).item()
-    0.625
+    >>> found = sample(task, np.array([[0.2], [0.5], [0.1]]), np.array([[1.0], [1.0], [0.0]]))
+    >>> balanced_accuracy(task).value(found).tolist()
+    [0.75]
     """
+    classes = _classes(task)
 
-    def per_table(tables: Array) -> Array:
-        images = tables.sum(axis=-1)
-        recalls = ratio(np.diagonal(tables, axis1=-2, axis2=-1), images)
-        return np.where((images > 0).sum(axis=-1) > 1, macro(recalls, axes=2), np.nan)
+    def parts(sample: Sample) -> Array:
+        tables = confusion(task, sample)
+        recalls = ratio(np.diagonal(tables, axis1=-2, axis2=-1), tables.sum(axis=-1))
+        return np.asarray(recalls.reshape(len(tables), -1))
 
-    return _metric(task, "balanced_accuracy", "Balanced accuracy", per_table)
+    def combine(values: Array) -> Array:
+        recalls = values.reshape(len(values), -1, classes)
+        findings = [macro(recalls[:, table]) for table in range(recalls.shape[1])]
+        several = (~np.isnan(recalls[0])).sum(axis=-1) > 1
+        return macro(np.where(several, np.stack(findings, axis=1), np.nan))
+
+    def images(sample: Sample) -> Array:
+        return np.asarray(confusion(task, sample)[0].sum(axis=-1).ravel())
+
+    title = "Balanced accuracy"
+    return Metric(
+        "balanced_accuracy", title, True, parts, combine, classwise=True, denominators=images
+    )
 
 
 def kappa_linear(task: Task) -> Metric:
@@ -88,11 +104,13 @@ def kappa_linear(task: Task) -> Metric:
 
     Undefined where chance alone would agree always. Of several findings, the mean.
 
+    >>> from fedrad.metrics.base import sample
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> kappa_linear(task).compute(np.array([10.0, 0.0, 0.0, 10.0]), None).item()
-    1.0
+    >>> found = sample(task, np.array([[0.2], [0.5]]), np.array([[0.0], [1.0]]))
+    >>> kappa_linear(task).value(found).tolist()
+    [1.0]
     """
-    return _metric(task, "kappa_linear", "Kappa (linear)", lambda tables: _kappa(tables, 1))
+    return _kappa_of(task, "kappa_linear", "Kappa (linear)", power=1)
 
 
 def kappa_quadratic(task: Task) -> Metric:
@@ -100,26 +118,29 @@ def kappa_quadratic(task: Task) -> Metric:
 
     Undefined where chance alone would agree always. Of several findings, the mean.
 
+    >>> from fedrad.metrics.base import sample
     >>> task = Task(name="multiclass", labels=("a", "b", "c"), input=(1, 8, 8))
-    >>> kappa_quadratic(task).compute(np.diag([5.0, 5.0, 5.0]).ravel(), None).item()
-    1.0
+    >>> found = sample(task, np.eye(3), np.array([[0.0], [1.0], [2.0]]))
+    >>> kappa_quadratic(task).value(found).tolist()
+    [1.0]
     """
-    return _metric(task, "kappa_quadratic", "Kappa (quadratic)", lambda tables: _kappa(tables, 2))
+    return _kappa_of(task, "kappa_quadratic", "Kappa (quadratic)", power=2)
 
 
-def one_class(task: Task, sums: Array) -> bool:
-    """Return whether every image was given one and the same class; of all findings, if several.
+def _kappa_of(task: Task, name: str, title: str, *, power: int) -> Metric:
+    classes = _classes(task)
 
-    Args:
-        task: of the model.
-        sums: [m] of `confusion`.
+    def sums(sample: Sample) -> Array:
+        tables = confusion(task, sample)
+        return np.asarray(tables.reshape(len(tables), -1))
 
-    >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> one_class(task, np.array([30.0, 0.0, 5.0, 0.0]))
-    True
-    """
-    decided = (_tables(task, sums).sum(axis=-2) > 0).sum(axis=-1)
-    return bool((decided == 1).any() and (decided <= 1).all())
+    def of_sums(sums: Array) -> Array:
+        return _kappa(sums.reshape(len(sums), -1, classes, classes), power)
+
+    table = Table("confusion", sums, partial(_members, task), of_sums, counts=True)
+    return Metric(
+        name, title, True, lambda sample: of_sums(sums(sample)), macro, classwise=True, table=table
+    )
 
 
 def _kappa(tables: Array, power: int) -> Array:
@@ -136,29 +157,15 @@ def _classes(task: Task) -> int:
     return task.outputs if task.name == "multiclass" else 2
 
 
-def _tables(task: Task, sums: Array) -> Array:
-    """Return [..., tables, true class, decided class]."""
-    return sums.reshape(*sums.shape[:-1], -1, _classes(task), _classes(task))
+def _members(task: Task, sample: Sample) -> NDArray[np.bool_]:
+    """Return the images [n, cells] of each (table, true class, decided class)."""
+    classes = _classes(task)
+    read = ~np.isnan(sample.y)
+    true = np.where(read, sample.y, 0).astype(np.intp)
+    place = true * classes + decided(task, sample.scores)
+    found = (place[..., None] == np.arange(classes**2)) & read[..., None]
+    return np.asarray(found.reshape(len(sample.y), task.columns * classes**2))
 
 
-def _metric(task: Task, name: str, title: str, per_table: Callable[[Array], Array]) -> Metric:
-    def compute(sums: Array, tuning: Array | None) -> Array:
-        return macro(per_table(_tables(task, sums)))
-
-    def undefined(sums: Array, tuning: Array | None = None, /) -> str | None:
-        if not np.isnan(compute(sums, None)):
-            return None
-        if not sums.any():
-            return "no label of the test set was read"
-        return _missing_class(task, _tables(task, sums).sum(axis=-1))
-
-    return Metric(name, title, confusion(task), True, compute, undefined)
-
-
-def _missing_class(task: Task, images: Array) -> str:
-    """Return the reason, from the images [tables, true class]."""
-    if len(images) > 1:
-        return "no finding has both positive and negative test images"
-    names = task.labels if task.name == "multiclass" else ("negative", "positive")
-    counts = [f"{n:.0f} {name}" for n, name in zip(images[0], names, strict=True)]
-    return f"test set has one class only: {', '.join(reversed(counts))}"
+def _images_read(sample: Sample) -> Array:
+    return np.asarray((~np.isnan(sample.y)).sum(axis=0, dtype=np.float64))

@@ -1,19 +1,21 @@
-"""What a model says of a site's images, and the sums of its errors."""
+"""What a model says of a site's images, and what the site tells of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedrad.core.state import State
+from fedrad.config import Task
 from fedrad.data.base import SiteData
-from fedrad.metrics.base import Array, Statistic, sums
-from fedrad.metrics.intervals import patient_weights
+from fedrad.metrics.base import Array, Metric, sample
+from fedrad.metrics.cells import threshold
+from fedrad.metrics.site_result import Disclosure, SiteResult, class_cells, result_of
+from fedrad.privacy.noise import Stream
 from fedrad.training.batches import model_input, reader
 from fedrad.training.objective import Objective
 
-__all__ = ["BATCH", "evaluate", "predict", "summed"]
+__all__ = ["BATCH", "predict", "result", "thresholds_of"]
 
 BATCH = 128
 """Images that a model sees at once where nothing is learnt."""
@@ -50,60 +52,61 @@ def predict(
     return torch.cat(found).cpu().numpy(), y
 
 
-def evaluate(
-    model: nn.Module,
-    data: SiteData,
-    split: str,
-    objective: Objective,
-    statistics: Sequence[Statistic],
-    *,
-    device: torch.device,
-    replicates: int = 0,
-    seed: int = 0,
-) -> State:
-    """Return the sums of statistics over a split, and over resamples of its patients.
-
-    Args:
-        model: as for `predict`.
-        data: as for `predict`.
-        split: as for `predict`.
-        objective: as for `predict`.
-        statistics: as for `summed`.
-        device: as for `predict`.
-        replicates: as for `summed`.
-        seed: as for `summed`.
-    """
-    scores, _ = predict(model, data, split, objective, device=device)
-    return summed(scores, data, split, statistics, replicates=replicates, seed=seed)
-
-
-def summed(
+def result(
     scores: Array,
     data: SiteData,
     split: str,
-    statistics: Sequence[Statistic],
+    task: Task,
+    metrics: Sequence[Metric],
     *,
-    replicates: int = 0,
-    seed: int = 0,
-) -> State:
-    """Return the sums of statistics over a split, and over resamples of its patients.
+    thresholds: Mapping[str, Array],
+    draws: int,
+    key: bytes,
+    disclosure: Disclosure,
+) -> SiteResult:
+    """Return what a site tells of a model's scores for a split.
 
     Args:
         scores: probabilities float64 [n, outputs], in the order of the split's rows.
         data: the site's.
         split: "train", "val" or "test".
-        statistics: what is summed.
-        replicates: bootstrap resamples of the split's patients, with all images of each.
-        seed: of the resampling.
-
-    Returns:
-        Statistic's name -> float64 [1 + replicates, m], on the CPU; row 0 is what was observed.
+        task: of the model.
+        metrics: that are asked for.
+        thresholds: metric -> [outputs] log-odds.
+        draws: of the influence of the split's patients on each metric.
+        key: 32 bytes, of the draws; of a hospital it is secret.
+        disclosure: what may be told.
     """
     y = np.asarray(data.y[data.rows[split]], np.float64)
-    weights = None
-    if replicates:
-        weights = patient_weights(data.patient[data.rows[split]], replicates, seed)
+    return result_of(
+        task,
+        metrics,
+        sample(task, scores, y, thresholds=thresholds),
+        data.patient[data.rows[split]],
+        draws=draws,
+        normal=lambda purpose, count: Stream(key, f"{split} {purpose}").normal(count),
+        disclosure=disclosure,
+    )
+
+
+def thresholds_of(
+    scores: Array,
+    data: SiteData,
+    split: str,
+    task: Task,
+    metrics: Sequence[Metric],
+    disclosure: Disclosure,
+) -> dict[str, Array]:
+    """Return metric -> [outputs] the log-odds at which it has its specificity on a split.
+
+    From the cells that the site would tell, so that others, who have no more, find the same.
+    """
+    wanted = [metric for metric in metrics if metric.specificity is not None]
+    if not wanted:
+        return {}
+    y = np.asarray(data.y[data.rows[split]], np.float64)
+    cells = class_cells(sample(task, scores, y), data.patient[data.rows[split]], disclosure)
     return {
-        name: torch.from_numpy(value)
-        for name, value in sums(statistics, scores, y, weights).items()
+        metric.name: np.array([threshold(pair[0], metric.specificity or 1.0) for pair in cells])
+        for metric in wanted
     }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from hashlib import blake2b
 from math import isfinite
 from typing import Any
 
@@ -14,8 +15,9 @@ from fedrad.core.meter import Meter
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, all_finite, clone
 from fedrad.data.base import SiteData
-from fedrad.errors import ConfigError, TrainingDiverged
-from fedrad.metrics.base import Array, Statistic
+from fedrad.errors import ConfigError, Refused, TrainingDiverged
+from fedrad.metrics.base import Array, Metric
+from fedrad.metrics.site_result import SIMULATED, Disclosure, SiteResult
 from fedrad.privacy.dp_sgd import rounded
 from fedrad.training.batches import Augment, Reader, model_input, orders, reader
 from fedrad.training.dpsgd import (
@@ -27,9 +29,9 @@ from fedrad.training.dpsgd import (
     units_of,
 )
 from fedrad.training.drawing import drawing
-from fedrad.training.evaluate import evaluate, summed
+from fedrad.training.evaluate import predict, result, thresholds_of
 from fedrad.training.fit import Fitted, Gradient, Penalty, fit, load
-from fedrad.training.objective import Objective, label_counts, objective
+from fedrad.training.objective import Objective, few_patients, label_counts, objective
 from fedrad.training.optimizers import Step, stepper
 
 __all__ = ["Fitted", "LocalTask"]
@@ -50,7 +52,7 @@ class LocalTask:
         model: a place to compute in; its weights are overwritten by every call, so sites of one
             process may share it.
         initial: returns the run's initial weights.
-        statistics: what `evaluate` sums.
+        metrics: that `tell` tells.
         optimizer: name, or name and options, from `OPTIMIZERS`; made anew for each fit, so momentum
             does not outlive a round.
         batch: images in a batch; the last of an epoch may be smaller.
@@ -65,6 +67,8 @@ class LocalTask:
         meter: is told how long training, reading and evaluation take.
         private: differential privacy of the training images, or None.
         trainer: is asked in place of `fit`; see `asking`.
+        disclosure: what the site may tell of its patients.
+        secret: of the site; empty in a simulation, whose draws repeat.
     """
 
     site: str
@@ -73,7 +77,7 @@ class LocalTask:
     data: SiteData
     model: nn.Module
     initial: Callable[[], State]
-    statistics: tuple[Statistic, ...]
+    metrics: tuple[Metric, ...]
     optimizer: str | Mapping[str, Any]
     batch: int
     epochs: int | None = None
@@ -87,6 +91,8 @@ class LocalTask:
     meter: Meter = field(default_factory=Meter)
     private: Private | None = None
     trainer: Callable[..., Fitted] | None = None
+    disclosure: Disclosure = SIMULATED
+    secret: bytes = b""
 
     def __post_init__(self) -> None:
         """Refuse a budget that says nothing, or two things."""
@@ -130,10 +136,19 @@ class LocalTask:
 
         Raises:
             ConfigError: they are private.
+            Refused: fewer patients than the site's `min_cell` have a label, or do not have it.
         """
         if self.private is not None:
             raise ConfigError("privacy: counts of labels do not leave a site under dp_sgd")
-        return label_counts(self.task, torch.from_numpy(self.data.y[self.data.rows["train"]]))
+        rows = self.data.rows["train"]
+        y = torch.from_numpy(self.data.y[rows])
+        least = self.disclosure.min_cell
+        if least > 1 and few_patients(self.task, y, self.data.patient[rows], least):
+            raise Refused(
+                f"{self.site}: min_cell: class weights of all sites need counts of labels, and "
+                f"fewer than {least} patients have one of them here"
+            )
+        return label_counts(self.task, y)
 
     def fit(
         self,
@@ -189,41 +204,52 @@ class LocalTask:
             )
         return Fitted(state, self.examples, taken, loss)
 
-    def evaluate(self, state: State, *, split: str, replicates: int = 0) -> State:
-        """Return the sums of the statistics over a split, and over resamples of its patients.
-
-        Args:
-            state: of the model.
-            split: "train", "val" or "test".
-            replicates: bootstrap resamples; the same patients in every arm and seed, so that arms
-                are compared on the same resamples.
-
-        Returns:
-            Statistic's name -> float64 [1 + replicates, m]; row 0 is what was observed.
-        """
+    def predict(self, state: State, *, split: str) -> Array:
+        """Return a model's probabilities for a split: float64 [n, outputs], in the rows' order."""
         with self.meter.spent("evaluation"):
             load(self._own, state)
-            return evaluate(
-                self.model,
+            return predict(self.model, self.data, split, self.objective, device=self.device)[0]
+
+    def tell(
+        self,
+        scores: Array,
+        *,
+        split: str,
+        draws: int = 0,
+        thresholds: Mapping[str, Array] | None = None,
+    ) -> SiteResult:
+        """Return what the site tells of a model's scores for a split.
+
+        Args:
+            scores: as from `predict`.
+            split: "train", "val" or "test".
+            draws: of the patients' influence; with the same key in every arm and seed, so that
+                models are compared on the same draws.
+            thresholds: metric -> [outputs] log-odds.
+        """
+        with self.meter.spent("evaluation"):
+            return result(
+                scores,
                 self.data,
                 split,
-                self.objective,
-                self.statistics,
-                device=self.device,
-                replicates=replicates,
-                seed=seed(0, self.site, 0, "bootstrap"),
+                self.task,
+                self.metrics,
+                thresholds=thresholds or {},
+                draws=draws,
+                key=self._key,
+                disclosure=self.disclosure,
             )
 
-    def sums(self, scores: Array, *, split: str, replicates: int = 0) -> State:
-        """Return what `evaluate` does, of probabilities float64 [n, outputs] for a split's rows."""
-        return summed(
-            scores,
-            self.data,
-            split,
-            self.statistics,
-            replicates=replicates,
-            seed=seed(0, self.site, 0, "bootstrap"),
-        )
+    def thresholds(self, scores: Array, *, split: str) -> dict[str, Array]:
+        """Return metric -> [outputs] the log-odds at which it has its specificity on a split."""
+        return thresholds_of(scores, self.data, split, self.task, self.metrics, self.disclosure)
+
+    @cached_property
+    def _key(self) -> bytes:
+        # A hospital's also changes with its data: draws of two versions of them, side by side,
+        # would tell what one patient more has changed.
+        content = f"{self.site} {self.data.digest if self.secret else ''}"
+        return blake2b(content.encode(), key=self.secret, digest_size=32).digest()
 
     def _steps(
         self, round: int, steps: int, params: Sequence[Tensor], correction: State | None

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fedrad.config import Task
 
-__all__ = ["Objective", "balanced_weights", "label_counts", "objective"]
+__all__ = ["Objective", "balanced_weights", "few_patients", "label_counts", "objective"]
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 
@@ -74,6 +75,25 @@ def label_counts(task: Task, y: Tensor) -> Tensor:
         classes = y[:, 0][~y[:, 0].isnan()].long()
         return torch.bincount(classes, minlength=task.outputs).double()
     return torch.stack([(y == 0).sum(0), (y == 1).sum(0)], dim=1).double()
+
+
+def few_patients(task: Task, y: Tensor, patient: np.ndarray, least: int) -> bool:
+    """Return whether some patients, but fewer than `least`, have one of the labels.
+
+    Args:
+        task: says what y means.
+        y: [n, columns], nan where not read.
+        patient: [n] of each row.
+        least: patients.
+
+    >>> task = Task(name="binary", labels=("lesion",), input=(2,))
+    >>> few_patients(task, torch.tensor([[1.0], [0.0], [0.0]]), np.array([7, 8, 9]), least=2)
+    True
+    """
+    classes = range(task.outputs) if task.name == "multiclass" else range(2)
+    labels = y.numpy()
+    having = [len(np.unique(patient[column == one])) for column in labels.T for one in classes]
+    return any(0 < count < least for count in having)
 
 
 def balanced_weights(counts: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def task_of(data: SiteData, **changes: object) -> LocalTask:
     options: dict = {"optimizer": {"name": "sgd", "lr": 0.1}, "batch": 4, "epochs": 1} | changes
     return LocalTask(
         site=data.site, seed=0, task=TASK, data=data, model=model,
-        initial=lambda: start, statistics=(), **options,
+        initial=lambda: start, metrics=(), **options,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from fedrad.core.state import Mean, State, clone, same
 from fedrad.core.wire import decode, encode
 from fedrad.data.base import SiteData
 from fedrad.errors import ConfigError, TrainingDiverged
-from fedrad.metrics.ranking import histogram
+from fedrad.metrics.ranking import auroc
 from fedrad.models import MODELS
 from fedrad.models.cut import legal_cuts, merged, parts
 from fedrad.training.batches import model_input
@@ -52,7 +52,7 @@ def task_of(data: SiteData, **changes: Any) -> LocalTask:
     options: dict = {"optimizer": MOMENTUM, "batch": 4, "epochs": 1} | changes
     return LocalTask(
         site=data.site, seed=0, task=TASK, data=data, model=model,
-        initial=lambda: start, statistics=(histogram(TASK),), **options,
+        initial=lambda: start, metrics=(auroc(TASK),), **options,
     )  # fmt: skip
 
 
@@ -238,8 +238,9 @@ def test_evaluation_over_streams_is_that_of_the_whole_model(shape: Any) -> None:
     calls = Calls(algorithm, tasks(), rounds=1, number=2)
     assert algorithm.cut
     for site, reply in evaluate_with(algorithm.cut, state["model"], calls, "test"):
-        whole = tasks()[site].evaluate(state["model"], split="test")
-        assert same(reply.arrays, {"sums": whole})
+        task = tasks()[site]
+        whole = task.tell(task.predict(state["model"], split="test"), split="test")
+        assert same(reply.arrays, {"result": whole.as_state()})
         assert reply.numbers["num-examples"] == len(
             SITES[("nord", "ost", "sued").index(site)].rows["test"]
         )

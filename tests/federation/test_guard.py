@@ -24,9 +24,11 @@ from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.simulation.launch import Known
+from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.runs import RunFolder
 
 CPU = torch.device("cpu")
+HOSPITAL = hospital_disclosure()
 POLICY: dict[str, Any] = {
     "data": "phantom",
     "coordinator": {"host": "localhost", "port": 9092},
@@ -56,7 +58,7 @@ class Spy(Known):
 def _runtime() -> Iterator[None]:
     Spy.looked = 0
     # Messages can be made only inside a task of Flower's.
-    InProcessGrid(client_app(Known(made.federation()), CPU), {})
+    InProcessGrid(client_app(Known(made.federation()), CPU, disclosure=HOSPITAL), {})
     yield
 
 
@@ -67,7 +69,9 @@ def site(folder: Path, **changes: Any) -> SiteFile:
 
 def guard(folder: Path, answer: Answer | None = None, **changes: Any) -> Answer:
     source = Spy(made.federation())
-    return guarded(answer or client_app(source, CPU), site(folder, **changes), source)
+    return guarded(
+        answer or client_app(source, CPU, disclosure=HOSPITAL), site(folder, **changes), source
+    )
 
 
 def question(
@@ -272,7 +276,7 @@ def test_the_norm_of_a_change_that_is_sent_is_its_own(tmp_path: Path, wrapper: s
 
 def spoiled(change: Callable[[RecordDict], None]) -> Answer:
     """An answer as it should be, with something done to it."""
-    app = client_app(Known(made.federation()), CPU)
+    app = client_app(Known(made.federation()), CPU, disclosure=HOSPITAL)
 
     def answer(message: Message, context: Context) -> Message:
         reply = app(message, context)
@@ -401,7 +405,7 @@ def test_an_exceptions_own_text_stays_at_the_site(tmp_path: Path) -> None:
 
 def test_each_message_is_one_line_with_the_digest_of_what_left(tmp_path: Path) -> None:
     """Equal answers have equal digests, another answer another one: the log can be held to it."""
-    app = client_app(Known(made.federation()), CPU)
+    app = client_app(Known(made.federation()), CPU, disclosure=HOSPITAL)
     answer = guard(tmp_path, app)
     answer(question(), context(tmp_path))
     answer(question(), context(tmp_path))
@@ -486,7 +490,9 @@ class Account:
 
 def test_the_epsilon_ceiling_is_held_against_the_sites_own_ledger(tmp_path: Path) -> None:
     source = Known(made.federation())
-    answer = guarded(client_app(source, CPU), site(tmp_path, epsilon=2.0), source, Account())
+    answer = guarded(
+        client_app(source, CPU, disclosure=HOSPITAL), site(tmp_path, epsilon=2.0), source, Account()
+    )
     assert not answer(question(number=2), context(tmp_path)).has_error()
     told = reason(answer(question(number=3), context(tmp_path)))
     assert told == "Refused: nord: epsilon: limit 2, asked 3"
@@ -501,7 +507,7 @@ def guarded_run(folder: Path, arms: list[str] = ARMS, **changes: Any) -> RunFold
     what = made.experiment()
     guards = {
         name: guarded(
-            client_app(Known(sites), CPU),
+            client_app(Known(sites), CPU, disclosure=HOSPITAL),
             site(folder / name, **changes, name=name, max_upload_mb=20),
             Known(sites),
         )
@@ -531,7 +537,7 @@ def test_a_guard_that_allows_a_run_changes_no_bit_of_it(tmp_path: Path) -> None:
         found = lines(tmp_path / "guarded" / name)
         assert {line["decision"] for line in found} == {"sent"}
         assert {line["action"] for line in found} == {
-            "describe", "finetune", "fit", "share", "test", "tune", "validate",
+            "describe", "finetune", "fit", "share", "test", "validate",
         }  # fmt: skip
 
 

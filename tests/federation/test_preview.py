@@ -30,10 +30,12 @@ from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.simulation.launch import Known
+from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.runs import RunFolder
 from fedrad.training.objective import balanced_weights
 
 CPU = torch.device("cpu")
+HOSPITAL = hospital_disclosure()
 
 
 def by_action(arm: str) -> dict[tuple[str, int], Exchange]:
@@ -82,7 +84,7 @@ def test_updates_in_float16_are_foreseen_by_name_kind_and_bytes() -> None:
     """Half of FedAvg's arrays up, the same down: what `fedrad check --mbit` reckons with."""
     plain, half = (exchanges_of(made.experiment(), arm) for arm in ("fedavg", "half"))
     fits = [one for one in half if one.action.startswith("fit")]
-    assert {tuple(sorted(one.answer.arrays)) for one in fits} == {("change", "sums")}
+    assert {tuple(sorted(one.answer.arrays)) for one in fits} == {("change", "result")}
     shapes = fits[0].answer.arrays["change"]
     assert {key: shape.shape for key, shape in shapes.items()} == {
         key: tuple(value.shape) for key, value in guarded.model()["model"].items()
@@ -97,8 +99,8 @@ def test_fine_tuning_sends_no_model_back() -> None:
     found = {
         one.when: one for one in exchanges_of(made.experiment(), "tuned") if "fi" in one.action
     }
-    assert set(found["first rounds"].answer.arrays) == {"model", "sums"}
-    assert set(found["last rounds"].answer.arrays) == {"sums"}
+    assert set(found["first rounds"].answer.arrays) == {"model", "result"}
+    assert set(found["last rounds"].answer.arrays) == {"result"}
 
 
 def test_label_counts_leave_when_class_weights_are_global() -> None:
@@ -113,9 +115,9 @@ def test_label_counts_leave_when_class_weights_are_global() -> None:
 def test_an_outline_is_of_the_real_answers_shapes() -> None:
     """A hospital without an image to train on sends what one with images sends, in shape."""
     look = outline_of(made.experiment().arm("fedavg"), ["test"], guarded.model(), {}, round=5)
-    statistics = look.arrays["sums"]
-    # 20 replicates and the observed one.
-    assert {shape.shape[0] for shape in statistics.values()} == {101}
+    parts = {k: v for k, v in look.arrays["result"].items() if k.startswith("parts/")}
+    # 100 draws and the observed one.
+    assert {shape.shape[0] for shape in parts.values()} == {101}
 
 
 def test_the_first_difference_from_an_outline_is_told() -> None:
@@ -179,7 +181,7 @@ def test_the_frames_that_are_shown_are_those_that_a_site_sends(arm: str) -> None
 def test_what_is_shown_of_a_cut_arm_is_what_its_sites_are_asked(tmp_path: Path, arm: str) -> None:
     """The actions of a run, each with its reply; those of streams also with their frames."""
     what, asked = split_experiment(rounds=2, validate_every=1), set()
-    app, door = site_apps(Known(made.federation()), CPU)
+    app, door = site_apps(Known(made.federation()), CPU, disclosure=HOSPITAL)
 
     def noting(message: Message, node: Context) -> Half:
         asked.add(str(message.content.config_records["config"]["action"]))

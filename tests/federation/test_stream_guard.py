@@ -27,9 +27,11 @@ from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.simulation.launch import Known
+from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.runs import RunFolder
 
 CPU = torch.device("cpu")
+HOSPITAL = hospital_disclosure()
 WHAT = split_experiment(rounds=2)
 ALLOW = POLICY["allow"] | {
     "algorithms": ["splitfed", "splitnn", "finetune"],
@@ -200,7 +202,7 @@ def test_what_is_foreseen_of_a_stream_is_what_leaves_in_it_to_the_byte(
     tmp_path: Path, arm: str
 ) -> None:
     """Every stream of a run of every split arm goes through a gate that was told what to expect."""
-    app, door = site_apps(Known(federation()), CPU)
+    app, door = site_apps(Known(federation()), CPU, disclosure=HOSPITAL)
     measured: list[tuple[str, int, int]] = []
 
     def watched(message: Message, node: Any) -> Any:
@@ -232,7 +234,7 @@ def test_a_stream_is_in_the_log_before_its_first_frame_leaves(
 ) -> None:
     """Nothing leaves without a line; the line holds the bytes of all the frames."""
     gate, found = Gate(), []
-    app = client_app(Known(federation()), CPU, gate=gate)
+    app = client_app(Known(federation()), CPU, gate=gate, disclosure=HOSPITAL)
 
     def noted(half: Any, *_: object, **__: object) -> Message:
         frame = next(half)

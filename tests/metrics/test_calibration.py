@@ -6,7 +6,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from fedrad.config import Task
 from fedrad.errors import ConfigError
-from fedrad.metrics.base import Array, Metric, sums
+from fedrad.metrics.base import Array, Metric, sample
 from fedrad.metrics.calibration import brier, ece, loss
 
 BINARY = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
@@ -22,8 +22,8 @@ def grades(n: int = 300) -> tuple[Array, Array]:
 
 
 def value(metric: Metric, scores: Array, y: Array) -> float:
-    found = sums([metric.statistic], scores, y)[metric.statistic.name][0]
-    return float(metric.compute(found, None))
+    task = {1: BINARY, 2: FINDINGS, 3: GRADES}[scores.shape[1]]
+    return float(metric.value(sample(task, scores, y))[0])
 
 
 def test_brier_and_cross_entropy_are_those_of_scikit_learn():

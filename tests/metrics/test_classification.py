@@ -5,14 +5,13 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score
 
 from fedrad.config import Task
-from fedrad.metrics.base import Array, Metric, sums
+from fedrad.metrics.base import Array, Metric, sample
 from fedrad.metrics.classification import (
     accuracy,
     balanced_accuracy,
     confusion,
     kappa_linear,
     kappa_quadratic,
-    one_class,
 )
 
 BINARY = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
@@ -33,12 +32,8 @@ def grades(n: int = 300, seed: int = 0) -> tuple[Array, Array]:
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), y
 
 
-def counted(task: Task, scores: Array, y: Array) -> Array:
-    return sums([confusion(task)], scores, y)["confusion"][0]
-
-
 def value(metric: Metric, task: Task, scores: Array, y: Array) -> float:
-    return float(metric.compute(counted(task, scores, y), None))
+    return float(metric.value(sample(task, scores, y))[0])
 
 
 @pytest.mark.parametrize(("metric", "oracle"), ORACLES.items(), ids=lambda f: f.__name__)
@@ -72,38 +67,33 @@ def test_kappa_of_two_classes_is_the_same_linear_and_quadratic():
     scores, y = grades()
     sick, truth = 1 - scores[:, :1], (y > 0).astype(float)
     linear, quadratic = (
-        m(BINARY).compute(counted(BINARY, sick, truth), None)
-        for m in (kappa_linear, kappa_quadratic)
+        value(m(BINARY), BINARY, sick, truth) for m in (kappa_linear, kappa_quadratic)
     )
     assert linear == quadratic
 
 
-def test_one_class_has_no_balanced_accuracy_and_the_reason_counts_the_images():
+@pytest.mark.parametrize("metric", ORACLES, ids=lambda f: f.__name__)
+def test_with_weights_it_is_that_of_the_images_repeated(metric):
+    """Weight 2 is an image that stands there twice, weight 0 one that does not."""
+    scores, y = grades(60)
+    times = np.random.default_rng(1).integers(0, 3, (4, 60)).astype(float)
+    found = metric(GRADES).value(sample(GRADES, scores, y, weights=np.stack([np.ones(60), *times])))
+    for row, one in zip(found[1:], times.astype(int), strict=True):
+        again = value(metric(GRADES), GRADES, scores.repeat(one, axis=0), y.repeat(one, axis=0))
+        assert row == pytest.approx(again)
+
+
+def test_one_class_has_no_balanced_accuracy():
     """scikit-learn would warn and give the recall of the one class."""
-    found = counted(BINARY, np.full((44, 1), 0.7), np.ones((44, 1)))
-    assert accuracy(BINARY).compute(found, None) == 1
+    scores, y = np.full((44, 1), 0.7), np.ones((44, 1))
+    assert value(accuracy(BINARY), BINARY, scores, y) == 1
     for metric in (balanced_accuracy, kappa_linear):
-        assert np.isnan(metric(BINARY).compute(found, None))
-        reason = metric(BINARY).undefined(found)
-        assert reason == "test set has one class only: 44 positive, 0 negative"
-    found = counted(FINDINGS, np.full((4, 2), 0.7), np.ones((4, 2)))
-    reason = balanced_accuracy(FINDINGS).undefined(found)
-    assert reason == "no finding has both positive and negative test images"
-
-
-def test_one_class_for_every_image_is_found():
-    """A model that calls everything healthy; of several findings, all must be so."""
-    y = np.array([[0.0], [1.0], [0.0]])
-    assert one_class(BINARY, counted(BINARY, np.full((3, 1), 0.2), y))
-    assert not one_class(BINARY, counted(BINARY, np.array([[0.2], [0.7], [0.2]]), y))
-    two = np.concatenate([y, y], axis=1)
-    assert not one_class(
-        FINDINGS, counted(FINDINGS, np.array([[0.2, 0.7]] * 2 + [[0.2, 0.2]]), two)
-    )
-    assert one_class(FINDINGS, counted(FINDINGS, np.array([[0.2, 0.7]] * 3), two))
-    assert not one_class(BINARY, np.zeros(4))
+        assert np.isnan(value(metric(BINARY), BINARY, scores, y))
+    both = np.full((4, 2), 0.7), np.ones((4, 2))
+    assert np.isnan(value(balanced_accuracy(FINDINGS), FINDINGS, *both))
 
 
 def test_a_probability_of_one_half_is_called_positive():
-    """The same side as the histogram's bin of 0.5."""
-    assert counted(BINARY, np.array([[0.5]]), np.array([[0.0]])).tolist() == [0, 1, 0, 0]
+    """As everywhere in fedrad: at least 0.5."""
+    found = sample(BINARY, np.array([[0.5]]), np.array([[0.0]]))
+    assert confusion(BINARY, found).ravel().tolist() == [0, 1, 0, 0]

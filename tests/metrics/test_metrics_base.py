@@ -1,17 +1,12 @@
-"""Sums add up; bootstrap sums are the sums of the resampled images; the table of metrics."""
-
-import time
+"""The table of metrics: weights mean repetition, what was not read counts nowhere."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fedrad.config import Task
 from fedrad.errors import TrainingDiverged
 from fedrad.metrics import METRICS
-from fedrad.metrics.base import Array, Metric, Statistic, macro, ratio, sums
-from fedrad.metrics.intervals import patient_weights
+from fedrad.metrics.base import Array, Metric, macro, ratio, sample
 
 TASKS = {
     "binary": Task(name="binary", labels=("lesion",), input=(1, 8, 8)),
@@ -38,76 +33,34 @@ def draw(task: Task, n: int, seed: int = 0, unread: float = 0.2) -> tuple[Array,
     return scores, np.where(rng.random(y.shape) < unread, np.nan, y)
 
 
-def value(metric: Metric, scores: Array, y: Array) -> Array:
-    """Return a metric of scores and labels, tuned on the same images."""
-    found = sums([metric.statistic], scores, y)[metric.statistic.name][0]
-    return metric.compute(found, found)
+def value(metric: Metric, task: Task, scores: Array, y: Array) -> float:
+    edges = {"sensitivity": np.zeros(task.outputs)}
+    return float(metric.value(sample(task, scores, y, thresholds=edges))[0])
 
 
 @EVERY
-@settings(max_examples=10, deadline=None)
-@given(n=st.integers(0, 40), cut=st.integers(0, 40), seed=st.integers(0, 1000))
-def test_the_sums_of_two_sites_are_the_sums_of_their_pooled_images(name, task, n, cut, seed):
-    """The law of a statistic; what it counts is equal to the bit, errors up to rounding."""
-    scores, y = draw(task, n, seed)
-    one = METRICS[name](task).statistic
-    parts = [sums([one], scores[p], y[p])[one.name] for p in (slice(cut), slice(cut, None))]
-    np.testing.assert_allclose(parts[0] + parts[1], sums([one], scores, y)[one.name], atol=1e-12)
-
-
-@EVERY
-def test_a_replicate_is_the_sums_of_the_images_repeated_by_its_weights(name, task):
-    """Weight 2 means that the image stands there twice."""
+def test_a_row_of_weights_is_the_metric_of_the_images_repeated(name, task):
+    """Weight 2 means that the image stands there twice, weight 0 that it does not."""
     scores, y = draw(task, 50)
-    one = METRICS[name](task).statistic
-    weights = np.random.default_rng(1).integers(0, 4, (5, 50))
-    found = sums([one], scores, y, weights)[one.name]
-    assert found.shape[0] == 6
-    for times, row in zip(weights, found[1:], strict=True):
-        twice = sums([one], scores.repeat(times, axis=0), y.repeat(times, axis=0))[one.name][0]
-        np.testing.assert_allclose(row, twice, atol=1e-12)
-    np.testing.assert_allclose(found[0], sums([one], scores, y)[one.name][0], atol=0)
-
-
-@EVERY
-def test_the_sparse_way_and_chunks_give_the_sums_of_the_dense_terms(name, task, monkeypatch):
-    """`cells` and chunks of images are only faster and smaller: weights @ terms is the meaning."""
-    scores, y = draw(task, 60)
-    one = METRICS[name](task).statistic
-    weights = np.random.default_rng(1).integers(0, 4, (7, 60))
-    terms = one.terms(scores, y)
-    expected = np.concatenate([terms.sum(axis=0)[None], weights @ terms])
-    monkeypatch.setattr("fedrad.metrics.base._CHUNK", 100)
-    np.testing.assert_allclose(sums([one], scores, y, weights)[one.name], expected, atol=1e-12)
-
-
-@EVERY
-def test_a_metric_of_many_replicates_is_the_metric_of_each(name, task):
-    """`compute` works over leading axes, with one tuning set for all or one for each."""
-    scores, y = draw(task, 60)
     metric = METRICS[name](task)
-    weights = np.random.default_rng(1).integers(0, 4, (5, 60))
-    found = sums([metric.statistic], scores, y, weights)[metric.statistic.name]
-    each = [metric.compute(row, found[0]) for row in found]
-    np.testing.assert_array_equal(metric.compute(found, found[0]), each)
-    each = [metric.compute(row, row) for row in found]
-    np.testing.assert_array_equal(metric.compute(found, found), each)
-    assert metric.compute(found[None], found[:1, None]).shape == (1, 6)
+    times = np.random.default_rng(1).integers(0, 4, (5, 50))
+    weights = np.concatenate([np.ones((1, 50)), times])
+    edges = {"sensitivity": np.zeros(task.outputs)}
+    found = metric.value(sample(task, scores, y, weights=weights, thresholds=edges))
+    assert found[0] == pytest.approx(value(metric, task, scores, y))
+    for row, one in zip(found[1:], times, strict=True):
+        twice = value(metric, task, scores.repeat(one, axis=0), y.repeat(one, axis=0))
+        assert row == pytest.approx(twice)
 
 
 @EVERY
-def test_without_a_label_a_metric_is_nan_and_says_why(name, task):
-    """Also without any image; a reason is given exactly where the number is nan."""
+def test_without_a_label_a_metric_is_nan(name, task):
+    """Also without any image."""
     metric = METRICS[name](task)
     for n in (0, 5):
         scores, y = draw(task, n)
-        assert np.isnan(value(metric, scores, np.full_like(y, np.nan)))
-        found = sums([metric.statistic], scores, np.full_like(y, np.nan))[metric.statistic.name][0]
-        assert metric.undefined(found, found)
-    scores, y = draw(task, 60)
-    found = sums([metric.statistic], scores, y)[metric.statistic.name][0]
-    assert metric.undefined(found, found) is None
-    assert np.isfinite(metric.compute(found, found))
+        assert np.isnan(value(metric, task, scores, np.full_like(y, np.nan)))
+    assert np.isfinite(value(metric, task, *draw(task, 60)))
 
 
 @EVERY
@@ -116,8 +69,27 @@ def test_labels_that_were_not_read_change_nothing(name, task):
     scores, y = draw(task, 60)
     more, _ = draw(task, 20, seed=5)
     unread = np.full((20, task.columns), np.nan)
-    padded = value(METRICS[name](task), np.concatenate([scores, more]), np.concatenate([y, unread]))
-    np.testing.assert_allclose(padded, value(METRICS[name](task), scores, y), rtol=1e-12)
+    metric = METRICS[name](task)
+    padded = value(metric, task, np.concatenate([scores, more]), np.concatenate([y, unread]))
+    assert padded == pytest.approx(value(metric, task, scores, y), rel=1e-12)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "brier", "loss", "sensitivity"])
+def test_a_weighted_metric_of_two_sites_is_that_of_their_images(name, task):
+    """Its parts, weighted by the images that they are of, are those of all images."""
+    metric = METRICS[name](task)
+    assert metric.denominators is not None
+    scores, y = draw(task, 80)
+    edges = {"sensitivity": np.zeros(task.outputs)}
+    whole, one, other = (
+        sample(task, scores[p], y[p], thresholds=edges)
+        for p in (slice(None), slice(30), slice(30, None))
+    )
+    weights = [metric.denominators(s) for s in (one, other)]
+    parts = [metric.parts(s)[0] for s in (one, other)]
+    mean = np.average(parts, axis=0, weights=weights)
+    np.testing.assert_allclose(mean, metric.parts(whole)[0])
 
 
 def test_the_table_names_each_metric_as_the_metric_names_itself():
@@ -126,52 +98,31 @@ def test_the_table_names_each_metric_as_the_metric_names_itself():
         assert builder(TASKS["binary"]).name == name
 
 
-def test_statistics_of_one_name_are_summed_once():
-    """AUROC, average precision and sensitivity share one histogram."""
-    statistics = [METRICS[name](TASKS["binary"]).statistic for name in ("auroc", "auprc")]
-    assert list(sums(statistics, *draw(TASKS["binary"], 5))) == ["histogram"]
-
-
-def test_a_thousand_replicates_of_a_histogram_take_well_under_a_tenth_of_a_second():
-    """Only the 200 cells that hold an image are touched; best of five on a shared machine."""
-    scores, y = draw(TASKS["binary"], 200)
-    metric = METRICS["auroc"](TASKS["binary"])
-    weights = patient_weights(np.arange(200), 1000, seed=0)
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        sums([metric.statistic], scores, y, weights)
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(5)) < 0.1
-
-
 def test_scores_that_are_no_number_are_refused():
-    """A nan would fall in no bin and quietly shrink the test set."""
+    """A nan has no rank and would quietly shrink the test set."""
     with pytest.raises(TrainingDiverged, match="a score of the model is no finite number"):
-        sums([METRICS["auroc"](TASKS["binary"]).statistic], np.array([[np.nan]]), np.ones((1, 1)))
+        sample(TASKS["binary"], np.array([[np.nan]]), np.ones((1, 1)))
 
 
 def test_arrays_of_different_images_are_refused():
     """Only a bug can bring these together."""
-    images = Statistic("images", lambda scores, y: np.ones((len(y), 1)))
-    with pytest.raises(ValueError, match=r"3 scores, 2 labels and weights \(0, 2\)"):
-        sums([images], np.zeros((3, 1)), np.zeros((2, 1)))
+    with pytest.raises(ValueError, match="3 scores, 2 labels and weights None do not fit"):
+        sample(TASKS["binary"], np.zeros((3, 1)), np.zeros((2, 1)))
 
 
 def test_a_ratio_over_nothing_is_nan_and_a_mean_skips_it():
     """And no warning is raised on the way."""
     with np.errstate(all="raise"):
         assert np.isnan(ratio(np.zeros(1), np.zeros(1))).all()
-        assert macro(np.array([np.nan, 1.0])) == 1
-        assert np.isnan(macro(np.array([np.nan])))
+        assert macro(np.array([[np.nan, 1.0]])).tolist() == [1]
+        assert np.isnan(macro(np.array([[np.nan]])))
 
 
-def test_a_resample_without_an_observed_class_says_nothing_of_the_mean_over_classes():
-    """Balanced accuracy over two classes is no replicate of the one over three."""
-    task = Task(name="multiclass", labels=("a", "b", "c"), input=(1, 8, 8))
+def test_without_an_observed_class_nothing_is_said_of_the_mean_over_classes():
+    """Balanced accuracy over two classes is no variation of the one over three."""
+    task = TASKS["multiclass"]
+    y = np.array([[0.0]] * 4 + [[1.0]] * 4 + [[2.0]])
+    weights = np.stack([np.ones(9), (y[:, 0] < 2).astype(float)])
     metric = METRICS["balanced_accuracy"](task)
-    observed = np.diag([4.0, 4.0, 1.0]).ravel()
-    without = np.diag([4.0, 4.0, 0.0]).ravel()
-    assert np.isnan(metric.compute(np.stack([observed, without]), None)).tolist() == [False, True]
-    assert metric.compute(without, None) == 1
+    found = metric.value(sample(task, np.eye(3)[y[:, 0].astype(int)], y, weights=weights))
+    assert np.isnan(found).tolist() == [False, True]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,16 +7,15 @@ from torch import nn
 
 from fedrad.config import Task
 from fedrad.data.base import SiteData
-from fedrad.metrics.base import Statistic
-from fedrad.metrics.intervals import patient_weights
+from fedrad.metrics.calibration import brier
+from fedrad.metrics.site_result import SIMULATED, SiteResult
 from fedrad.models import MODELS
-from fedrad.training.evaluate import evaluate, predict
+from fedrad.training.evaluate import predict, result
 from fedrad.training.objective import objective
 
 CPU = torch.device("cpu")
 TASK = Task(name="multiclass", labels=("a", "b", "c"), input=(4,))
-BRIER = Statistic("brier", lambda scores, y: (scores - np.eye(3)[y[:, 0].astype(int)]) ** 2)
-IMAGES = Statistic("images", lambda scores, y: np.ones((len(y), 1)))
+BRIER = brier(TASK)
 
 
 @pytest.fixture
@@ -63,27 +64,32 @@ def test_without_images_there_are_as_many_columns_as_the_task_has_outputs(name: 
     assert (scores.shape, y.shape) == ((0, 3), (0, 1))
 
 
-def test_a_split_without_images_has_sums_of_zero(data: SiteData) -> None:
-    """As wide as those of other sites, so that they add up."""
+def told(data: SiteData, split: str, **options: Any) -> SiteResult:
+    scores, _ = predict(network(), data, split, objective(TASK), device=CPU)
+    given: dict[str, Any] = {"thresholds": {}, "draws": 0, "key": bytes(32)}
+    given["disclosure"] = SIMULATED
+    return result(scores, data, split, TASK, [BRIER], **(given | options))
+
+
+def test_a_split_without_images_tells_that_it_has_none(data: SiteData) -> None:
+    """And is as wide as other sites' results."""
     scores, y = predict(network(), data, "train", objective(TASK), device=CPU)
     assert (scores.shape, y.shape) == ((0, 3), (0, 1))
-    found = evaluate(network(), data, "train", objective(TASK), [BRIER], device=CPU, replicates=5)
-    assert torch.equal(found["brier"], torch.zeros(6, 3, dtype=torch.float64))
+    found = told(data, "train", draws=5)
+    assert found.parts["brier"].shape == (6, 1) and np.isnan(found.parts["brier"]).all()
+    assert (found.images, found.patients) == (0, 0)
 
 
-def test_the_first_row_is_observed_and_the_others_resample_patients(data: SiteData) -> None:
-    """Each replicate is the sum over the images of the drawn patients."""
-    args = (network(), data, "test", objective(TASK))
-    scores, y = predict(*args, device=CPU)
-    found = evaluate(*args, [BRIER, IMAGES], device=CPU, replicates=7, seed=11)
-    terms = BRIER.terms(scores, y)
-    weights = patient_weights(data.patient[100:], 7, 11)
-    np.testing.assert_allclose(found["brier"][0], terms.sum(0))
-    np.testing.assert_allclose(found["brier"][1:], weights @ terms)
-    assert found["images"].dtype == torch.float64
-    assert found["images"].flatten().tolist() == [300.0] * 8  # two images a patient
+def test_the_first_row_is_observed_and_the_others_vary_patients(data: SiteData) -> None:
+    """Their spread is the jackknife's over the patients, who have two images each."""
+    found = told(data, "test", draws=4_000)
+    scores, y = predict(network(), data, "test", objective(TASK), device=CPU)
+    errors = ((scores - np.eye(3)[y[:, 0].astype(int)]) ** 2).sum(axis=1)
+    values = found.parts["brier"][:, 0]
+    assert values[0] == pytest.approx(errors.mean())
+    by_patient = errors.reshape(150, 2).mean(axis=1)
+    assert values[1:].std() == pytest.approx((by_patient.var(ddof=1) / 150) ** 0.5, rel=0.05)
 
 
-def test_without_replicates_there_is_one_row(data: SiteData) -> None:
-    found = evaluate(network(), data, "val", objective(TASK), [IMAGES], device=CPU)
-    assert found["images"].tolist() == [[100.0]]
+def test_without_draws_there_is_one_row(data: SiteData) -> None:
+    assert told(data, "val").parts["brier"].shape == (1, 1)

@@ -10,13 +10,14 @@ from fedrad.config import Task
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, clone, same
 from fedrad.data.base import SiteData
-from fedrad.errors import ConfigError, TrainingDiverged
-from fedrad.metrics.base import Statistic
+from fedrad.errors import ConfigError, Refused, TrainingDiverged
+from fedrad.metrics.calibration import brier
+from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.models import MODELS
 from fedrad.training.local import LocalTask
 
 TASK = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-BRIER = Statistic("brier", lambda scores, y: (scores - y) ** 2)
+BRIER = brier(TASK)
 
 
 def site(name: str = "nord", train: int = 22, seed: int = 0) -> SiteData:
@@ -40,7 +41,7 @@ def local(**changes: Any) -> LocalTask:
         "data": site(),
         "model": network(),
         "initial": lambda: network().state_dict(),
-        "statistics": (BRIER,),
+        "metrics": (BRIER,),
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
         "batch": 5,
         "epochs": None if "steps" in changes else 2,
@@ -100,7 +101,7 @@ def test_the_same_arguments_give_the_same_bits_whatever_ran_before(layer: nn.Mod
     first = task.fit(initial, round=1)
     other = local(site="sued", data=site("sued", seed=1), model=model, batch=4)
     other.fit(first.state, round=2)
-    other.evaluate(first.state, split="test")
+    other.predict(first.state, split="test")
     torch.randn(3)
     torch.manual_seed(99)
     again = task.fit(initial, round=1)
@@ -228,18 +229,41 @@ def test_labels_are_counted_over_the_training_images() -> None:
     assert (local().examples, local().patients) == (22, 11)
 
 
-def test_resamples_are_the_same_in_every_arm_and_seed() -> None:
+def drawn(task: LocalTask, split: str = "test") -> Any:
+    return task.tell(task.predict(start(), split=split), split=split, draws=20).parts["brier"]
+
+
+def test_draws_are_the_same_in_every_arm_and_seed() -> None:
     """A paired comparison needs the same patients on both sides; another site has its own."""
-    one = local().evaluate(start(), split="test", replicates=20)["brier"]
-    other = local(seed=8, batch=9, epochs=1).evaluate(start(), split="test", replicates=20)["brier"]
-    elsewhere = local(site="sued").evaluate(start(), split="test", replicates=20)["brier"]
-    assert one.shape == (21, 1) and torch.equal(one, other)
-    assert torch.equal(one[0], elsewhere[0]) and not torch.equal(one, elsewhere)
+    one, other = drawn(local()), drawn(local(seed=8, batch=9, epochs=1))
+    elsewhere = drawn(local(site="sued"))
+    assert one.shape == (21, 1) and (one == other).all()
+    assert one[0] == elsewhere[0] and not (one == elsewhere).all()
+
+
+def test_a_hospital_s_draws_depend_on_its_secret_and_its_data() -> None:
+    """Nobody else can make them, and those of two versions of the data have nothing in common."""
+    one, other = drawn(local(secret=b"one")), drawn(local(secret=b"other"))
+    assert one[0] == other[0] and not np.isclose(one[1:], other[1:]).any()
+    changed = site()
+    changed.y[0] = 1 - changed.y[0]  # a training label: the test images are the same
+    again = drawn(local(secret=b"one", data=changed))
+    assert one[0] == again[0] and not np.isclose(one[1:], again[1:]).any()
 
 
 def test_augmentation_is_for_training_only() -> None:
-    plain = local().evaluate(start(), split="val")
-    assert equal(plain, local(augment=noise).evaluate(start(), split="val"))
+    plain = local().predict(start(), split="val")
+    assert (plain == local(augment=noise).predict(start(), split="val")).all()
+
+
+def test_label_counts_of_few_patients_are_refused() -> None:
+    """Global class weights need them exactly, so the site takes no part rather than tell."""
+    few = site()
+    few.y[:22] = 0
+    few.y[:2] = 1  # one patient, two images
+    with pytest.raises(Refused, match="fewer than 5 patients have one of them here"):
+        local(data=few, disclosure=hospital_disclosure()).label_counts()
+    assert local(data=few).label_counts().tolist() == [[20, 2]]
 
 
 def test_the_initial_weights_are_the_run_s() -> None:
@@ -303,8 +327,9 @@ def test_a_small_cnn_learns_what_can_be_seen() -> None:
     initial = clone(model.state_dict())
     task = local(data=data, model=model, steps=60, optimizer={"name": "adam", "lr": 0.01})
     fitted = task.fit(initial, round=1)
-    error = task.evaluate(fitted.state, split="test")["brier"].item() / 20
-    assert error < 0.02 < 0.2 < task.evaluate(initial, split="test")["brier"].item() / 20
+    y = task.data.y[task.data.rows["test"]]
+    error = float(((task.predict(fitted.state, split="test") - y) ** 2).mean())
+    assert error < 0.02 < 0.2 < float(((task.predict(initial, split="test") - y) ** 2).mean())
 
 
 @pytest.mark.gpu

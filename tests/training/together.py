@@ -37,7 +37,7 @@ def tasks(device: str = "cpu", **changes: Any) -> tuple[list[LocalTask], State]:
         "data": data("nord", IMAGES["nord"]),
         "model": model,
         "initial": lambda: start,
-        "statistics": (),
+        "metrics": (),
         "optimizer": SGD,
         "batch": 5,
         "epochs": 2,

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from fedrad.algorithms.base import Algorithm, Reply, Streams
+from fedrad.algorithms.evaluation import THRESHOLDS, as_state
 from fedrad.algorithms.split_server import evaluate_with
-from fedrad.assemble import algorithm_of, initial_state, server_task
+from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import Experiment
-from fedrad.core.state import Bundle, num_bytes
+from fedrad.core.state import Bundle, State, num_bytes
 from fedrad.federation.describe import description
 from fedrad.federation.hospital.frame_outline import streamed_of
 from fedrad.federation.outline import Outline, answer_of, empty_site, outline_of, shapes_of
@@ -79,21 +81,40 @@ def exchanges_of(experiment: Experiment, name: str) -> list[Exchange]:
             sites.rides = None
             _evaluate(algorithm, state, sites, "validate")
     sites.when = "at the end"
-    for action in (*(("validate",) if arm.validate_every else ()), "tune", "test"):
-        _evaluate(algorithm, state, sites, action)
+    if arm.validate_every:
+        _evaluate(algorithm, state, sites, "validate")
+    edges = _thresholds(arm)
+    # Whoever has a whole network of its own finds its threshold alone.
+    if edges and (algorithm.shared or algorithm.cut):
+        _evaluate(algorithm, state, sites, "tune")
+    _evaluate(algorithm, state, sites, "test", edges)
     if algorithm.personal and not algorithm.cut:
-        for action in ("tune", "test") if algorithm.shared else ():
-            sites.mean(action, {})
+        if algorithm.shared:
+            sites.mean("test", {})
         own = sites.mean("share", {}).arrays
         sites.mean("test", own)
     return _merged(sites.noted)
 
 
-def _evaluate(algorithm: Algorithm, state: Bundle, sites: "_EmptySites", action: str) -> None:
+def _evaluate(
+    algorithm: Algorithm,
+    state: Bundle,
+    sites: "_EmptySites",
+    action: str,
+    thresholds: State | None = None,
+) -> None:
     if algorithm.cut:
-        list(evaluate_with(algorithm.cut, state["model"], sites, action))
-    else:
-        sites.mean(action, {"model": state["model"]} if algorithm.shared else {})
+        edges = {_SITE: thresholds} if thresholds else None
+        list(evaluate_with(algorithm.cut, state["model"], sites, action, edges))
+        return
+    send: Bundle = {"model": state["model"]} if algorithm.shared else {}
+    sites.mean(action, {**send, THRESHOLDS: thresholds} if send and thresholds else send)
+
+
+def _thresholds(arm: Experiment) -> State:
+    """Return thresholds as the coordinator sends them; {} where no metric has one."""
+    none = np.full(arm.task.outputs, np.nan)
+    return as_state({m.name: none for m in metrics_of(arm) if m.specificity is not None})
 
 
 def per_round(exchanges: list[Exchange]) -> tuple[int, int]:

@@ -49,6 +49,7 @@ from fedrad.federation.hospital.stream_guard import Gate
 from fedrad.federation.kits.keys import write_secret
 from fedrad.federation.records import config_of
 from fedrad.federation.wire import in_one, packed, unpacked
+from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount
 
@@ -101,6 +102,7 @@ def answering(site: SiteFile) -> Answer:
         account=account,
         secret=_secret(Path(site.state_dir)),
         gate=gate,
+        disclosure=hospital_disclosure(),
     )
     rounds = _Rounds()
 

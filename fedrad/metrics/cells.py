@@ -1,0 +1,151 @@
+"""Cells of scores: what a site tells of one class's scores, never of fewer than some patients.
+
+The scores of the positive images, and apart from them those of the negative ones, are cut into
+cells in their order. Of a cell only its ends, its mean and the number of its images are told. Each
+class has cells of its own, so that no cell says which of its patients has the finding.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrad.metrics.base import Array
+
+__all__ = ["FURTHEST", "Cells", "cells_of", "from_array", "log_odds", "threshold"]
+
+FURTHEST = 36.0
+"""Log-odds beyond which probabilities in double can no longer be told apart from 0 and 1."""
+_DIGITS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells of the scores of one class at one site, in rising order.
+
+    Attributes:
+        lower, upper: [c] log-odds between which a cell's scores lie; both ends belong to it. What
+            is below the first cell's images, and above the last's, is not told: there they are
+            -inf and inf, where cells hold more than one score.
+        mean: [c] mean log-odds of a cell's images.
+        images: [c] how many they are.
+    """
+
+    lower: Array
+    upper: Array
+    mean: Array
+    images: Array
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def as_array(self, length: int) -> Array:
+        """Return [length, 4] finite numbers: lower, upper, mean, images; zeros where no cell is."""
+        ends = [np.clip(end, -2 * FURTHEST, 2 * FURTHEST) for end in (self.lower, self.upper)]
+        found = np.zeros((length, 4))
+        found[: len(self)] = np.stack([*ends, self.mean, self.images], axis=1)
+        return found
+
+
+def from_array(array: Array) -> Cells:
+    """Return the cells that `Cells.as_array` made an array of."""
+    known = array[array[:, 3] > 0]
+    lower = np.where(known[:, 0] <= -2 * FURTHEST, -np.inf, known[:, 0])
+    upper = np.where(known[:, 1] >= 2 * FURTHEST, np.inf, known[:, 1])
+    return Cells(lower, upper, known[:, 2], known[:, 3])
+
+
+def log_odds(scores: Array) -> Array:
+    """Return the log-odds of probabilities, cut at 36 either way.
+
+    >>> log_odds(np.array([0.0, 0.5, 1.0])).tolist()
+    [-36.0, 0.0, 36.0]
+    """
+    with np.errstate(divide="ignore"):
+        found = np.log(scores) - np.log1p(-scores)
+    return np.asarray(np.clip(found, -FURTHEST, FURTHEST))
+
+
+def cells_of(
+    scores: Array, patient: NDArray[np.generic], *, min_cell: int = 1, most: int | None = None
+) -> Cells:
+    """Return the cells of one class's scores.
+
+    Args:
+        scores: [n] log-odds.
+        patient: [n] of each.
+        min_cell: least patients of a cell; with fewer in all there is no cell. With 1, a cell is
+            a score, and nothing is lost.
+        most: cells at most; None is any number.
+
+    >>> found = cells_of(np.array([0.0, 1.0, 2.0, 3.0]), np.arange(4), min_cell=2)
+    >>> found.lower.tolist(), found.upper.tolist(), found.mean.tolist(), found.images.tolist()
+    ([-inf, 1.5], [1.5, inf], [0.5, 2.5], [2.0, 2.0])
+    """
+    order = np.argsort(scores, kind="stable")
+    scores, patient = scores[order], patient[order]
+    starts = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))[: len(scores)]
+    # `most` bounds images, not patients: a cell of enough patients has no fewer images.
+    least = 1 if most is None else -(-len(scores) // most)
+    exact = min_cell <= 1 and least <= 1
+    if not exact and len(starts):
+        starts = _merged(starts, patient, min_cell, least)
+    if not len(starts):
+        return Cells(*(np.zeros(0) for _ in range(4)))
+    images = np.diff(np.append(starts, len(scores))).astype(np.float64)
+    mean = np.add.reduceat(scores, starts) / images
+    if exact:
+        return Cells(mean, mean, mean, images)
+    inner = (scores[starts[1:] - 1] + scores[starts[1:]]) / 2
+    ends = np.concatenate([[-np.inf], inner.round(_DIGITS), [np.inf]])
+    return Cells(ends[:-1], ends[1:], mean.round(_DIGITS), images)
+
+
+def _merged(
+    starts: NDArray[np.intp], patient: NDArray[np.generic], min_cell: int, least: int
+) -> NDArray[np.intp]:
+    """Return the starts of cells that hold enough patients and images each."""
+    kept: list[int] = []
+    seen: set[object] = set()
+    images = 0
+    ends = np.append(starts[1:], len(patient))
+    fresh = True
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if fresh:
+            kept.append(start)
+            seen, images, fresh = set(), 0, False
+        seen.update(patient[start:end].tolist())
+        images += end - start
+        fresh = len(seen) >= min_cell and images >= least
+    if not fresh and kept:
+        # What is left over belongs to the last whole cell; without one there is none.
+        kept.pop()
+    return np.asarray(kept, np.intp)
+
+
+def threshold(negatives: Cells, specificity: float) -> float:
+    """Return the lowest end of a cell below which at least this share of the negatives lies.
+
+    Args:
+        negatives: cells of the validation images without the finding.
+        specificity: in (0, 1].
+
+    Returns:
+        The log-odds from which an image is called positive; nan without any cell. Above the last
+        cell, whose upper end is not told, it lies as far from the cell's mean as its lower end.
+
+    >>> threshold(cells_of(np.arange(10.0), np.arange(10)), 0.9) > 8.0
+    True
+    """
+    if not len(negatives):
+        return float("nan")
+    # 1e-12: 9 of 10 is 0.9 whatever the rounding.
+    share = np.cumsum(negatives.images) / negatives.images.sum()
+    at = int((share >= specificity - 1e-12).argmax())
+    upper = float(negatives.upper[at])
+    if np.isinf(upper):
+        lower = float(negatives.lower[at])
+        mean = float(negatives.mean[at])
+        upper = mean if np.isinf(lower) else 2 * mean - lower
+    # Both ends belong to a cell: an image at the threshold itself would be one of its own.
+    return float(np.nextafter(upper, np.inf))

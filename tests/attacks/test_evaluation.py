@@ -1,0 +1,207 @@
+"""Attacks on what a hospital answers when a model is evaluated: nobody's score or label comes out.
+
+Each attack is first shown to succeed where its defence is switched off.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import FastICA
+from torch import nn
+
+from fedrad.algorithms.base import Request
+from fedrad.algorithms.evaluation import RESULT, evaluation
+from fedrad.config import Task
+from fedrad.core.state import State
+from fedrad.data.base import SiteData
+from fedrad.metrics import METRICS
+from fedrad.metrics.base import Array, sample
+from fedrad.metrics.cells import log_odds
+from fedrad.metrics.influence import influences
+from fedrad.metrics.site_result import SIMULATED, SiteResult, hospital_disclosure
+from fedrad.privacy.noise import Stream
+from fedrad.training.local import LocalTask
+
+TASK = Task(name="binary", labels=("disease",), input=(6,))
+PATIENTS = 70
+DRAWS = 1000
+
+
+def hospital(seed: int = 0) -> SiteData:
+    """Return 70 test patients with a row each, about 40 % of them sick, as heart disease has."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random((3 * PATIENTS, 1)) < 0.4).astype(np.float32)
+    x = rng.normal(size=(3 * PATIENTS, 6)).astype(np.float32) + y
+    rows = {
+        s: np.arange(k * PATIENTS, (k + 1) * PATIENTS)
+        for k, s in enumerate(("train", "val", "test"))
+    }
+    return SiteData("nord", x, y, np.arange(3 * PATIENTS).astype(np.uint64), rows)
+
+
+def model(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+def answering(**changes: Any) -> LocalTask:
+    """Return the task of a hospital, with its own secret and the shipped rule."""
+    given: dict[str, Any] = {
+        "site": "nord",
+        "seed": 0,
+        "task": TASK,
+        "data": hospital(),
+        "model": model(0),
+        "initial": lambda: model(0).state_dict(),
+        "metrics": tuple(METRICS[name](TASK) for name in ("auroc", "brier", "accuracy", "loss")),
+        "optimizer": "sgd",
+        "batch": 16,
+        "epochs": 1,
+        "disclosure": hospital_disclosure(),
+        "secret": b"drawn from the operating system",
+    }
+    return LocalTask(**(given | changes))
+
+
+def reply(task: LocalTask, state: State) -> SiteResult:
+    """Return what leaves in one `test` reply, as the coordinator reads it."""
+    request = Request("nord", 1, {"model": state}, {}, task)
+    answer, _ = evaluation(DRAWS)["test"](request)
+    return SiteResult.from_state(answer.arrays[RESULT])
+
+
+def truth(seed: int) -> tuple[Array, Array]:
+    """Return the test patients' scores and labels under a model."""
+    scores = answering().predict(model(seed).state_dict(), split="test")
+    return scores[:, 0], hospital().y[2 * PATIENTS :, 0]
+
+
+def guessed_draws(metric: str) -> Array:
+    """Return the draws that follow from all that a coordinator knows: names, sizes, code."""
+    known = answering(secret=b"")
+    return Stream(known._key, f"test {metric}").normal(DRAWS * PATIENTS).reshape(DRAWS, PATIENTS)
+
+
+def solved(result: SiteResult, metric: str) -> Array:
+    """Least squares: which contribution of each patient gives the draws that were told?"""
+    told = result.parts[metric][:, 0]
+    return np.linalg.lstsq(guessed_draws(metric), told[1:] - told[0], rcond=None)[0]
+
+
+def contributions(seed: int, metric: str) -> Array:
+    scores, y = truth(seed)
+    found = sample(TASK, scores[:, None], y[:, None])
+    return influences([METRICS[metric](TASK)], found, np.arange(PATIENTS))[metric][1][:, 0]
+
+
+def likeness(one: Array, other: Array) -> float:
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+@pytest.mark.parametrize("metric", ["brier", "loss", "auroc", "accuracy"])
+def test_least_squares_over_draws_recovers_nobody(metric: str) -> None:
+    """With known draws it gives every patient's part in the metric; with a secret, chance."""
+    state, exact = model(1).state_dict(), contributions(1, metric)
+    careless = reply(answering(secret=b"", disclosure=SIMULATED), state)
+    assert likeness(solved(careless, metric), exact) > 0.999
+    found = likeness(solved(reply(answering(), state), metric), exact)
+    # Of 70 patients a chance likeness has a standard deviation of 0.12.
+    assert abs(found) < 0.4
+
+
+def test_a_score_and_its_label_cannot_be_read_off_a_cell() -> None:
+    """A cell of one patient is that patient: with cells of one all 70 are read, with five none."""
+    scores, y = truth(1)
+
+    def alone(task: LocalTask) -> set[tuple[float, float]]:
+        pair = reply(task, model(1).state_dict()).cells[0]
+        return {
+            (round(float(mean), 6), label)
+            for label, cells in enumerate(pair)
+            for mean, images in zip(cells.mean, cells.images, strict=True)
+            if images < 5
+        }
+
+    known = {(round(float(s), 6), int(label)) for s, label in zip(log_odds(scores), y, strict=True)}
+    assert alone(answering(disclosure=SIMULATED)) == known
+    assert alone(answering()) == set()
+
+
+def test_no_cell_s_end_is_a_patient_s_score() -> None:
+    """Ends lie between two patients; what is below the first and above the last is not told."""
+    scores, _ = truth(1)
+    for cells in reply(answering(), model(1).state_dict()).cells[0]:
+        ends = np.concatenate([cells.lower[1:], cells.upper[:-1]])
+        assert np.isinf([cells.lower[0], cells.upper[-1]]).all()
+        nearest = np.abs(ends[:, None] - log_odds(scores)).min(axis=1)
+        assert (nearest > 0).all()
+
+
+def unmixed(draws: Array) -> Array:
+    """Return how like each of ten patients is to something that component analysis finds.
+
+    The attacker sees the draws of 20 models, paired: more models than patients, and 10,000 draws,
+    the most that an experiment may ask for. Independent component analysis looks for the patients
+    (Hyvarinen and Oja, Neural Networks 13, 2000).
+    """
+    rng = np.random.default_rng(3)
+    parts = rng.beta(2, 5, (10, 20)) ** 2
+    parts -= parts.mean(axis=0)
+    analysis = FastICA(
+        9, fun="cube", whiten="unit-variance", max_iter=3000, tol=1e-5, random_state=0
+    )
+    analysis.fit(draws @ parts / 10)
+    return np.abs(np.corrcoef(analysis.mixing_.T, parts)[:9, 9:]).max(axis=0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_models_that_share_their_draws_do_not_give_the_patients_away() -> None:
+    """Secret resamples with replacement are undone by independent component analysis.
+
+    Their weights are whole numbers, far from normal. Normal draws are what no analysis can take
+    apart: any rotation of the patients explains them as well.
+    """
+    rng = np.random.default_rng(5)
+    resamples = rng.multinomial(10, np.full(10, 1 / 10), 10_000).astype(float)
+    assert (unmixed(resamples) > 0.95).mean() > 0.5
+    assert (unmixed(rng.standard_normal((10_000, 10))) > 0.95).mean() == 0
+
+
+def test_draws_of_different_metrics_have_nothing_in_common() -> None:
+    """Each metric has draws of its own: more metrics do not make a patient plainer."""
+    found = reply(answering(), model(1).state_dict())
+    brier, loss = (found.parts[name][1:, 0] for name in ("brier", "loss"))
+    # The two errors of a patient are alike, so draws of the same patients would be.
+    assert likeness(contributions(1, "brier"), contributions(1, "loss")) > 0.8
+    assert abs(likeness(brier, loss)) < 0.15
+
+
+def test_asking_again_gives_the_same_draws() -> None:
+    """Otherwise a mean over many answers would tell covariances to any precision."""
+    one, other = (reply(answering(), model(1).state_dict()) for _ in range(2))
+    np.testing.assert_array_equal(one.parts["auroc"], other.parts["auroc"])
+
+
+def test_one_patient_more_or_less_changes_all_draws() -> None:
+    """The difference of two answers would otherwise be the one patient's part alone."""
+    whole = hospital()
+    fewer = replace(whole, rows={**whole.rows, "test": whole.rows["test"][:-1]})
+    one = reply(answering(), model(1).state_dict()).parts["brier"][1:, 0]
+    other = reply(answering(data=fewer), model(1).state_dict()).parts["brier"][1:, 0]
+    assert abs(likeness(one, other)) < 0.15
+    # With draws that are known, they are alike in all but the last patient.
+    again = [
+        reply(answering(data=d, secret=b""), model(1).state_dict()).parts["brier"]
+        for d in (whole, whole)
+    ]
+    assert likeness(again[0][1:, 0], again[1][1:, 0]) > 0.99
+
+
+def test_two_models_pair_over_the_same_patients_all_the_same() -> None:
+    """What the draws are for: their covariance is that of the two metrics."""
+    one, other = (reply(answering(), model(k).state_dict()).parts["auroc"][1:, 0] for k in (1, 2))
+    exact = [contributions(k, "auroc") for k in (1, 2)]
+    assert np.cov(one, other)[0, 1] == pytest.approx(float(exact[0] @ exact[1]), abs=2e-4)

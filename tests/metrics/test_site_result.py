@@ -1,0 +1,239 @@
+"""What a site tells: the same numbers back from a message, and nothing of too few patients."""
+
+import numpy as np
+import pytest
+
+from fedrad.config import Task
+from fedrad.core.state import all_finite
+from fedrad.metrics import METRICS
+from fedrad.metrics.base import Array, sample
+from fedrad.metrics.cells import cells_of, from_array, log_odds
+from fedrad.metrics.pooling import pooled
+from fedrad.metrics.site_result import (
+    SIMULATED,
+    Disclosure,
+    SiteResult,
+    Told,
+    hospital_disclosure,
+    result_of,
+)
+
+BINARY = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
+GRADES = Task(name="multiclass", labels=("none", "mild", "severe"), input=(1, 8, 8))
+FINDINGS = Task(name="multilabel", labels=("oedema", "effusion"), input=(1, 8, 8))
+HOSPITAL = hospital_disclosure()
+EDGES = {"sensitivity": np.zeros(3)}
+
+
+def normal(purpose: str, count: int) -> Array:
+    return np.random.default_rng(len(purpose)).standard_normal(count)
+
+
+def scored(task: Task, n: int, seed: int = 0, shift: float = 0.0) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, task.outputs)) + shift
+    if task.name == "multiclass":
+        y = rng.integers(0, 3, (n, 1)).astype(float)
+        scores = np.exp(logits + 2 * (y == np.arange(3)))
+        return scores / scores.sum(axis=1, keepdims=True), y
+    y = (rng.random((n, task.columns)) < 0.4).astype(float)
+    return 1 / (1 + np.exp(-logits - 1.5 * y)), y
+
+
+def told(
+    task: Task,
+    scores: Array,
+    y: Array,
+    *,
+    patient: Array | None = None,
+    disclosure: Disclosure = SIMULATED,
+    draws: int = 0,
+) -> SiteResult:
+    edges = {"sensitivity": np.zeros(task.outputs)}
+    return result_of(
+        task,
+        [builder(task) for builder in METRICS.values()],
+        sample(task, scores, y, thresholds=edges),
+        np.arange(len(y)) if patient is None else patient,
+        draws=draws,
+        normal=normal,
+        disclosure=disclosure,
+    )
+
+
+@pytest.mark.parametrize("task", [BINARY, GRADES, FINDINGS], ids=lambda task: task.name)
+@pytest.mark.parametrize("disclosure", [SIMULATED, HOSPITAL], ids=["simulated", "hospital"])
+def test_a_result_is_the_same_after_its_way_through_a_message(task, disclosure):
+    """All arrays of a message are finite; what is not told is marked, not sent as nan."""
+    scores, y = scored(task, 60)
+    y[:2] = np.nan
+    found = told(task, scores, y, disclosure=disclosure, draws=10)
+    state = found.as_state(disclosure.most_cells)
+    assert all_finite({"result": state})
+    again = SiteResult.from_state(state)
+    for name, values in found.parts.items():
+        np.testing.assert_array_equal(values, again.parts[name])
+        np.testing.assert_array_equal(found.told[name], again.told[name])
+        np.testing.assert_array_equal(found.denominators[name], again.denominators[name])
+    for name, values in found.tables.items():
+        np.testing.assert_array_equal(values, again.tables[name])
+    np.testing.assert_array_equal(found.counts, again.counts)
+    assert (found.images, found.patients) == (again.images, again.patients) == (60, 60)
+    for pair, other in zip(found.cells, again.cells, strict=True):
+        for one, two in zip(pair, other, strict=True):
+            for name in ("lower", "upper", "mean", "images"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+@pytest.mark.parametrize("n", [0, 3, 60, 700])
+def test_a_hospital_s_arrays_have_one_length_whatever_it_has(n):
+    """So a preview knows them, and their length tells nothing."""
+    shapes = {k: v.shape for k, v in told(BINARY, *scored(BINARY, n), disclosure=HOSPITAL)
+              .as_state(HOSPITAL.most_cells).items()}  # fmt: skip
+    empty = {k: v.shape for k, v in told(BINARY, *scored(BINARY, 0), disclosure=HOSPITAL)
+             .as_state(HOSPITAL.most_cells).items()}  # fmt: skip
+    assert shapes == empty
+
+
+def test_on_one_machine_a_cell_is_a_score():
+    """Nothing is lost: the cells' means are the scores."""
+    scores, y = scored(BINARY, 40)
+    negative, positive = told(BINARY, scores, y).cells[0]
+    np.testing.assert_allclose(negative.mean, np.sort(log_odds(scores[y == 0])))
+    np.testing.assert_allclose(positive.mean, np.sort(log_odds(scores[y == 1])))
+
+
+@pytest.mark.parametrize("images_each", [1, 3])
+@pytest.mark.parametrize("n", [4, 5, 12, 300])
+def test_no_cell_holds_fewer_patients_than_allowed(n, images_each):
+    """Counted again from the ends that are told; images of one patient are one."""
+    rng = np.random.default_rng(n)
+    scores, patient = rng.normal(size=n * images_each), np.arange(n).repeat(images_each)
+    cells = cells_of(scores, patient, min_cell=5, most=256)
+    assert (len(cells) > 0) == (n >= 5)
+    for lower, upper, images in zip(cells.lower, cells.upper, cells.images, strict=True):
+        inside = (scores > lower) & (scores < upper)
+        # Ends are rounded to four digits, beyond which no two of these scores come near.
+        assert inside.sum() == images and len(np.unique(patient[inside])) >= 5
+
+
+def test_equal_scores_are_never_parted():
+    """Else a cell's end would cut through a tie, and an order would be made up."""
+    scores = np.array([0.0] * 7 + [1.0] * 2 + [2.0] * 6)
+    cells = cells_of(scores, np.arange(15), min_cell=5)
+    assert cells.images.tolist() == [7, 8] and cells.lower.tolist() == [-np.inf, 0.5]
+    assert len(from_array(cells.as_array(256))) == 2
+
+
+def test_what_rests_on_few_patients_of_a_class_is_kept_back():
+    """Four positives: AUROC would say where each ranks; accuracy is over all 60."""
+    scores, y = scored(BINARY, 60)
+    y[:] = 0
+    y[:4] = 1
+    found = told(BINARY, scores, y, disclosure=HOSPITAL)
+    kept = {name for name, why in found.told.items() if (why == Told.WITHHELD).all()}
+    assert kept == {
+        "auroc", "auprc", "sensitivity", "balanced_accuracy", "kappa_linear", "kappa_quadratic",
+    }  # fmt: skip
+    assert (found.counts == -1).all() and found.cells[0][1].images.sum() == 0
+    assert np.isfinite(found.parts["accuracy"]).all()
+    # One patient with ten films is one patient.
+    y[:] = 0
+    y[:10] = 1
+    patient = np.concatenate([np.zeros(10), np.arange(1, 51)])
+    again = told(BINARY, scores, y, patient=patient, disclosure=HOSPITAL)
+    assert (again.told["auroc"] == Told.WITHHELD).all()
+
+
+def test_of_fewer_patients_than_allowed_nothing_is_told():
+    """But their number."""
+    found = told(BINARY, *scored(BINARY, 4), disclosure=HOSPITAL, draws=5)
+    assert all((why == Told.WITHHELD).all() for why in found.told.values())
+    state = found.as_state(HOSPITAL.most_cells)
+    others = {name: float(a.double().abs().sum()) for name, a in state.items()
+              if not name.startswith(("told/", "counts", "size", "table/"))}  # fmt: skip
+    assert set(others.values()) == {0.0}
+
+
+def test_a_finding_of_few_patients_is_left_out_and_the_others_stay():
+    """Each finding is one of its own."""
+    scores, y = scored(FINDINGS, 60)
+    y[:, 1] = 0
+    y[:3, 1] = 1
+    found = told(FINDINGS, scores, y, disclosure=HOSPITAL)
+    assert found.told["auroc"].tolist() == [Told.VALUE, Told.WITHHELD]
+
+
+def test_values_are_rounded():
+    """The last digits of a mean over known candidates would say which of them are in it."""
+    found = told(BINARY, *scored(BINARY, 60), disclosure=HOSPITAL)
+    for values in found.parts.values():
+        np.testing.assert_array_equal(values, values.round(4))
+
+
+# What several sites have together.
+
+
+def exact(name: str, task: Task, *parts: tuple[Array, Array]) -> float:
+    scores, y = (np.concatenate(one) for one in zip(*parts, strict=True))
+    edges = {"sensitivity": np.zeros(task.outputs)}
+    return float(METRICS[name](task).value(sample(task, scores, y, thresholds=edges))[0])
+
+
+@pytest.mark.parametrize("task", [BINARY, GRADES, FINDINGS], ids=lambda task: task.name)
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_on_one_machine_a_pooled_metric_is_that_of_the_pooled_images(name, task):
+    """To rounding: two sites with another mix of classes and other scores."""
+    parts = scored(task, 80, 1), scored(task, 50, 2, shift=0.5)
+    results = [told(task, *part) for part in parts]
+    found = pooled(METRICS[name](task), results, draws=0)
+    assert found.values[0] == pytest.approx(exact(name, task, *parts))
+    assert found.bound == 0
+
+
+def test_two_sites_at_auroc_one_can_pool_to_three_quarters():
+    """Each ranks its own pair rightly, but a's positive (0.2) lies below b's negative (0.3).
+
+    So 3 of the 4 pooled pairs are in order. Averaging the sites' AUROCs would say 1.
+    """
+    y = np.array([[0.0], [1.0]])
+    a, b = (told(BINARY, np.array(s), y) for s in ([[0.1], [0.2]], [[0.3], [0.9]]))
+    metric = METRICS["auroc"](BINARY)
+    assert [pooled(metric, one, draws=0).values[0] for one in ([a], [b], [a, b])] == [1, 1, 0.75]
+
+
+@pytest.mark.parametrize("name", ["auroc", "auprc"])
+@pytest.mark.parametrize("seed", range(4))
+def test_from_hospitals_it_is_that_of_all_scores_within_its_bound(name, seed):
+    """Cells of five patients: the bound is what moving them within their cells can do."""
+    parts = [scored(BINARY, n, seed + k, shift=0.3 * k) for k, n in enumerate((60, 90, 150))]
+    results = [told(BINARY, *part, disclosure=HOSPITAL) for part in parts]
+    found = pooled(METRICS[name](BINARY), results, draws=0)
+    error = abs(found.values[0] - exact(name, BINARY, *parts))
+    assert error <= found.bound
+    assert error < 0.03 and 0.005 < found.bound < 0.3
+
+
+def test_what_one_hospital_keeps_back_the_pool_does_not_have():
+    """Over the others it would be another number."""
+    many, few = scored(BINARY, 60), scored(BINARY, 12)
+    few[1][:] = 0
+    few[1][0] = 1
+    results = [told(BINARY, *many, disclosure=HOSPITAL), told(BINARY, *few, disclosure=HOSPITAL)]
+    found = pooled(METRICS["auroc"](BINARY), results, draws=3)
+    assert np.isnan(found.values).all() and found.withheld == (1,)
+    assert np.isfinite(pooled(METRICS["accuracy"](BINARY), results, draws=3).values[0])
+
+
+@pytest.mark.parametrize("name", ["auroc", "accuracy", "kappa_linear"])
+def test_pooled_draws_have_the_spread_of_a_resample_of_all_patients(name):
+    """Within the sites, whose numbers of patients are given; 400 resamples, 4,000 draws."""
+    parts = [scored(BINARY, n, 5 + k) for k, n in enumerate((150, 100))]
+    results = [told(BINARY, *part, draws=4_000) for part in parts]
+    spread = pooled(METRICS[name](BINARY), results, draws=4_000).values[1:].std()
+    rng, again = np.random.default_rng(0), []
+    for _ in range(400):
+        drawn = [rng.integers(0, len(y), len(y)) for _, y in parts]
+        resampled = [(s[at], y[at]) for (s, y), at in zip(parts, drawn, strict=True)]
+        again.append(exact(name, BINARY, *resampled))
+    assert spread == pytest.approx(np.std(again), rel=0.2)
