@@ -43,6 +43,7 @@ class Records:
         row: int64 [n], the source's own row numbers from 1, for messages; None is 1, 2, 3 ...
         alike: uint64 [n], equal where two rows are likely one patient's though `patient` differs
             (ids spelled in two ways), or None where patients have no ids.
+        sketches: int8 [n, 3, 32, 32], by which near copies are known (see `sketch`), or None.
         oddities: what its adapter saw that looks odd; their `site` is "" where a table holds
             several.
     """
@@ -56,11 +57,13 @@ class Records:
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     row: np.ndarray | None = None
     alike: np.ndarray | None = None
+    sketches: np.ndarray | None = None
     oddities: tuple[Oddity, ...] = ()
 
     def __post_init__(self) -> None:
-        columns = (self.y, self.patient, self.site, self.split, self.pixels, self.row, self.alike)
-        lengths = [len(c) for c in (*columns, *self.attributes.values()) if c is not None]
+        columns = (self.y, self.patient, self.site, self.split, self.pixels, self.row)
+        more = (self.alike, self.sketches, *self.attributes.values())
+        lengths = [len(c) for c in (*columns, *more) if c is not None]
         assert all(n == len(self.x) for n in lengths), f"{len(self.x)} rows of x, {lengths}"
         assert self.y.ndim == 2, f"y is [n, columns], found {self.y.shape}"
 
@@ -148,6 +151,7 @@ def select(records: Records, rows: np.ndarray) -> Records:
         attributes={name: column[rows] for name, column in records.attributes.items()},
         row=row_numbers(records)[rows],
         alike=pick(records.alike),
+        sketches=pick(records.sketches),
     )
 
 

@@ -20,7 +20,7 @@ from fedrad.data.columns import (
 )
 from fedrad.data.decode import Fit, decode
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
-from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of
+from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of, unnamed
 from fedrad.errors import ConfigError, DataError
 
 __all__ = ["images"]
@@ -94,7 +94,9 @@ def images(
     patients = patients_of(table, patient, places, per_site=patient_per_site, image=image)
     attributes = attributes_of(table, age=age, sex=sex, view=view)
     # Last: all that is cheap to refuse has been read before the first image is.
-    x, pixels = _decoded(table, _paths(table, image, (root / csv).parent), size, fit, bits)
+    x, pixels, sketches = _decoded(
+        table, _paths(table, image, (root / csv).parent), size, fit, bits
+    )
     return Records(
         x=x,
         y=y,
@@ -105,7 +107,8 @@ def images(
         attributes=attributes,
         row=table.row,
         alike=patients.alike,
-        oddities=patients.oddities,
+        sketches=sketches,
+        oddities=unnamed(patient, len(y)),
     )
 
 
@@ -136,11 +139,11 @@ def _paths(table: Columns, image: str, folder: Path) -> list[Path]:
 
 def _decoded(
     table: Columns, paths: Sequence[Path], size: tuple[int, int, int], fit: Fit, bits: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     stamps = _stamps(table, paths)
     key = key_of(["images 1", str(size), fit, str(bits), *stamps])
 
-    def one(row: int) -> tuple[np.ndarray, int]:
+    def one(row: int) -> tuple[np.ndarray, int, np.ndarray]:
         return decode(paths[row], size, fit=fit, bits=bits, where=table.where(row))
 
     return decoded(key, (len(paths), *size), one)

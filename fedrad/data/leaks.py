@@ -11,7 +11,7 @@ from fedrad.data.base import Records
 from fedrad.data.groups import crossing, first_rows, places, told_rows
 from fedrad.errors import LeakError
 
-__all__ = ["check", "refuse"]
+__all__ = ["check", "refuse", "refuse_rows"]
 
 
 def check(records: Records, *, shared_patients: bool = False) -> None:
@@ -63,13 +63,19 @@ def refuse(
         LeakError: "2 images in two splits (nord: test, train; rows 1, 2, 5, 6): <cure>".
     """
     group, rows = crossing(keys, over)
+    refuse_rows(records, rows, len(np.unique(group[rows])), what, where, cure)
+
+
+def refuse_rows(
+    records: Records, rows: np.ndarray, number: int, what: str, where: str, cure: str
+) -> None:
+    """Raise if there are any such rows; see `refuse`."""
     if not len(rows):
         return
-    number = len(np.unique(group[rows]))
     plural = "s" if number > 1 else ""
     raise LeakError(
         f"{number} {what}{plural} {where} ({places(records, rows)}; {told_rows(records, rows)}): "
         f"{cure}",
-        rule=f"{what}-{where}".replace(" ", "-"),
+        rule=f"{what} {where}".replace(" ", "-"),
         rows=first_rows(records, rows),
     )

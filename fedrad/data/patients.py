@@ -23,6 +23,7 @@ __all__ = [
     "column_of",
     "patients_of",
     "same",
+    "unnamed",
 ]
 
 
@@ -60,12 +61,10 @@ class Patients:
     Attributes:
         hashed: uint64 [n]; equal where two rows are certainly one patient's.
         alike: uint64 [n]; equal where they are likely one patient's, too.
-        oddities: that nobody said who the patients are.
     """
 
     hashed: np.ndarray
     alike: np.ndarray
-    oddities: tuple[Oddity, ...] = ()
 
 
 def column_of(patient: PatientOption, image: str | None = None) -> str | None:
@@ -99,7 +98,7 @@ def patients_of(
     if patient is None or patient == UNSAID:
         # The file's name: rows of two files are two patients.
         own = hashes(f"{table.file}\x1f{row}" for row in table.row)
-        return Patients(own, own, () if patient is None else (_unnamed(table),))
+        return Patients(own, own)
     ids = _ids(table, patient, image)
     places = [""] * len(ids) if not per_site or site is None else [f"{one}\x1f" for one in site]
     forms = {one: (same(one), alike(one)) for one in set(ids)}
@@ -148,16 +147,19 @@ def _found(cell: str, patient: IdPart) -> str:
     return parts[index].strip() if -len(parts) <= index < len(parts) else ""
 
 
-def _unnamed(table: Columns) -> Oddity:
-    return Oddity(
+def unnamed(patient: PatientOption, rows: int) -> tuple[Oddity, ...]:
+    """Return what is to be told where nobody said who the patients of so many rows are."""
+    if patient != UNSAID:
+        return ()
+    odd = Oddity(
         site="",
         rule="patients-unnamed",
-        found=f"{table.file}: no patient is named, so each of its {len(table):,} rows counts as a "
-        "patient. Two rows of one person may be trained and tested on, and intervals are too "
-        "narrow.",
-        mend="say patient: COLUMN, or patient: {part: 3} where a folder of the image's path is "
-        "the patient; say patient: null if every row is another person",
+        found=f"No patient is named, so each of {rows:,} rows counts as another patient. Rows of "
+        "one person may then be trained and tested on, and intervals are too narrow.",
+        mend="say patient: COLUMN, or patient: {part: 3} where the third part of the image's path "
+        "is the patient; say patient: null if every row is meant to be another person.",
     )
+    return (odd,)
 
 
 def same(text: str) -> str:
@@ -169,11 +171,11 @@ def same(text: str) -> str:
     >>> same("\uff11\uff12\u200b") == same(" 12.0") == "12", same("P  7")
     (True, 'P 7')
     """
-    if text.isascii() and text.isdigit():
-        return text
-    plain = unicodedata.normalize("NFKC", text)
-    kept = (_digit(one) for one in plain if one.isspace() or not _unseen(one))
-    joined = " ".join("".join(kept).split())
+    plain = text
+    if not (text.isascii() and text.isprintable()):
+        known = unicodedata.normalize("NFKC", text)
+        plain = "".join(_digit(one) for one in known if one.isspace() or not _unseen(one))
+    joined = " ".join(plain.split())
     return re.sub(r"^([0-9]+)\.0+$", r"\1", joined) or text
 
 

@@ -1,7 +1,7 @@
 """From an experiment to the data of its sites, through every check; nothing else reads data."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fedrad.data.base import (
 from fedrad.data.leaks import check
 from fedrad.data.likely import likely_leaks
 from fedrad.data.oddities import Oddity, unaccepted
+from fedrad.data.sketch import SIDE, VIEWS
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build, listed, nearest, split
@@ -81,7 +82,8 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
     sources = [_with_splits(records, experiment) for records in sources]
     joined = _columns(sources)
     check(joined, shared_patients=experiment.shared_patients)
-    odd = [oddity for records in sources for oddity in records.oddities] + likely_leaks(joined)
+    odd = [oddity for records in sources for oddity in records.oddities]
+    odd += likely_leaks(joined, _images_of(sources))
     found = [sites_of(records) for records in sources]
     sites = {
         name: one[name]
@@ -222,9 +224,13 @@ def _columns(sources: list[Records]) -> Records:
     first = sources[0]
     if len(sources) == 1:
         return first
+    rows = sum(len(r.y) for r in sources)
     return replace(
         first,
-        x=np.empty((sum(len(r.y) for r in sources), 0), np.uint8),
+        # A table's rows are small, and looked at themselves.
+        x=np.concatenate([r.x for r in sources])
+        if first.x.ndim == 2
+        else np.empty((rows, 0), np.uint8),
         y=np.concatenate([r.y for r in sources]),
         patient=np.concatenate([r.patient for r in sources]),
         site=_joined([r.site for r in sources]),
@@ -235,6 +241,9 @@ def _columns(sources: list[Records]) -> Records:
         attributes={},
         row=np.concatenate([row_numbers(r) for r in sources]),
         alike=np.concatenate([r.patient if r.alike is None else r.alike for r in sources]),
+        sketches=None
+        if all(r.sketches is None for r in sources)
+        else np.concatenate([_sketches(r) for r in sources]),
     )
 
 
@@ -243,6 +252,25 @@ def _pixels(records: Records, source: int) -> np.ndarray:
     if records.pixels is not None:
         return records.pixels
     return hashes(f"no image {source} {row}" for row in range(len(records)))
+
+
+def _sketches(records: Records) -> np.ndarray:
+    """Return the images' sketches; a row without one is compared with none."""
+    if records.sketches is not None:
+        return records.sketches
+    return np.zeros((len(records), VIEWS, SIDE, SIDE), np.int8)
+
+
+def _images_of(sources: Sequence[Records]) -> Callable[[int], np.ndarray]:
+    """Return what finds the image of a row of `_columns`."""
+    ends = np.cumsum([len(records) for records in sources])
+
+    def image_of(row: int) -> np.ndarray:
+        source = int(np.searchsorted(ends, row, side="right"))
+        found: np.ndarray = sources[source].x[row - (ends[source - 1] if source else 0)]
+        return found
+
+    return image_of
 
 
 def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray:

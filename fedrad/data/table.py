@@ -19,8 +19,9 @@ from fedrad.data.columns import (
     site_of,
     split_of,
 )
+from fedrad.data.giveaways import check_features, giveaways
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
-from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of
+from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of, unnamed
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import nearest
 
@@ -123,6 +124,15 @@ def table(
     )
     plan = _planned(task, features, missing, missing_zero)
     person = column_of(patient)
+    check_features(
+        list(features),
+        {
+            "the label": rule.columns,
+            "the patients' column": [person],
+            "the site": [site],
+            "the split": [split],
+        },
+    )
     named = [*features, *rule.columns, *(where or ()), person, site, split, age, sex]
     parts = []
     for name, file in {None: csv}.items() if files is None else files.items():
@@ -141,10 +151,12 @@ def table(
             attributes=attributes_of(cells, age=age, sex=sex),
             row=cells.row,
             alike=patients.alike,
-            oddities=patients.oddities,
         )
         parts.append(part)
-    return _stacked(parts)
+    records = _stacked(parts)
+    names = task.labels if task.columns == len(task.labels) else ("the label",)
+    odd = giveaways(records.x, records.y, list(plan), names)
+    return replace(records, oddities=(*unnamed(patient, len(records)), *odd))
 
 
 def _planned(
@@ -233,5 +245,4 @@ def _stacked(parts: Sequence[Records]) -> Records:
         },
         row=joined([part.row for part in parts]),
         alike=joined([part.alike for part in parts]),
-        oddities=tuple(oddity for part in parts for oddity in part.oddities),
     )
