@@ -140,8 +140,9 @@ def _repeated_rows(records: Records) -> list[Oddity]:
         refuse_rows(records, rows, len(np.unique(group[rows])), "repeated row", where, cure)
         rows = repeats.likely
         if len(rows):
-            number = _many(len(np.unique(group[rows])), "row")
-            told = f"{number} of different patients stand {where} with equal features"
+            number = len(np.unique(group[rows]))
+            stand = f"{_many(number, 'row')} {'stand' if number > 1 else 'stands'}"
+            told = f"{stand} {where} as different patients, equal in every feature"
             found.append(_odd(records, rows, "rows-alike", told, _ONE_OF_TWO))
     return found
 
@@ -159,7 +160,8 @@ def _contradictions(records: Records, pairs: Pairs) -> list[Oddity]:
             rows = np.concatenate([read[equal], rows])
     if not number:
         return []
-    told = f"{_many(number, 'image')} stand twice, with different labels"
+    told = f"{_many(number, 'image')} {'stand' if number > 1 else 'stands'} twice, with "
+    told += "different labels"
     cure = "find out which label is right and keep that row; if both are meant"
     return [_odd(records, rows, "labels-differ", told, cure)]
 
