@@ -163,9 +163,12 @@ def run(
         federation = federation_for(experiment, data_root, device, arm or ())
 
         from fedrad.federation.rounds import Play
+        from fedrad.report.oddities import oddities_told
         from fedrad.report.progress import make_progress
         from fedrad.runs import RunFolder
 
+        for line in oddities_told(federation.oddities):
+            console.print(line)
         arms, seeds = selected(experiment, arm, seed)
         folder = RunFolder(out or Path("runs") / experiment.name)
         with make_progress(console) as progress:

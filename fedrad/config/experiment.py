@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from fedrad.config.checking import checked, merge
-from fedrad.config.names import ArmName, SiteName
+from fedrad.config.names import ArmName, RuleName, SiteName
 from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
@@ -124,6 +124,8 @@ ARM_KEYS = ("algorithm", "local", "model", "privacy", "wrap")
 class Experiment(Frozen):
     """One question: data, model, budget, and the arms that are compared under it.
 
+    `accept` names rules of `data.oddities` that are not told again; it silences no error.
+
     >>> from fedrad.config import from_text
     >>> experiment = from_text('''
     ... name: tiny
@@ -148,6 +150,7 @@ class Experiment(Frozen):
     split: Split | None = None
     held_out_sites: tuple[SiteName, ...] = ()
     shared_patients: bool = False
+    accept: tuple[RuleName, ...] = ()
     model: Spec
     local: Local
     algorithm: Spec | None = None
@@ -270,7 +273,8 @@ class Experiment(Frozen):
         if name not in self.arm_names:
             known = ", ".join(self.arm_names)
             raise ConfigError(f"arm '{name}' is not one of {known}{nearest(name, self.arm_names)}")
-        base = self.model_dump(exclude={"arms", "seeds", "primary"})
+        # `accept` changes no weight: an arm is the same with and without.
+        base = self.model_dump(exclude={"arms", "seeds", "primary", "accept"})
         base["algorithm"] = self.algorithm or self.arms[name]["algorithm"]
         # An arm's own budget replaces the base's: `steps` and `epochs` exclude each other.
         change = self.arms.get(name, {})
@@ -280,9 +284,10 @@ class Experiment(Frozen):
 
     def text(self) -> str:
         """Return the canonical text: equal for equal experiments, and `from_text` reads it."""
-        return yaml.safe_dump(
-            self.model_dump(mode="json", exclude_none=True), sort_keys=True, width=100
-        )
+        values = self.model_dump(mode="json", exclude_none=True)
+        if not self.accept:
+            del values["accept"]  # as before there was such a key
+        return yaml.safe_dump(values, sort_keys=True, width=100)
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical text."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["ArmName", "SiteName", "name_problem"]
+__all__ = ["ArmName", "RuleName", "SiteName", "name_problem"]
 
 _LONGEST = 100
 _BYTES = 240  # of a folder's name that most file systems take (255), less what is put around it
@@ -56,3 +56,5 @@ ArmName = Annotated[
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64),
     AfterValidator(_arm),
 ]
+RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=64)]
+"""Of a rule by which something looks odd, such as "patients-unnamed"."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from fedrad.config.experiment import Frozen, Spec, Task
-from fedrad.config.names import SiteName
+from fedrad.config.names import RuleName, SiteName
 
 __all__ = ["Allow", "Certificates", "Coordinator", "Site", "SiteFile"]
 
@@ -21,11 +21,19 @@ Port = Annotated[int, Field(gt=0, lt=65536)]
 
 
 class Site(Frozen):
-    """One hospital's own file: its name and where its data lie. It never leaves the hospital."""
+    """One hospital's own file: its name and where its data lie. It never leaves the hospital.
+
+    Args:
+        name: the site's.
+        data: the adapter that reads them, with its options.
+        data_root: the folder that their relative paths are under.
+        accept: rules of what looks odd in the data that the site has looked at; not told again.
+    """
 
     name: SiteName
     data: Spec
     data_root: str | None = None
+    accept: tuple[RuleName, ...] = ()
 
 
 class Coordinator(Frozen):
@@ -62,8 +70,8 @@ class SiteFile(Site):
     """A hospital's `site.yaml`.
 
     Args:
-        name, data, data_root: as in a simulation's site file; a relative root is from the file's
-            folder.
+        name, data, data_root, accept: as in a simulation's site file; a relative root is from the
+            file's folder.
         coordinator: where the federation's coordinator listens.
         certificates: of the site's startup kit.
         task: what the site's labels are; an experiment with other labels is refused.

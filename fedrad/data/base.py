@@ -10,6 +10,7 @@ from hashlib import blake2b, sha256
 
 import numpy as np
 
+from fedrad.data.oddities import Oddity
 from fedrad.errors import DataError
 
 __all__ = [
@@ -40,6 +41,11 @@ class Records:
         pixels: uint64 [n], a hash of each decoded image, or None for tables.
         attributes: age (float32, nan unknown), sex, view (str, "" unknown), each [n].
         row: int64 [n], the source's own row numbers from 1, for messages; None is 1, 2, 3 ...
+        alike: uint64 [n], equal where two rows are likely one patient's though `patient` differs
+            (ids spelled in two ways), or None where patients have no ids.
+        sketches: int8 [n, 3, 32, 32], by which near copies are known (see `sketch`), or None.
+        oddities: what its adapter saw that looks odd; their `site` is "" where a table holds
+            several.
     """
 
     x: np.ndarray
@@ -50,10 +56,14 @@ class Records:
     pixels: np.ndarray | None
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     row: np.ndarray | None = None
+    alike: np.ndarray | None = None
+    sketches: np.ndarray | None = None
+    oddities: tuple[Oddity, ...] = ()
 
     def __post_init__(self) -> None:
         columns = (self.y, self.patient, self.site, self.split, self.pixels, self.row)
-        lengths = [len(c) for c in (*columns, *self.attributes.values()) if c is not None]
+        more = (self.alike, self.sketches, *self.attributes.values())
+        lengths = [len(c) for c in (*columns, *more) if c is not None]
         assert all(n == len(self.x) for n in lengths), f"{len(self.x)} rows of x, {lengths}"
         assert self.y.ndim == 2, f"y is [n, columns], found {self.y.shape}"
 
@@ -130,7 +140,8 @@ def select(records: Records, rows: np.ndarray) -> Records:
     def pick(column: np.ndarray | None) -> np.ndarray | None:
         return None if column is None else column[rows]
 
-    return Records(
+    return replace(
+        records,
         x=records.x[rows],
         y=records.y[rows],
         patient=records.patient[rows],
@@ -139,6 +150,8 @@ def select(records: Records, rows: np.ndarray) -> Records:
         pixels=pick(records.pixels),
         attributes={name: column[rows] for name, column in records.attributes.items()},
         row=row_numbers(records)[rows],
+        alike=pick(records.alike),
+        sketches=pick(records.sketches),
     )
 
 
@@ -149,7 +162,8 @@ def row_numbers(records: Records) -> np.ndarray:
 
 def at_site(records: Records, site: str) -> Records:
     """Return the records with every row at one site, as a hospital sees its own table."""
-    return replace(records, site=np.full(len(records), site))
+    own = tuple(replace(oddity, site=site) for oddity in records.oddities)
+    return replace(records, site=np.full(len(records), site), oddities=own)
 
 
 def sites_of(records: Records) -> dict[str, SiteData]:

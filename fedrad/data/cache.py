@@ -1,8 +1,9 @@
 """Decoded images on the site's own disk: decoded once, then mapped into memory.
 
-The folder is $FEDRAD_CACHE, or ~/.cache/fedrad. An entry is two files, `<key>.npy` with the images
-and `<key>.pixels.npy` with their fingerprints, written beside their places and renamed: a reader
-finds all of an entry or nothing, and two writers of one key write the same bytes.
+The folder is $FEDRAD_CACHE, or ~/.cache/fedrad. An entry is three files, `<key>.npy` with images,
+`<key>.pixels.npy` with their fingerprints and `<key>.sketches.npy` with their sketches, written
+beside their places and renamed: a reader finds all of an entry or nothing, and two writers of one
+key write the same bytes.
 """
 
 import os
@@ -15,13 +16,14 @@ from typing import IO
 
 import numpy as np
 
+from fedrad.data.sketch import SIDE, VIEWS
 from fedrad.errors import MissingError
 
 __all__ = ["decoded", "folder", "key_of"]
 
 _AT_ONCE = 256
 
-Decode = Callable[[int], tuple[np.ndarray, int]]
+Decode = Callable[[int], tuple[np.ndarray, int, np.ndarray]]
 
 
 def folder() -> Path:
@@ -44,54 +46,62 @@ def key_of(parts: Iterable[str]) -> str:
 
 def decoded(
     key: str, shape: tuple[int, int, int, int], decode: Decode, *, threads: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and their fingerprints, decoding only what is not kept yet.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images, their fingerprints and their sketches, decoding only what is not kept yet.
 
     Args:
         key: names all that the images depend on (see `key_of`).
         shape: n, c, h, w.
-        decode: row -> uint8 [c, h, w] and the fingerprint of the image in its source.
+        decode: row -> uint8 [c, h, w], fingerprint and sketch of the image in its source.
         threads: that decode at once; by default one a core, eight at most.
 
     Returns:
-        uint8 [n, c, h, w], a read-only memmap, and uint64 [n].
+        uint8 [n, c, h, w], a read-only memmap, uint64 [n], and int8 [n, 3, 32, 32], a memmap.
 
     Raises:
         MissingError: the folder cannot be written, or the disk is full.
     """
-    images, pixels = folder() / f"{key}.npy", folder() / f"{key}.pixels.npy"
-    found = _kept(images, pixels, shape)
+    images, pixels, sketched = (
+        folder() / f"{key}{kind}.npy" for kind in ("", ".pixels", ".sketches")
+    )
+    found = _kept(images, pixels, sketched, shape)
     if found is not None:
         return found
     try:
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        prints = _write(images, shape, decode, threads or min(8, os.cpu_count() or 1))
+        prints, sketches = _write(images, shape, decode, threads or min(8, os.cpu_count() or 1))
+        _whole(sketched, lambda file: np.save(file, sketches))
         _whole(pixels, lambda file: np.save(file, prints))
     except OSError as error:
         raise MissingError(
             f"decoded images cannot be kept ({error.strerror}): set FEDRAD_CACHE to a folder "
             f"with {np.prod(shape) / 1e6:.0f} MB to spare"
         ) from None
-    return np.load(images, mmap_mode="r"), prints
+    return np.load(images, mmap_mode="r"), prints, sketches
 
 
 def _kept(
-    images: Path, pixels: Path, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray] | None:
+    images: Path, pixels: Path, sketched: Path, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return an entry, or None when it is not there or not whole."""
     try:
         x, prints = np.load(images, mmap_mode="r"), np.load(pixels)
+        sketches = np.load(sketched, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
-    return (x, prints) if x.shape == shape and prints.shape == shape[:1] else None
+    whole = x.shape == shape and len(prints) == len(sketches) == shape[0]
+    return (x, prints, sketches) if whole else None
 
 
-def _write(path: Path, shape: tuple[int, ...], decode: Decode, threads: int) -> np.ndarray:
-    """Decode into a .npy file and return the fingerprints.
+def _write(
+    path: Path, shape: tuple[int, ...], decode: Decode, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode into a .npy file and return the fingerprints and sketches.
 
     Written, not mapped: a full disk is an error here, and a dead process under a map.
     """
     prints = np.zeros(shape[0], np.uint64)
+    sketches = np.zeros((shape[0], VIEWS, SIDE, SIDE), np.int8)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
 
     def fill(file: IO[bytes]) -> None:
@@ -99,13 +109,13 @@ def _write(path: Path, shape: tuple[int, ...], decode: Decode, threads: int) -> 
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, shape[0], _AT_ONCE):
                 rows = range(start, min(start + _AT_ONCE, shape[0]))
-                for row, (image, mark) in zip(rows, pool.map(decode, rows), strict=True):
+                for row, (image, mark, small) in zip(rows, pool.map(decode, rows), strict=True):
                     assert image.shape == shape[1:] and image.dtype == np.uint8
                     file.write(image.tobytes())
-                    prints[row] = mark
+                    prints[row], sketches[row] = mark, small
 
     _whole(path, fill)
-    return prints
+    return prints, sketches
 
 
 def _whole(path: Path, fill: Callable[[IO[bytes]], None]) -> None:

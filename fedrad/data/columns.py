@@ -1,11 +1,10 @@
-"""What adapters read from a table's columns: patients, sites, splits, attributes."""
+"""What adapters read from a table's columns: sites, splits, attributes."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fedrad.data.base import hashes
 from fedrad.data.cells import Columns, read_columns
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import nearest
@@ -14,7 +13,7 @@ __all__ = [
     "Columns",
     "Word",
     "attributes_of",
-    "patient_of",
+    "filled",
     "read_columns",
     "selected",
     "site_of",
@@ -80,32 +79,9 @@ def _among(table: Columns, column: Sequence[str], wanted: Sequence[str]) -> Colu
     return table.kept(np.array([cell in wanted for cell in column]))
 
 
-def patient_of(
-    table: Columns, patient: str | None, site: np.ndarray | None, *, per_site: bool
-) -> np.ndarray:
-    """Return uint64 [n], a hash of each row's patient.
-
-    Args:
-        table: to read.
-        patient: its column; None makes each row its own patient.
-        site: str [n] or None.
-        per_site: equal ids at two sites are two patients; a table without sites is one site's.
-
-    Raises:
-        DataError: a row's patient is empty.
-    """
-    if patient is None:
-        # The file's name: rows of two files are two patients.
-        return hashes(f"{table.file}\x1f{row}" for row in table.row)
-    ids = _filled(table, patient, "patient")
-    if not per_site or site is None:
-        return hashes(ids)
-    return hashes(f"{where}\x1f{one}" for where, one in zip(site, ids, strict=True))
-
-
 def site_of(table: Columns, site: str | None) -> np.ndarray | None:
     """Return str [n], each row's site, or None without a site column."""
-    return None if site is None else np.array(_filled(table, site, "site"))
+    return None if site is None else np.array(filled(table, site, "site"))
 
 
 def split_of(table: Columns, split: str | None) -> np.ndarray | None:
@@ -156,7 +132,12 @@ def _years(cell: str) -> float:
     return int(match[1]) / {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}[match[2]]
 
 
-def _filled(table: Columns, name: str, option: str) -> Sequence[str]:
+def filled(table: Columns, name: str, option: str) -> Sequence[str]:
+    """Return a column without an empty cell.
+
+    Raises:
+        DataError: there is one.
+    """
     column = table.column(name, option)
     if "" in column:
         empty = column.index("")

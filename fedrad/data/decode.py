@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fedrad.data.fingerprint import fingerprint
+from fedrad.data.sketch import sketch
 from fedrad.errors import DataError
 
 __all__ = ["Fit", "decode", "grey_or_colour", "resized"]
@@ -31,8 +32,8 @@ _BROKEN = (
 
 def decode(
     path: Path, size: tuple[int, int, int], *, fit: Fit, bits: int, where: str
-) -> tuple[np.ndarray, int]:
-    """Return an image at the task's size, and the fingerprint of its full-size pixels.
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """Return an image at the task's size, the fingerprint of its full-size pixels, and its sketch.
 
     Args:
         path: of the file.
@@ -42,7 +43,7 @@ def decode(
         where: the image's place, for messages ("labels.csv row 3").
 
     Returns:
-        uint8 [c, h, w], and 64 bits.
+        uint8 [c, h, w], 64 bits, and int8 [3, 32, 32].
 
     Raises:
         DataError: the file is no whole PNG or JPEG, or has values above 2**bits - 1.
@@ -55,12 +56,13 @@ def decode(
     except _BROKEN as error:
         reason = type(error).__name__
         raise DataError(f"{where}: the image is no whole PNG or JPEG file ({reason})") from None
-    mark = fingerprint(pixels)
+    whole, mark = pixels, fingerprint(pixels)
     if wide:
         pixels = _narrow(pixels, bits, where)
     if pixels.ndim == 2 and size[0] == 3:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    return resized(pixels, size[1:], fit=fit), mark
+    seen = resized(pixels, size[1:], fit=fit)
+    return seen, mark, sketch(whole, seen)
 
 
 def grey_or_colour(image: Image.Image, channels: int) -> np.ndarray:

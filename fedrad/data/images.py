@@ -13,7 +13,6 @@ from fedrad.data.columns import (
     Columns,
     Word,
     attributes_of,
-    patient_of,
     read_columns,
     selected,
     site_of,
@@ -21,6 +20,7 @@ from fedrad.data.columns import (
 )
 from fedrad.data.decode import Fit, decode
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
+from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of, unnamed
 from fedrad.errors import ConfigError, DataError
 
 __all__ = ["images"]
@@ -34,7 +34,7 @@ def images(
     *,
     csv: str,
     image: str = "image",
-    patient: str | None = None,
+    patient: PatientOption = UNSAID,
     patient_per_site: bool = False,
     label: str | None = None,
     labels: dict[str, str] | list[str] | None = None,
@@ -57,7 +57,8 @@ def images(
         root: the folder that `csv` is under.
         csv: the file; images' paths in it are relative to its folder and stay inside it.
         image: column of the images' paths.
-        patient: column of the patients' ids; without it each image is its own patient.
+        patient: column of the patients' ids, or where in the image's path they stand (`IdPart`);
+            null says that each image is its own patient.
         patient_per_site: ids are each site's own; equal ids at two sites are two patients.
         label: column of the label, for one finding or for classes.
         labels: finding -> column (or a list of columns named as the findings), for several.
@@ -82,18 +83,33 @@ def images(
     if not 1 <= bits <= 16:
         raise ConfigError(f"bits: found {bits}; fits 1 to 16")
     rule = label_rule(task, label=label, labels=labels, values=values, drop=drop)
-    named = [image, *rule.columns, *(where or ()), patient, site, split, age, sex, view]
-    table = read_columns(root / csv, named=named, private=[patient, image])
+    person = column_of(patient, image)
+    named = [image, *rule.columns, *(where or ()), person, site, split, age, sex, view]
+    table = read_columns(root / csv, named=named, private=[person, image])
     table = selected(table, where=where, site=site, sites=sites)
     table = drop_rows(table, rule)
     y = labels_of(table, rule)
     places = site_of(table, site)
     splits = split_of(table, split)
-    patients = patient_of(table, patient, places, per_site=patient_per_site)
+    patients = patients_of(table, patient, places, per_site=patient_per_site, image=image)
     attributes = attributes_of(table, age=age, sex=sex, view=view)
     # Last: all that is cheap to refuse has been read before the first image is.
-    x, pixels = _decoded(table, _paths(table, image, (root / csv).parent), size, fit, bits)
-    return Records(x, y, patients, places, splits, pixels, attributes, table.row)
+    x, pixels, sketches = _decoded(
+        table, _paths(table, image, (root / csv).parent), size, fit, bits
+    )
+    return Records(
+        x=x,
+        y=y,
+        patient=patients.hashed,
+        site=places,
+        split=splits,
+        pixels=pixels,
+        attributes=attributes,
+        row=table.row,
+        alike=patients.alike,
+        sketches=sketches,
+        oddities=unnamed(patient, len(y)),
+    )
 
 
 def _size(task: Task) -> tuple[int, int, int]:
@@ -123,11 +139,11 @@ def _paths(table: Columns, image: str, folder: Path) -> list[Path]:
 
 def _decoded(
     table: Columns, paths: Sequence[Path], size: tuple[int, int, int], fit: Fit, bits: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     stamps = _stamps(table, paths)
     key = key_of(["images 1", str(size), fit, str(bits), *stamps])
 
-    def one(row: int) -> tuple[np.ndarray, int]:
+    def one(row: int) -> tuple[np.ndarray, int, np.ndarray]:
         return decode(paths[row], size, fit=fit, bits=bits, where=table.where(row))
 
     return decoded(key, (len(paths), *size), one)

@@ -1,15 +1,17 @@
-"""The leak gate: no patient and no image where it would make a comparison untrue."""
+"""The leak gate: no patient and no image where it would make a comparison untrue.
+
+What is certain is an error here; what is likely is told by `likely`.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from fedrad.data.base import Records
+from fedrad.data.groups import crossing, first_rows, places, told_rows
 from fedrad.errors import LeakError
 
-__all__ = ["check"]
-
-_SHOWN = 5
+__all__ = ["check", "refuse", "refuse_rows"]
 
 
 def check(records: Records, *, shared_patients: bool = False) -> None:
@@ -36,58 +38,44 @@ def check(records: Records, *, shared_patients: bool = False) -> None:
     split = np.full(n, "") if records.split is None else records.split
     # Without shared patients, equal numbers at two sites are told as that, not as two splits.
     whose = [records.patient] if shared_patients else [records.patient, site]
-    _refuse(
+    refuse(
         records, whose, split, "patient", "in two splits",
         "give all rows of a patient one split, or let fedrad draw the splits",
     )  # fmt: skip
     if not shared_patients:
-        _refuse(
+        refuse(
             records, [records.patient], site, "patient", "at two sites",
             "if numbers are each site's own, say so (patient_per_site); "
             "if these patients visit both, say shared_patients",
         )  # fmt: skip
     if records.pixels is not None:
         cure = "keep one of the copies"
-        _refuse(records, [records.pixels], split, "image", "in two splits", cure)
-        _refuse(records, [records.pixels], site, "image", "at two sites", cure)
+        refuse(records, [records.pixels], split, "image", "in two splits", cure)
+        refuse(records, [records.pixels], site, "image", "at two sites", cure)
 
 
-def _refuse(
+def refuse(
     records: Records, keys: Sequence[np.ndarray], over: np.ndarray, what: str, where: str, cure: str
 ) -> None:
-    """Raise if rows that agree in the keys differ in `over`."""
-    group, rows = _crossing(keys, over)
+    """Raise if rows that agree in the keys differ in `over`.
+
+    Raises:
+        LeakError: "2 images in two splits (nord: test, train; rows 1, 2, 5, 6): <cure>".
+    """
+    group, rows = crossing(keys, over)
+    refuse_rows(records, rows, len(np.unique(group[rows])), what, where, cure)
+
+
+def refuse_rows(
+    records: Records, rows: np.ndarray, number: int, what: str, where: str, cure: str
+) -> None:
+    """Raise if there are any such rows; see `refuse`."""
     if not len(rows):
         return
-    number = len(np.unique(group[rows]))
-    shown = rows[np.argsort(group[rows], kind="stable")][:_SHOWN]
-    numbers = shown + 1 if records.row is None else records.row[shown]
-    listed = ", ".join(map(str, numbers)) + (", ..." if len(rows) > _SHOWN else "")
     plural = "s" if number > 1 else ""
-    places = _places(records, rows)
-    raise LeakError(f"{number} {what}{plural} {where} ({places}; rows {listed}): {cure}")
-
-
-def _crossing(keys: Sequence[np.ndarray], over: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's group by the keys, and the rows of groups with two values of `over`."""
-    codes = np.stack([np.unique(key, return_inverse=True)[1] for key in keys])
-    group = np.unique(codes, axis=1, return_inverse=True)[1].reshape(-1)
-    value = np.unique(over, return_inverse=True)[1]
-    low = np.full(len(group), len(group))
-    high = np.full(len(group), -1)
-    np.minimum.at(low, group, value)
-    np.maximum.at(high, group, value)
-    return group, np.flatnonzero((low < high)[group])
-
-
-def _places(records: Records, rows: np.ndarray) -> str:
-    """Say which sites and splits the rows stand at: "nord: test, train; west: train"."""
-    sites = ["here"] * len(rows) if records.site is None else records.site[rows].tolist()
-    splits = [""] * len(rows) if records.split is None else records.split[rows].tolist()
-    found: dict[str, set[str]] = {}
-    for site, split in zip(sites, splits, strict=True):
-        found.setdefault(str(site), set()).add(str(split))
-    return "; ".join(
-        f"{site}: {', '.join(sorted(splits))}" if any(splits) else site
-        for site, splits in sorted(found.items())
+    raise LeakError(
+        f"{number} {what}{plural} {where} ({places(records, rows)}; {told_rows(records, rows)}): "
+        f"{cure}",
+        rule=f"{what} {where}".replace(" ", "-"),
+        rows=first_rows(records, rows),
     )

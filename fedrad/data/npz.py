@@ -5,6 +5,7 @@ Yang et al., MedMNIST v2, Scientific Data 2023, https://doi.org/10.1038/s41597-0
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,10 @@ from fedrad.config import Task
 from fedrad.data.base import SPLITS, Records, hashes, select
 from fedrad.data.decode import Fit, grey_or_colour, resized
 from fedrad.data.fingerprint import fingerprints
+from fedrad.data.groups import SHOWN, crossing, first_rows
+from fedrad.data.oddities import Oddity
+from fedrad.data.patients import UNSAID, PatientOption, unnamed
+from fedrad.data.sketch import sketches
 from fedrad.errors import ConfigError, DataError, LeakError
 
 __all__ = ["npz"]
@@ -30,11 +35,13 @@ def npz(
     file: str,
     duplicates: Literal["error", "drop"] = "error",
     fit: Fit = "pad",
+    patient: PatientOption = UNSAID,
 ) -> Records:
     """Return the images of a MedMNIST file with its official splits, and no sites.
 
     The files name no patients, so each image counts as its own patient: the official parts may
-    share patients, and intervals are narrower than they should be.
+    share patients, and intervals are narrower than they should be. `patient: null` says that this
+    is known.
 
     Args:
         task: its input is [1 or 3, h, w]; images of another size are resized.
@@ -44,9 +51,10 @@ def npz(
             one of each, from test before val before train: the test part loses only repeats within
             itself.
         fit: how images of another shape come to the task's (see `images`).
+        patient: null, for there are none; without it the run is told so.
 
     Raises:
-        ConfigError: the task's input is no image.
+        ConfigError: the task's input is no image, or a patient is named.
         DataError: the file is missing or damaged, or holds other arrays or labels.
         LeakError: exact repeats, with `duplicates: error`.
     """
@@ -54,6 +62,8 @@ def npz(
         raise ConfigError(
             f"task.input: images are [1 or 3, height, width]; found {list(task.input)}"
         )
+    if patient is not None and patient != UNSAID:
+        raise ConfigError("patient: .npz files name no patients; only null fits")
     path = root / file
     arrays = _arrays(path)
     raw = _joined(arrays, "images", path.name)
@@ -66,8 +76,9 @@ def npz(
             "[n, h, w, 3]"
         )
     lengths = [len(arrays[f"{split}_labels"]) for split in SPLITS]
+    x = _sized(raw, task, fit)
     records = Records(
-        x=_sized(raw, task, fit),
+        x=x,
         y=y,
         patient=hashes(map(str, range(len(raw)))),
         site=None,
@@ -75,6 +86,8 @@ def npz(
         pixels=fingerprints(raw),
         # The file counts its rows in each part.
         row=np.concatenate([np.arange(1, length + 1) for length in lengths]),
+        sketches=sketches(raw, x),
+        oddities=unnamed(patient, len(raw)),
     )
     return _without_repeats(records, path.name, drop=duplicates == "drop")
 
@@ -136,6 +149,7 @@ def _sized(raw: np.ndarray, task: Task, fit: Fit) -> np.ndarray:
 def _without_repeats(records: Records, file: str, *, drop: bool) -> Records:
     """Return one of each image, or refuse."""
     assert records.pixels is not None and records.split is not None
+    assert records.row is not None
     rank = np.array([_KEPT_FIRST[split] for split in records.split])
     order = np.argsort(rank, kind="stable")
     _, first = np.unique(records.pixels[order], return_index=True)
@@ -143,9 +157,25 @@ def _without_repeats(records: Records, file: str, *, drop: bool) -> Records:
     repeats = len(records) - len(kept)
     if not repeats:
         return records
+    rows = np.setdiff1d(np.arange(len(records)), kept)
     if not drop:
+        told = ", ".join(f"{records.split[row]} {records.row[row]}" for row in rows[:SHOWN])
         raise LeakError(
-            f"{file}: {repeats} of {len(records)} images are exact repeats of another; "
-            "say duplicates: drop to keep one of each"
+            f"{file}: {repeats} of {len(records)} images are exact repeats of another ({told}"
+            f"{', ...' if repeats > SHOWN else ''}); say duplicates: drop to keep one of each",
+            rule="image-repeated",
+            rows=first_rows(records, rows),
         )
-    return select(records, kept)
+    return replace(select(records, kept), oddities=(*records.oddities, *_contradictions(records)))
+
+
+def _contradictions(records: Records) -> tuple[Oddity, ...]:
+    """Return that repeats of one image, of which one is kept, have different labels."""
+    assert records.pixels is not None
+    label = np.unique(records.y, axis=0, return_inverse=True)[1].reshape(-1)
+    group, rows = crossing([records.pixels], label)
+    if not len(rows):
+        return ()
+    found = f"{len(np.unique(group[rows]))} images stand twice, with different labels; one is kept."
+    mend = "find out which label is right; if the one that is kept is, say accept: [labels-differ]."
+    return (Oddity("", "labels-differ", found, mend, first_rows(records, rows)),)

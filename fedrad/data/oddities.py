@@ -1,8 +1,9 @@
 """What looks odd in a site's data: not certain enough to stop a run, too likely to keep silent."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-__all__ = ["Oddity"]
+__all__ = ["Oddity", "unaccepted"]
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,17 @@ class Oddity:
     found: str
     mend: str
     rows: tuple[int, ...] = ()
+
+
+def unaccepted(oddities: Iterable[Oddity], accept: Collection[str]) -> tuple[Oddity, ...]:
+    """Return the oddities whose rules are not accepted, in their order.
+
+    Args:
+        oddities: found.
+        accept: rules that the owner of the experiment or of the site has looked at and accepts.
+
+    >>> odd = Oddity("nord", "patients-unnamed", "No patient is named.", "Name one.")
+    >>> unaccepted([odd], ["patients-unnamed"]), len(unaccepted([odd], []))
+    ((), 1)
+    """
+    return tuple(one for one in oddities if one.rule not in accept)

@@ -1,7 +1,7 @@
 """From an experiment to the data of its sites, through every check; nothing else reads data."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from fedrad.data.base import (
     sites_of,
 )
 from fedrad.data.leaks import check
+from fedrad.data.likely import likely_leaks
+from fedrad.data.oddities import Oddity, unaccepted
+from fedrad.data.sketch import SIDE, VIEWS
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build, listed, nearest, split
@@ -37,11 +40,13 @@ class Federation:
         held_out: the sites that never train.
         counted: the sites are hospitals that told how many images and labels they have; nothing
             else is known of their data, and `x` holds none.
+        oddities: what looks odd in the data, without what the experiment or a site accepts.
     """
 
     sites: Mapping[str, SiteData]
     held_out: tuple[str, ...]
     counted: bool = False
+    oddities: tuple[Oddity, ...] = ()
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -65,11 +70,20 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
         ConfigError: an option does not fit, or a held-out site is none of the sites.
         DataError: the data do not hold what the experiment says, or leak between splits or sites.
     """
-    sources = _site_files(experiment, root) if experiment.sites else [_source(experiment, root)]
+    accept = {"": experiment.accept}
+    if experiment.sites:
+        files = _site_files(experiment, root)
+        accept |= {name: (*experiment.accept, *site.accept) for name, (site, _) in files.items()}
+        sources = [records for _, records in files.values()]
+    else:
+        sources = [_source(experiment, root)]
     for records in sources:
         _check_names(records)
     sources = [_with_splits(records, experiment) for records in sources]
-    check(_columns(sources), shared_patients=experiment.shared_patients)
+    joined = _columns(sources)
+    check(joined, shared_patients=experiment.shared_patients)
+    odd = [oddity for records in sources for oddity in records.oddities]
+    odd += likely_leaks(joined, _images_of(sources))
     found = [sites_of(records) for records in sources]
     sites = {
         name: one[name]
@@ -77,7 +91,13 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
         for one in found
         if name in one
     }
-    federation = Federation(sites, tuple(sorted(experiment.held_out_sites)))
+    federation = Federation(
+        sites,
+        tuple(sorted(experiment.held_out_sites)),
+        oddities=tuple(
+            one for one in odd if unaccepted([one], accept.get(one.site, experiment.accept))
+        ),
+    )
     _check_sites(federation)
     check_site_numbers(experiment, federation.training)
     return federation
@@ -114,7 +134,8 @@ def hospital_of(experiment: Experiment, site: Site) -> Federation:
     records = _with_splits(read, experiment)
     check(records)
     held_out = tuple(name for name in experiment.held_out_sites if name == site.name)
-    return Federation(sites_of(records), held_out)
+    odd = unaccepted([*records.oddities, *likely_leaks(records)], site.accept)
+    return Federation(sites_of(records), held_out, oddities=odd)
 
 
 def records_of(task: Task, site: Site, *, shared_patients: bool = False) -> Records:
@@ -154,25 +175,28 @@ def _source(experiment: Experiment, root: Path) -> Records:
     return records
 
 
-def _site_files(experiment: Experiment, root: Path) -> list[Records]:
-    sources: dict[str, Records] = {}
+def _site_files(experiment: Experiment, root: Path) -> dict[str, tuple[Site, Records]]:
+    sources: dict[str, tuple[Site, Records]] = {}
     for path in experiment.sites:
         site = load_site(Path(path))
         if site.name in sources:
             raise ConfigError(f"sites: two site files are named '{site.name}'")
         place = Path(site.data_root) if site.data_root else root
-        sources[site.name] = _records(
-            experiment.task, site, place, shared_patients=experiment.shared_patients
-        )
-    return list(sources.values())
+        records = _records(experiment.task, site, place, shared_patients=experiment.shared_patients)
+        sources[site.name] = site, records
+    return sources
 
 
 def _records(task: Task, site: Site, root: Path, *, shared_patients: bool) -> Records:
     records = _adapt(task, site.data, root, where=f"{site.name}: data")
     if not shared_patients:
         # "17" in the files of two hospitals is two people.
-        own = hashes(f"{site.name}\x1f{patient}" for patient in records.patient)
-        records = replace(records, patient=own)
+        own, alike = (
+            None if ids is None else hashes(f"{site.name}\x1f{one}" for one in ids)
+            for ids in (records.patient, records.alike)
+        )
+        assert own is not None
+        records = replace(records, patient=own, alike=alike)
     return at_site(records, site.name)
 
 
@@ -200,9 +224,13 @@ def _columns(sources: list[Records]) -> Records:
     first = sources[0]
     if len(sources) == 1:
         return first
+    rows = sum(len(r.y) for r in sources)
     return replace(
         first,
-        x=np.empty((sum(len(r.y) for r in sources), 0), np.uint8),
+        # A table's rows are small, and looked at themselves.
+        x=np.concatenate([r.x for r in sources])
+        if first.x.ndim == 2
+        else np.empty((rows, 0), np.uint8),
         y=np.concatenate([r.y for r in sources]),
         patient=np.concatenate([r.patient for r in sources]),
         site=_joined([r.site for r in sources]),
@@ -212,6 +240,10 @@ def _columns(sources: list[Records]) -> Records:
         else np.concatenate([_pixels(r, number) for number, r in enumerate(sources)]),
         attributes={},
         row=np.concatenate([row_numbers(r) for r in sources]),
+        alike=np.concatenate([r.patient if r.alike is None else r.alike for r in sources]),
+        sketches=None
+        if all(r.sketches is None for r in sources)
+        else np.concatenate([_sketches(r) for r in sources]),
     )
 
 
@@ -220,6 +252,25 @@ def _pixels(records: Records, source: int) -> np.ndarray:
     if records.pixels is not None:
         return records.pixels
     return hashes(f"no image {source} {row}" for row in range(len(records)))
+
+
+def _sketches(records: Records) -> np.ndarray:
+    """Return the images' sketches; a row without one is compared with none."""
+    if records.sketches is not None:
+        return records.sketches
+    return np.zeros((len(records), VIEWS, SIDE, SIDE), np.int8)
+
+
+def _images_of(sources: Sequence[Records]) -> Callable[[int], np.ndarray]:
+    """Return what finds the image of a row of `_columns`."""
+    ends = np.cumsum([len(records) for records in sources])
+
+    def image_of(row: int) -> np.ndarray:
+        source = int(np.searchsorted(ends, row, side="right"))
+        found: np.ndarray = sources[source].x[row - (ends[source - 1] if source else 0)]
+        return found
+
+    return image_of
 
 
 def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray:

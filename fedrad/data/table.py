@@ -14,13 +14,14 @@ from fedrad.data.columns import (
     Columns,
     Word,
     attributes_of,
-    patient_of,
     read_columns,
     selected,
     site_of,
     split_of,
 )
+from fedrad.data.giveaways import check_features, giveaways
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
+from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of, unnamed
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import nearest
 
@@ -64,7 +65,7 @@ def table(
     values: dict[Word, Value] | None = None,
     threshold: float | None = None,
     drop: Sequence[Word] = (),
-    patient: str | None = None,
+    patient: PatientOption = UNSAID,
     patient_per_site: bool = False,
     site: str | None = None,
     sites: list[str] | None = None,
@@ -91,7 +92,8 @@ def table(
         values: label's text -> 0, 1, class name or null (not read).
         threshold: the finding is there where the label's number is above it.
         drop: rows with one of these texts as label are left out.
-        patient: column of the patients' ids; without it each row is its own patient.
+        patient: column of the patients' ids, or where in a column they stand (`IdPart`); null says
+            that each row is its own patient.
         patient_per_site: ids are each site's own; equal ids at two sites are two patients.
         site: column of the site.
         sites: keep only these.
@@ -121,25 +123,40 @@ def table(
         threshold=threshold,
     )
     plan = _planned(task, features, missing, missing_zero)
-    named = [*features, *rule.columns, *(where or ()), patient, site, split, age, sex]
+    person = column_of(patient)
+    check_features(
+        list(features),
+        {
+            "the label": rule.columns,
+            "the patients' column": [person],
+            "the site": [site],
+            "the split": [split],
+        },
+    )
+    named = [*features, *rule.columns, *(where or ()), person, site, split, age, sex]
     parts = []
     for name, file in {None: csv}.items() if files is None else files.items():
         path = root / str(file)
-        cells = read_columns(path, header=columns, named=named, private=[patient])
+        cells = read_columns(path, header=columns, named=named, private=[person])
         cells = drop_rows(selected(cells, where=where, site=site, sites=sites), rule)
         places = site_of(cells, site) if name is None else np.full(len(cells), name)
+        patients = patients_of(cells, patient, places, per_site=patient_per_site)
         part = Records(
             x=_numbers(cells, plan, missing_words, missing_zero),
             y=labels_of(cells, rule),
-            patient=patient_of(cells, patient, places, per_site=patient_per_site),
+            patient=patients.hashed,
             site=places,
             split=split_of(cells, split),
             pixels=None,
             attributes=attributes_of(cells, age=age, sex=sex),
             row=cells.row,
+            alike=patients.alike,
         )
         parts.append(part)
-    return _stacked(parts)
+    records = _stacked(parts)
+    names = task.labels if task.columns == len(task.labels) else ("the label",)
+    odd = giveaways(records.x, records.y, list(plan), names)
+    return replace(records, oddities=(*unnamed(patient, len(records)), *odd))
 
 
 def _planned(
@@ -227,4 +244,5 @@ def _stacked(parts: Sequence[Records]) -> Records:
             for name in parts[0].attributes
         },
         row=joined([part.row for part in parts]),
+        alike=joined([part.alike for part in parts]),
     )

@@ -61,6 +61,7 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "privacy": privacy_panel(results),
         "cuts": trade_off(results),
         "leaks": leakage(results),
+        "oddities": results.get("oddities", []),
         "notes": results["notes"],
     }
 

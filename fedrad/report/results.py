@@ -17,6 +17,7 @@ from fedrad.data.sites import Federation
 from fedrad.errors import RunError
 from fedrad.report.comparison import ArmRun, compare
 from fedrad.report.leakage import leakage_of
+from fedrad.report.oddities import oddity_values
 from fedrad.report.page import render
 from fedrad.report.plan import budget_of, plan_of
 from fedrad.report.privacy import privacy_of
@@ -82,6 +83,7 @@ def results_of(
         ],
         "arms": arms,
         "privacy": privacy_of(experiment, federation),
+        "oddities": oddity_values(federation.oddities),
         **{key: compared[key] for key in ("matrix", "comparisons", "headline", "notes")},
     }
 

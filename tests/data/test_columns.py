@@ -6,11 +6,11 @@ import pytest
 from fedrad.data.cells import read_columns
 from fedrad.data.columns import (
     attributes_of,
-    patient_of,
     selected,
     site_of,
     split_of,
 )
+from fedrad.data.patients import patients_of
 from fedrad.errors import ConfigError, DataError
 
 
@@ -52,19 +52,19 @@ def test_patients_are_hashed_rows_are_patients_without_ids_and_numbers_may_be_a_
     """Patient 1 of nord and patient 1 of west are one person or two: only the user knows."""
     found = table(tmp_path, "id,site\n1,nord\n1,west\n1,nord\n")
     site = site_of(found, "site")
-    common = patient_of(found, "id", site, per_site=False)
-    own = patient_of(found, "id", site, per_site=True)
-    rows = patient_of(found, None, site, per_site=False)
+    common = patients_of(found, "id", site, per_site=False).hashed
+    own = patients_of(found, "id", site, per_site=True).hashed
+    rows = patients_of(found, None, site, per_site=False).hashed
     assert [len(np.unique(ids)) for ids in (common, own, rows)] == [1, 2, 3]
     assert common.dtype == np.uint64
-    assert (patient_of(found, "id", None, per_site=True) == common).all()
+    assert (patients_of(found, "id", None, per_site=True).hashed == common).all()
 
 
 def test_an_empty_patient_or_site_is_refused(tmp_path) -> None:
     """All rows without a patient would become one patient."""
     found = table(tmp_path, "id,site\n1,\n,nord\n")
     with pytest.raises(DataError, match=r"row 2: the patient \(column 'id'\) is empty"):
-        patient_of(found, "id", None, per_site=False)
+        patients_of(found, "id", None, per_site=False)
     with pytest.raises(DataError, match="row 1: the site"):
         site_of(found, "site")
 

@@ -14,7 +14,7 @@ def film(h: int = 12, w: int = 12) -> np.ndarray:
 
 
 def read(path: Path, size=(1, 12, 12), bits: int = 16, fit="pad"):
-    return decode(path, size, fit=fit, bits=bits, where="labels.csv row 3")
+    return decode(path, size, fit=fit, bits=bits, where="labels.csv row 3")[:2]
 
 
 def saved(folder: Path, image: Image.Image, name: str = "a.png") -> Path:

@@ -81,6 +81,9 @@ class _Hospital:
         key = repr((*own, experiment.held_out_sites))
         if key not in self._read:
             self._read = {key: hospital_of(experiment, self._site)}
+            for odd in self._read[key].oddities:
+                # Into the site's own log: what looks odd may tell of its patients.
+                log.warning("%s: looks odd: %s To mend it: %s", odd.site, odd.found, odd.mend)
         return self._read[key]
 
     def data(self, experiment: Experiment) -> SiteData:

@@ -1,0 +1,37 @@
+"""What looks odd in the data, told once: on the screen in short, and in the results."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.text import Text
+
+from fedrad.data.oddities import Oddity
+
+__all__ = ["oddities_told", "oddity_values"]
+
+_SHOWN = 8
+
+
+def oddity_values(oddities: Sequence[Oddity]) -> list[dict[str, Any]]:
+    """Return oddities as plain values, for results.json."""
+    return [asdict(one) | {"rows": list(one.rows)} for one in oddities]
+
+
+def oddities_told(oddities: Sequence[Oddity]) -> list[Text]:
+    """Return what a terminal shows of oddities before a run begins, a paragraph each.
+
+    >>> odd = Oddity("nord", "images-alike", "Two images look alike.", "keep one of them.")
+    >>> print(*oddities_told([odd]))
+    Looks odd: nord: Two images look alike. To mend it: keep one of them.
+    """
+    told = [
+        Text.assemble(
+            ("Looks odd: ", "bold"),
+            f"{one.site}: " if one.site else "",
+            f"{one.found} To mend it: {one.mend}",
+        )
+        for one in oddities[:_SHOWN]
+    ]
+    more = len(oddities) - _SHOWN
+    return [*told, Text(f"... and {more} more; results.json has all.")] if more > 0 else told
