@@ -102,6 +102,21 @@ def test_one_arm_and_one_changed_key(call: Call, small: Path) -> None:
     assert results["experiment"]["rounds"] == 1
 
 
+def test_a_seed_that_finished_as_asked_is_no_failure(call: Call, small: Path) -> None:
+    """A script that plays seed by seed stops at the first exit code that is not 0."""
+    seeds = ("run", "small.yaml", "--set", "seeds=[0,1]")
+    first = call(*seeds, "--seed", "0", "--arm", "fedavg")
+    assert first.returncode == 0, first.stderr
+    told = " ".join(first.stdout.split())
+    assert "All that was asked for is finished: fedavg with seed 0." in told
+    assert "Left of the experiment: local seeds 0, 1, fedavg seed 1; the same command" in told
+    results = json.loads((small / "runs" / "small" / "results.json").read_text())
+    status = {arm["name"]: (arm["status"], arm["reason"]) for arm in results["arms"]}
+    assert status["fedavg"] == ("incomplete", "seed 1 not played yet")
+    rest = call(*seeds)
+    assert rest.returncode == 0 and "Left of the experiment" not in rest.stdout
+
+
 def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) -> None:
     ran = call("check", "small.yaml")
     assert ran.returncode == 0, ran.stderr
@@ -242,6 +257,7 @@ def test_a_run_that_diverges_says_so_and_returns_an_error(call: Call, small: Pat
     wild = "arms.wild={algorithm: fedavg, local: {optimizer: {name: sgd, lr: 1.0e+30}}}"
     ran = call("run", "small.yaml", "--set", wild)
     assert ran.returncode == 1
+    assert "Not finished: wild seed 0: nord: round 1" in " ".join(ran.stdout.split())
     results = json.loads((small / "runs" / "small" / "results.json").read_text())
     wild_arm = next(arm for arm in results["arms"] if arm["name"] == "wild")
     assert wild_arm["status"] == "stopped" and "round 1" in wild_arm["reason"]

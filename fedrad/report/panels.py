@@ -26,7 +26,7 @@ __all__ = [
 Results = Mapping[str, Any]
 Part = dict[str, Any]
 
-STATUS = {"stopped": "stopped", "missing": "not run"}
+STATUS = {"stopped": "stopped", "missing": "not run", "incomplete": "some seeds"}
 
 
 def primary_of(results: Results) -> Mapping[str, Any]:

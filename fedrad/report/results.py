@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from fedrad.report.leakage import leakage_of
 from fedrad.report.page import render
 from fedrad.report.plan import budget_of, plan_of
 from fedrad.report.privacy import privacy_of
-from fedrad.report.record import Folders, record_of, unfinished
+from fedrad.report.record import Folders, record_of, seeds_told, unfinished
 from fedrad.runs import ArmFolder, RunFolder, differing
 
 __all__ = ["results_of", "write_results"]
@@ -132,9 +132,8 @@ def _compared(
         held_out=federation.held_out,
         local=_alone(experiment),
         pooled=next(iter(_arms_with(experiment, pooled=True)), None),
-        unfinished={arm: unfinished(seeds) for arm, seeds in folders.items()
-                    if not any(one.finished for one in seeds.values())},
-    )  # fmt: skip
+        unfinished={arm: _why_none(one, common) for arm, one in folders.items()},
+    )
     if len(experiment.arm_names) == 1:
         alone = f"Only one arm, {experiment.arm_names[0]}, was asked for: nothing is compared."
         compared |= {"comparisons": [], "headline": [alone]}
@@ -152,6 +151,14 @@ def _compared(
             f"Seeds {told} are not finished in every arm and are left out.",
         ]
     return compared
+
+
+def _why_none(folders: Folders, common: Collection[int]) -> str:
+    """Return why an arm has no seed that is compared; asked of arms without any."""
+    done = [seed for seed, one in folders.items() if one.finished]
+    if not done or common:
+        return unfinished(folders)
+    return f"no seed is finished in every arm; of this one {seeds_told(done)}"
 
 
 def _primary(experiment: Experiment) -> Primary:
