@@ -1,4 +1,4 @@
-"""Runs of which a part is finished: every table is drawn, and the exit code says what was asked."""
+"""Runs of which a part is finished: every table is drawn, and the exit code answers the call."""
 
 import shutil
 from itertools import product
