@@ -4,7 +4,6 @@ The round loop is ours because a crash may cost at most a round: after each one 
 is on the disk, and a repeated round starts every site from what it knew before.
 """
 
-import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,13 @@ from flwr.serverapp import Grid
 from fedrad.algorithms.base import Algorithm
 from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import POOLED, Experiment
-from fedrad.core import seeds
 from fedrad.core.meter import Meter
 from fedrad.core.names import listed
 from fedrad.core.state import Bundle, all_finite
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
+from fedrad.federation.drawing import drawn
 from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
 from fedrad.federation.exchange import FlowerSites, Traffic
 from fedrad.federation.keeping import Keeping
@@ -169,6 +168,8 @@ class ArmRounds:
             "bytes_down": sites.traffic.down,
             "bytes_up": sites.traffic.up,
             "steps": sites.traffic.steps,
+            "drawn": list(sites.names),
+            "answered": [name for name in sites.names if name not in sites.missing],
             "missing": sites.missing,
             **sites.notes,
             "validation": {} if self._rides(number) else self._validation(after, number),
@@ -277,8 +278,8 @@ class ArmRounds:
         home = not self.algorithm.shared or number > self.arm.rounds - self.algorithm.home_rounds
         if some is None or some >= len(self.training) or home:
             return self.training
-        draw = random.Random(seeds.seed(self.seed, "", number, "participants"))
-        return tuple(sorted(draw.sample(self.training, some)))
+        nodes = {name: self._nodes[name] for name in self.training}
+        return drawn(nodes, some, seed=self.seed, number=number)
 
     def _counts(self) -> Bundle:
         if self.arm.local.class_weights != "global":

@@ -96,7 +96,8 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
     arm = experiment.arm(name)
     algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
     images = [counted(arm, federation.sites[site].images("train")) for site in federation.training]
-    share = _share(arm, algorithm, len(images))
+    # The draw is among those that can train.
+    share = _share(arm, algorithm, sum(n > 0 for n in images))
     steps = [steps_per_round(arm.local, n) for n in images]
     total = round(sum(steps) * arm.rounds * share)
     one_model = sum(steps) if algorithm.pooled or algorithm.relays else max(steps)
@@ -112,10 +113,16 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
 
 
 def _share(arm: Experiment, algorithm: Algorithm, sites: int) -> float:
-    """Return the share of all sites' rounds that are trained; at home every site always trains."""
+    """Return the share of their rounds that sites train; at home every site always trains.
+
+    Args:
+        arm: says how many are drawn.
+        algorithm: says what is trained at home.
+        sites: with training images.
+    """
     if algorithm.pooled or not algorithm.shared:
         return 1.0
-    drawn = min(1.0, (arm.sites_per_round or sites) / sites)
+    drawn = min(1.0, (arm.sites_per_round or sites) / max(sites, 1))
     home = algorithm.home_rounds
     return (drawn * (arm.rounds - home) + home) / arm.rounds
 
