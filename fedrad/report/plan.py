@@ -21,7 +21,7 @@ from fedrad.registry import split
 from fedrad.report.cuts import arm_cut, cuts_of
 from fedrad.training.private_arm import counted
 
-__all__ = ["budget_of", "plan_of"]
+__all__ = ["budget_of", "budgets_differ", "plan_of"]
 
 _EQUAL = (
     "Every arm takes the same number of gradient steps in total, {settings}, with the same splits "
@@ -167,7 +167,7 @@ def budget_of(arms: Sequence[Mapping[str, Any]], experiment: Experiment) -> str:
         experiment: says which arms change the model or the local training.
     """
     totals = {arm["name"]: _steps(arm) for arm in arms}
-    if len(set(totals.values())) > 1:
+    if budgets_differ(arms):
         steps = ", ".join(f"{name} {total:,.0f}" for name, total in totals.items())
         return _UNEQUAL.format(steps=steps)
     base = experiment.arm(experiment.arm_names[0])
@@ -179,6 +179,11 @@ def budget_of(arms: Sequence[Mapping[str, Any]], experiment: Experiment) -> str:
     ]
     settings = _OTHER.format(arms=", ".join(others)) if others else _SAME
     return _EQUAL.format(settings=settings)
+
+
+def budgets_differ(arms: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the arms took, or are to take, different numbers of gradient steps."""
+    return len({_steps(arm) for arm in arms}) > 1
 
 
 def _steps(arm: Mapping[str, Any]) -> float:

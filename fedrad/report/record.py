@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedrad.core.names import listed
+from fedrad.report.participation import participation_of
 from fedrad.runs import ArmFolder
 
 __all__ = ["Folders", "record_of", "seeds_told", "time_of", "unfinished"]
@@ -66,6 +67,9 @@ def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
             str(seed): _efficiency(one.rounds()) for seed, one in folders.items() if one.finished
         },
         "missing_sites": _missing(done),
+        "participation": participation_of(
+            {seed: one.rounds() for seed, one in folders.items() if one.finished}
+        ),
         "curves": _curves(rounds, metric),
     }
 

@@ -15,6 +15,7 @@ from fedrad.config import Experiment, Primary
 from fedrad.core.names import listed
 from fedrad.data.sites import Federation
 from fedrad.errors import RunError
+from fedrad.registry import split
 from fedrad.report.comparison import ArmRun, compare
 from fedrad.report.leakage import leakage_of
 from fedrad.report.page import render
@@ -75,7 +76,10 @@ def results_of(
         "experiment": _experiment(experiment, budget_of(arms, experiment), command),
         "environment": {**_environment(device), **grounds},
         **{key: plan[key] for key in ("model", "sites", "heterogeneity", "precision")},
-        "partition": {"sha256": sha256(_partition(federation).encode()).hexdigest()},
+        "partition": {
+            "sha256": sha256(_partition(federation).encode()).hexdigest(),
+            "name": experiment.partition and split(experiment.partition, where="partition")[0],
+        },
         "metrics": [
             {"name": m.name, "title": m.title, "higher_is_better": m.higher_is_better}
             for m in metrics
