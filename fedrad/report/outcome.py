@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fedrad.config import Experiment
 from fedrad.core.names import by_reason, listed
 from fedrad.report.record import seeds_told
-from fedrad.runs import RunFolder
+from fedrad.runs import ArmFolder, RunFolder
 
 __all__ = ["Outcome", "outcome_of"]
 
@@ -36,15 +36,18 @@ def outcome_of(
         seeds: that were asked for.
     """
     failed = {
-        f"{arm} {seeds_told([seed])}": folder.arm(arm, seed).stopped() or "not played to its end"
+        f"{arm} {seeds_told([seed])}": one.stopped() or "not played to its end"
         for arm in arms
         for seed in seeds
-        if not folder.arm(arm, seed).finished
+        for one in [_folder(folder, experiment, arm, seed)]
+        if not one.finished
     }
     if failed:
         return Outcome(False, [_failed(failed)])
     left = {
-        arm: [seed for seed in experiment.seeds if not folder.arm(arm, seed).finished]
+        arm: [
+            seed for seed in experiment.seeds if not _folder(folder, experiment, arm, seed).finished
+        ]
         for arm in experiment.arm_names
     }
     rest = [f"{arm} {seeds_told(of)}" for arm, of in left.items() if of]
@@ -58,6 +61,10 @@ def outcome_of(
             "the same command without --arm and --seed plays what is left."
         ],
     )
+
+
+def _folder(folder: RunFolder, experiment: Experiment, arm: str, seed: int) -> ArmFolder:
+    return folder.arm(arm, seed, experiment.arm(arm).text())
 
 
 def _failed(failed: Mapping[str, str]) -> str:

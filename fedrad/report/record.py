@@ -15,15 +15,20 @@ __all__ = ["Folders", "record_of", "seeds_told", "time_of", "unfinished"]
 Folders = Mapping[int, ArmFolder]
 """Seed -> the folder of the arm's run."""
 _NOT_PLAYED = "not played yet"
+_OUTDATED = "was evaluated with other metrics or test sites, and is not yet again"
 
 
 def unfinished(folders: Folders) -> str:
     """Return why an arm has not finished all of its seeds."""
-    left = {seed: one.stopped() for seed, one in folders.items() if not one.finished}
+    left = {seed: _reason(one) for seed, one in folders.items() if not one.finished}
     stopped = {seed: reason for seed, reason in left.items() if reason}
     for seed, reason in stopped.items():
         return reason if len(left) == len(folders) else f"seed {seed}: {reason}"
     return _NOT_PLAYED if len(left) == len(folders) else f"{seeds_told(left)} {_NOT_PLAYED}"
+
+
+def _reason(folder: ArmFolder) -> str | None:
+    return folder.stopped() or (_OUTDATED if folder.trained else None)
 
 
 def seeds_told(seeds: Iterable[int]) -> str:

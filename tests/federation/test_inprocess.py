@@ -324,7 +324,9 @@ def test_other_data_under_the_same_experiment_are_refused_before_any_arm(tmp_pat
     y = ost.y.copy()
     y[ost.rows["test"][0]] = 1 - y[ost.rows["test"][0]]
     changed = replace(sites, sites=dict(sites.sites) | {"ost": replace(ost, y=y)})
-    with pytest.raises(RunError, match=r"local/seed-0 was begun with .*other data: 'data: "):
+    with pytest.raises(
+        RunError, match=r"local/seed-0 was begun with .*other data: 'trained on: 3 sites, "
+    ):
         play(tmp_path, sites=changed, arms=["fedavg"])
     assert not (tmp_path / "fedavg").exists()
 
