@@ -30,7 +30,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fedrad.core.claims import Claim, change_of_training
-from fedrad.core.damage import json_lines, reading
+from fedrad.core.damage import Kinds, json_lines, reading
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions, load, save_bundle, write_atomic
 from fedrad.errors import RunError
@@ -44,7 +44,7 @@ _POOLED = "pooled"
 _BEGIN_ANEW = "remove this arm's folder, and the same command trains it anew"
 _EVALUATE_ANEW = "remove that file, and the same command evaluates the arm again, without training"
 _NUMBER = (int, float)
-_ROUND = {
+_ROUND: Kinds = {
     "round": int,
     "seconds": _NUMBER,
     "bytes_down": _NUMBER,

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedrad.errors import RunError
 
-__all__ = ["json_lines", "reading"]
+__all__ = ["Kinds", "json_lines", "reading"]
 
 Kinds = Mapping[str, type | tuple[type, ...]]
 
