@@ -154,7 +154,49 @@ def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) ->
         ),
         (
             ["check", "small.yaml", "--set", "data.hospitals={nord: {patients: 1000000000000}}"],
-            "not enough memory on this machine (Unable to allocate",
+            "films and 4,000,000,000 bytes are the most, since all of them are held in memory",
+        ),
+        (
+            [
+                "check",
+                "small.yaml",
+                "--set",
+                "data.hospitals={nord: {patients: 100, images_per_patient: 1000000}, ost: {}}",
+            ],
+            "films of 1,024 bytes; 10,000,000 films and",
+        ),
+        (
+            ["check", "small.yaml", "--set", "data.hospitals=100000000"],
+            "hospitals: found 100,000,000; 10,000 are the most, since the films",
+        ),
+        (
+            ["check", "small.yaml", "--set", "rounds=1000000000"],
+            "rounds: found 1,000,000,000; 1,000,000 are the most, since each writes a line",
+        ),
+        (
+            ["check", "small.yaml", "--set", f"seeds={list(range(1001))}"],
+            "seeds: found 1,001; 1,000 are the most, since each is a training of every arm",
+        ),
+        (
+            ["check", "small.yaml", "--set", "local.batch=1000000000000"],
+            "or equal to 1000000, found",
+        ),
+        (["check", "small.yaml", "--set", "local.steps=10000000000"], "equal to 1000000000, found"),
+        (
+            ["check", "small.yaml", "--set", "task.input=[1, 1000000, 1000000]"],
+            "input: has 1,000,000,000,000 numbers; 1,000,000,000 are the most, since a batch",
+        ),
+        *(
+            (
+                ["check", "small.yaml", "--set", f"partition={{name: {name}}}"],
+                "found 100000000; fits",
+            )
+            for name in (
+                "iid, sites: 100000000",
+                "dirichlet, alpha: 1, sites: 100000000",
+                "quantity, alpha: 1, sites: 100000000",
+                "prevalence, low: 0.1, high: 0.5, sites: 100000000",
+            )
         ),
         (
             ["check", "small.yaml", "--set", "arms.fedavg.wrap=[{name: finetune, rounds: 2}]"],
