@@ -10,7 +10,7 @@ import typer
 
 from fedrad.commands import audit_privacy as audit
 from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds to site
-from fedrad.commands.experiments import federation_for, read, selected
+from fedrad.commands.experiments import end, federation_for, read, selected
 from fedrad.commands.ledger import EXAMPLE, ledger
 from fedrad.commands.provision import provision
 from fedrad.federation.runtimes import Concurrency, Runtime, RuntimeName
@@ -189,8 +189,7 @@ def run(
 
         console.print(profile_table(folder))
     console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
-    if any(one["status"] != "finished" for one in results["arms"] if one["name"] in arms):
-        raise typer.Exit(1)
+    end(console, folder, experiment, arms, seeds)
 
 
 @app.command(

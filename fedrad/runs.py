@@ -3,11 +3,12 @@
 ```
 runs/<experiment>/
     <arm>/seed-<n>/
-        arm.yaml                         what this arm was run with, and on which data and kind of
-                                         machine; anything else is refused
+        arm.yaml                         what this arm was begun with, and on which data and kind
+                                         of machine; what makes other weights is refused
         rounds.jsonl                     one line a round
         server/round-000007.safetensors  the server's state, the last two rounds
         state.safetensors                the server's state after the last round
+        evaluated.yaml                   with which metrics, sites and data it was evaluated
         evaluation.json, .safetensors    written last: this arm and seed are finished
     sites/<site>/<arm>/seed-<n>/         what each simulated hospital keeps on its own disk
     partition.csv                        which rows each site holds in each split
@@ -28,36 +29,31 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from fedrad.core.claims import Claim, change_of_training
+from fedrad.core.damage import Kinds, json_lines, reading
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions, load, save_bundle, write_atomic
 from fedrad.errors import RunError
 
-__all__ = ["ArmFolder", "Claim", "Counts", "Evaluation", "RunFolder", "differing"]
+__all__ = ["ArmFolder", "Counts", "Evaluation", "RunFolder", "own_models"]
 
 Cell = dict[str, np.ndarray]
 Counts = Mapping[str, Any]
 _BETWEEN = "|"
-
-
-@dataclass(frozen=True)
-class Claim:
-    r"""What an arm's numbers rest on: change any of it, and they are other numbers.
-
-    Args:
-        text: the arm's experiment, canonical.
-        grounds: what else the bits depend on: digest of the data, kind of device, torch.
-
-    >>> print(Claim("rounds: 3\n", {"data": "3fe2"}).mark(), end="")
-    rounds: 3
-    # data: 3fe2
-    """
-
-    text: str
-    grounds: Mapping[str, str]
-
-    def mark(self) -> str:
-        """Return the content of `arm.yaml`."""
-        return self.text + "".join(f"# {key}: {value}\n" for key, value in self.grounds.items())
+_POOLED = "pooled"
+_BEGIN_ANEW = "remove this arm's folder, and the same command trains it anew"
+_EVALUATE_ANEW = "remove that file, and the same command evaluates the arm again, without training"
+_NUMBER = (int, float)
+_ROUND: Kinds = {
+    "round": int,
+    "seconds": _NUMBER,
+    "bytes_down": _NUMBER,
+    "bytes_up": _NUMBER,
+    "steps": _NUMBER,
+    "missing": dict,
+    "validation": dict,
+}
+"""What every line of rounds.jsonl has."""
 
 
 @dataclass(frozen=True)
@@ -78,55 +74,91 @@ class Evaluation:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ArmFolder:
-    """The folder of one arm and seed."""
+def own_models(evaluation: Evaluation) -> set[str]:
+    """Return the sites that had a model of their own on their own test set.
 
-    def __init__(self, path: Path) -> None:
+    >>> cells = {("personal:nord", "nord"): {"auroc": np.ones(1)}, ("personal:ost", "ost"): {}}
+    >>> own_models(Evaluation(cells, {}, {}))
+    {'nord'}
+    """
+    return {
+        site
+        for (model, site), cell in evaluation.cells.items()
+        if cell and site != _POOLED and model == f"personal:{site}"
+    }
+
+
+class ArmFolder:
+    """The folder of one arm and seed.
+
+    Args:
+        path: of the folder.
+        text: of the arm's experiment; an evaluation that was made for another one does not count.
+    """
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
+        self._text = text
         self.server = Versions(path / "server")
 
     @property
     def finished(self) -> bool:
-        """Return whether the arm's evaluation is complete."""
+        """Return whether the arm's evaluation is complete, and the one that is wanted."""
+        if not (self.path / "evaluation.json").is_file():
+            return False
+        claim = self.evaluated_as
+        return self._text is None or (claim is not None and claim.text == self._text)
+
+    @property
+    def trained(self) -> bool:
+        """Return whether the arm was evaluated, with whatever metrics and test sites."""
         return (self.path / "evaluation.json").is_file()
 
     @property
-    def mark(self) -> str | None:
-        """Return what the folder was claimed for, None if it is new."""
-        path = self.path / "arm.yaml"
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+    def begun_as(self) -> Claim | None:
+        """Return what the arm was begun with, None if it is new.
 
-    def grounds(self, text: str) -> dict[str, str] | None:
-        """Return on what data and machine an arm was begun with this text, None if with another."""
-        mark = self.mark
-        if mark is None or not mark.startswith(text):
+        Raises:
+            RunError: the file is damaged.
+        """
+        return self._claim("arm.yaml")
+
+    @property
+    def evaluated_as(self) -> Claim | None:
+        """Return what the evaluation was made with; of older folders, what the arm was begun with.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        return self._claim("evaluated.yaml") or self.begun_as
+
+    def _claim(self, name: str) -> Claim | None:
+        path = self.path / name
+        if not path.is_file():
             return None
-        lines = mark[len(text) :].splitlines()
-        if not all(line.startswith("# ") for line in lines):
-            return None
-        pairs = (line.removeprefix("# ").partition(": ") for line in lines)
-        return {key: value for key, _, value in pairs}
+        with reading(path, self.name, _BEGIN_ANEW):
+            claim = Claim.read(path.read_text(encoding="utf-8"))
+            if not claim.text.strip():
+                raise ValueError("it is empty")
+        return claim
+
+    @property
+    def name(self) -> str:
+        """Return the arm and seed, as messages name them."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
     def check(self, claim: Claim) -> None:
-        """Refuse a folder that was begun with something else.
+        """Refuse a folder that was begun with something that makes other weights.
 
         Raises:
             RunError: names the first line that differs.
         """
-        before = self.mark
-        if before is None:
-            return
-        known = self.grounds(claim.text)
-        if known is None:
-            change = _difference(before, claim.text)
-        elif other := differing(known, claim.grounds):
-            change = f"'{other}: {known[other]}' became '{other}: {claim.grounds[other]}'"
-        else:
-            return
-        raise RunError(
-            f"{self.path.parent.name}/{self.path.name} was begun with another experiment or "
-            f"other data: {change}; choose another folder with --out, or remove this one"
-        )
+        before = self.begun_as
+        if before is not None and (change := change_of_training(before, claim)):
+            raise RunError(
+                f"{self.name} was begun with another experiment or other data: {change}; choose "
+                "another folder with --out, or remove this one"
+            )
 
     def claim(self, claim: Claim) -> None:
         """Mark the folder as this arm's, or check that it already is.
@@ -135,26 +167,76 @@ class ArmFolder:
             RunError: as `check`.
         """
         self.check(claim)
-        if self.mark is None:
+        if self.begun_as is None:
             write_atomic(self.path / "arm.yaml", claim.mark().encode())
+
+    def evaluated(self, claim: Claim) -> bool:
+        """Return whether the arm is finished, evaluated with these metrics, sites and data."""
+        known = self.evaluated_as if self.trained else None
+        return known is not None and known.holds_for(claim)
 
     def rounds(self) -> list[dict[str, Any]]:
         """Return the recorded rounds, oldest first; of a round played twice, the last."""
+        lines, damaged = self._lines()
+        if damaged is not None:
+            raise self._damaged_at(damaged)
+        return lines
+
+    def _lines(self) -> tuple[list[dict[str, Any]], int | None]:
         path = self.path / "rounds.jsonl"
         if not path.is_file():
-            return []
-        # A line cut off by a crash has no newline; its round is run again.
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        found = {told["round"]: told for line in lines if line for told in [json.loads(line)]}
-        return [found[number] for number in sorted(found)]
+            return [], None
+        with reading(path, self.name, _BEGIN_ANEW):
+            lines, damaged = json_lines(path, _ROUND)
+        found = {line["round"]: line for line in lines}
+        return [found[number] for number in sorted(found)], damaged
+
+    def _damaged_at(self, number: int) -> RunError:
+        return RunError(
+            f"{self.name}: line {number} of rounds.jsonl is damaged; the arm's weights are not "
+            "touched: put back a copy of the file, or delete that line (its round is then missing "
+            f"in the report's curves and sums), or {_BEGIN_ANEW}"
+        )
 
     def resume(self) -> tuple[int, Bundle]:
-        """Return the last kept round and its state, or (0, {}); later lines are dropped."""
+        """Return the last kept round and its state, or (0, {}); later lines are dropped.
+
+        Where the record of a round is damaged whose beginning is still kept, it is played again.
+
+        Raises:
+            RunError: another line of the record is damaged, or the state.
+        """
+        lines, damaged = self._lines()
         kept = self.server.rounds()
         last = kept[-1] if kept else 0
-        lines = [line for line in self.rounds() if line["round"] <= last]
+        if damaged is not None:
+            last = lines[-1]["round"] if lines else 0
+            if last and last not in kept:
+                raise self._damaged_at(damaged)
+        lines = [line for line in lines if line["round"] <= last]
+        path = self.server.path(last)
+        try:
+            state = load(path) if last else {}
+        except RunError as error:
+            raise RunError(
+                f"{self.name}: server/{error}; delete that file, and the same command goes on from "
+                "the round before"
+            ) from error
         write_atomic(self.path / "rounds.jsonl", "".join(map(_line, lines)).encode())
-        return last, (load(self.server.path(last)) if last else {})
+        return last, state
+
+    def final(self) -> Bundle | None:
+        """Return the state after the last round of an arm that was evaluated, else None.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        if not self.trained:
+            return None
+        try:
+            return load(self.path / "state.safetensors")
+        except RunError as error:
+            raise RunError(f"{self.name}: {error}; {_BEGIN_ANEW}") from error
 
     def keep(self, number: int, state: Bundle, line: Mapping[str, Any]) -> None:
         """Keep a round: its line first, then the state, which is what makes the round count.
@@ -179,8 +261,17 @@ class ArmFolder:
         write_atomic(self.path / "rounds.jsonl", "".join(map(_line, lines)).encode())
         return lines[last]
 
-    def finish(self, state: Bundle, evaluation: Evaluation) -> None:
-        """Write the final state and the evaluation; after this the arm and seed are finished."""
+    def finish(self, state: Bundle, evaluation: Evaluation, claim: Claim) -> None:
+        """Write the final state and the evaluation; after this the arm and seed are finished.
+
+        Args:
+            state: after the last round.
+            evaluation: of that state.
+            claim: what the evaluation was made with.
+        """
+        # An evaluation that is replaced ends here: a crash must not leave halves of two.
+        (self.path / "evaluation.json").unlink(missing_ok=True)
+        write_atomic(self.path / "evaluated.yaml", claim.mark().encode())
         save_bundle(self.path / "state.safetensors", state)
         arrays = {
             _BETWEEN.join(place): {metric: torch.from_numpy(v) for metric, v in cell.items()}
@@ -203,7 +294,8 @@ class ArmFolder:
         path = self.path / "stopped.json"
         if self.finished or not path.is_file():
             return None
-        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+        with reading(path, self.name, "remove that file"):
+            return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
 
     def evaluation(self) -> Evaluation:
         """Read what `finish` wrote.
@@ -211,20 +303,21 @@ class ArmFolder:
         Raises:
             RunError: it is missing or damaged.
         """
+        path = self.path / "evaluation.json"
+        with reading(path, self.name, _EVALUATE_ANEW):
+            told = json.loads(path.read_text(encoding="utf-8"))
+            reasons = {_place(key): dict(value) for key, value in told["reasons"].items()}
+            counts, facts = dict(told["counts"]), dict(told["facts"])
         try:
-            told = json.loads((self.path / "evaluation.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path.name}: evaluation.json is missing or damaged") from error
-        arrays = load(self.path / "evaluation.safetensors")
-        return Evaluation(
-            cells={
-                _place(key): {metric: t.numpy() for metric, t in cell.items()}
-                for key, cell in arrays.items()
-            },
-            reasons={_place(key): value for key, value in told["reasons"].items()},
-            counts=told["counts"],
-            facts=told["facts"],
-        )
+            arrays = load(self.path / "evaluation.safetensors")
+        except RunError as error:
+            cure = _EVALUATE_ANEW.replace("that file", "evaluation.json beside it")
+            raise RunError(f"{self.name}: {error}; {cure}") from error
+        cells = {
+            _place(key): {metric: t.numpy() for metric, t in cell.items()}
+            for key, cell in arrays.items()
+        }
+        return Evaluation(cells, reasons, counts, facts)
 
 
 class RunFolder:
@@ -233,9 +326,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def arm(self, arm: str, seed: int) -> ArmFolder:
-        """Return the folder of one arm and seed."""
-        return ArmFolder(self.path / arm / f"seed-{seed}")
+    def arm(self, arm: str, seed: int, text: str | None = None) -> ArmFolder:
+        """Return the folder of one arm and seed, finished if it was evaluated for this text."""
+        return ArmFolder(self.path / arm / f"seed-{seed}", text)
 
     def check(self, claims: Mapping[str, Claim], seeds: Iterable[int]) -> None:
         """Refuse a folder that holds an arm of this experiment, begun with something else.
@@ -280,15 +373,6 @@ class RunFolder:
         return self.path / name
 
 
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
-    """Return the first ground that both claims know and that is not the same, if any.
-
-    >>> differing({"data": "3fe2"}, {}), differing({"data": "3fe2"}, {"data": "77ab"})
-    (None, 'data')
-    """
-    return next((key for key in one if other.get(key, one[key]) != one[key]), None)
-
-
 def _line(values: Mapping[str, Any]) -> str:
     return json.dumps(values, separators=(",", ":")) + "\n"
 
@@ -296,11 +380,3 @@ def _line(values: Mapping[str, Any]) -> str:
 def _place(key: str) -> tuple[str, str]:
     model, _, site = key.partition(_BETWEEN)
     return model, site
-
-
-def _difference(before: str, now: str) -> str:
-    old, new = before.splitlines(), now.splitlines()
-    pairs = [(a, b) for a, b in zip(old, new, strict=False) if a != b]
-    if not pairs:
-        return f"{len(old)} lines became {len(new)}"
-    return f"'{pairs[0][0].strip()}' became '{pairs[0][1].strip()}'"

@@ -102,6 +102,21 @@ def test_one_arm_and_one_changed_key(call: Call, small: Path) -> None:
     assert results["experiment"]["rounds"] == 1
 
 
+def test_a_seed_that_finished_as_asked_is_no_failure(call: Call, small: Path) -> None:
+    """A script that plays seed by seed stops at the first exit code that is not 0."""
+    seeds = ("run", "small.yaml", "--set", "seeds=[0,1]")
+    first = call(*seeds, "--seed", "0", "--arm", "fedavg")
+    assert first.returncode == 0, first.stderr
+    told = " ".join(first.stdout.split())
+    assert "All that was asked for is finished: fedavg with seed 0." in told
+    assert "Left of the experiment: local seeds 0, 1, fedavg seed 1; the same command" in told
+    results = json.loads((small / "runs" / "small" / "results.json").read_text())
+    status = {arm["name"]: (arm["status"], arm["reason"]) for arm in results["arms"]}
+    assert status["fedavg"] == ("incomplete", "seed 1 not played yet")
+    rest = call(*seeds)
+    assert rest.returncode == 0 and "Left of the experiment" not in rest.stdout
+
+
 def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) -> None:
     ran = call("check", "small.yaml")
     assert ran.returncode == 0, ran.stderr
@@ -139,7 +154,49 @@ def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) ->
         ),
         (
             ["check", "small.yaml", "--set", "data.hospitals={nord: {patients: 1000000000000}}"],
-            "not enough memory on this machine (Unable to allocate",
+            "films and 4,000,000,000 bytes are the most, since all of them are held in memory",
+        ),
+        (
+            [
+                "check",
+                "small.yaml",
+                "--set",
+                "data.hospitals={nord: {patients: 100, images_per_patient: 1000000}, ost: {}}",
+            ],
+            "films of 1,024 bytes; 10,000,000 films and",
+        ),
+        (
+            ["check", "small.yaml", "--set", "data.hospitals=100000000"],
+            "hospitals: found 100,000,000; 10,000 are the most, since the films",
+        ),
+        (
+            ["check", "small.yaml", "--set", "rounds=1000000000"],
+            "rounds: found 1,000,000,000; 1,000,000 are the most, since each writes a line",
+        ),
+        (
+            ["check", "small.yaml", "--set", f"seeds={list(range(1001))}"],
+            "seeds: found 1,001; 1,000 are the most, since each is a training of every arm",
+        ),
+        (
+            ["check", "small.yaml", "--set", "local.batch=1000000000000"],
+            "or equal to 1000000, found",
+        ),
+        (["check", "small.yaml", "--set", "local.steps=10000000000"], "equal to 1000000000, found"),
+        (
+            ["check", "small.yaml", "--set", "task.input=[1, 1000000, 1000000]"],
+            "input: has 1,000,000,000,000 numbers; 1,000,000,000 are the most, since a batch",
+        ),
+        *(
+            (
+                ["check", "small.yaml", "--set", f"partition={{name: {name}}}"],
+                "found 100000000; fits",
+            )
+            for name in (
+                "iid, sites: 100000000",
+                "dirichlet, alpha: 1, sites: 100000000",
+                "quantity, alpha: 1, sites: 100000000",
+                "prevalence, low: 0.1, high: 0.5, sites: 100000000",
+            )
         ),
         (
             ["check", "small.yaml", "--set", "arms.fedavg.wrap=[{name: finetune, rounds: 2}]"],
@@ -242,6 +299,7 @@ def test_a_run_that_diverges_says_so_and_returns_an_error(call: Call, small: Pat
     wild = "arms.wild={algorithm: fedavg, local: {optimizer: {name: sgd, lr: 1.0e+30}}}"
     ran = call("run", "small.yaml", "--set", wild)
     assert ran.returncode == 1
+    assert "Not finished: wild seed 0: nord: round 1" in " ".join(ran.stdout.split())
     results = json.loads((small / "runs" / "small" / "results.json").read_text())
     wild_arm = next(arm for arm in results["arms"] if arm["name"] == "wild")
     assert wild_arm["status"] == "stopped" and "round 1" in wild_arm["reason"]

@@ -4,11 +4,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fedrad.config import Experiment
     from fedrad.data.sites import Federation
+    from fedrad.runs import RunFolder
 
-__all__ = ["federation_for", "read", "selected"]
+__all__ = ["end", "federation_for", "read", "selected"]
 
 
 def read(file: Path, sets: list[str]) -> "Experiment":
@@ -66,3 +71,27 @@ def selected(
         [name for name in experiment.arm_names if not arms or name in arms],
         [number for number in experiment.seeds if not seeds or number in seeds],
     )
+
+
+def end(
+    console: "Console",
+    folder: "RunFolder",
+    experiment: "Experiment",
+    arms: list[str],
+    seeds: list[int],
+) -> None:
+    """Say whether what was asked for is finished, and what is left of the experiment.
+
+    Raises:
+        typer.Exit: with code 1, where an arm and seed that was asked for is not finished.
+    """
+    from rich.text import Text
+
+    from fedrad.report.outcome import outcome_of
+    from fedrad.report.wording import plain
+
+    outcome = outcome_of(folder, experiment, arms, seeds)
+    for sentence in outcome.told:
+        console.print(Text(plain(sentence)), highlight=False)
+    if not outcome.finished:
+        raise typer.Exit(1)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fedrad.commands.experiments import end
+
 if TYPE_CHECKING:
     from fedrad.config import Experiment
 
@@ -52,5 +54,4 @@ def play_on(
     for renderable in results_tables(results):
         console.print(renderable)
     console.print(f"\nReport: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
-    if any(one["status"] != "finished" for one in results["arms"] if one["name"] in left):
-        raise typer.Exit(1)
+    end(console, folder, experiment, left, seeds)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import sha256
+from math import prod
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
@@ -17,6 +18,7 @@ __all__ = ["POOLED", "Experiment", "Local", "Primary", "Split", "Task"]
 
 Spec = str | dict[str, Any]
 V = TypeVar("V", int, str)
+_MOST_INPUT = 1_000_000_000
 POOLED = "pooled"
 """The name under which all training sites together appear; no site may bear it."""
 
@@ -63,6 +65,11 @@ class Task(Frozen):
             raise ValueError("labels: a multiclass task has two classes or more")
         if len(self.input) == 2:
             raise ValueError("input: needs [channels, height, width] or [features]")
+        if prod(self.input) > _MOST_INPUT:
+            raise ValueError(
+                f"input: has {prod(self.input):,} numbers; {_MOST_INPUT:,} are the most, since a "
+                "batch of images is held in memory"
+            )
         return self
 
 
@@ -78,8 +85,8 @@ class Local(Frozen):
     where every machine reads them, and no machine chooses for itself.
     """
 
-    epochs: Annotated[int, Field(gt=0)] | None = None
-    steps: Annotated[int, Field(gt=0)] | None = None
+    epochs: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    steps: Annotated[int, Field(gt=0, le=1_000_000_000)] | None = None
     batch: int = Field(default=32, gt=0, le=1_000_000)
     optimizer: Spec = Field(default_factory=lambda: {"name": "sgd", "lr": 0.05})
     clip: Annotated[float, Field(gt=0)] | None = None
@@ -116,6 +123,13 @@ class Primary(Frozen):
     against: str = "local"
     metric: str = "auroc"
 
+
+_MOST = {
+    "rounds": (1_000_000, "each writes a line and a state to the disk"),
+    "seeds": (1_000, "each is a training of every arm, with a folder of its own"),
+    "arms": (1_000, "each is a training, with a folder of its own"),
+}
+"""Key of an experiment -> how many there may be, and why not more."""
 
 ARM_KEYS = ("algorithm", "local", "model", "privacy", "wrap")
 """What an arm may say differently. Rounds, seeds and data are common to all arms."""
@@ -166,6 +180,15 @@ class Experiment(Frozen):
     replicates: int = Field(default=1000, ge=0, le=10_000)
     quorum: Annotated[int, Field(gt=0)] | None = None
     deadline: float = Field(default=3600.0, gt=0, description="seconds for one round")
+
+    @field_validator("rounds", "seeds", "arms")
+    @classmethod
+    def _can_be_recorded(cls, value: Any, info: ValidationInfo) -> Any:
+        count = value if isinstance(value, int) else len(value)
+        most, why = _MOST[info.field_name or ""]
+        if count > most:
+            raise ValueError(f"found {count:,}; {most:,} are the most, since {why}")
+        return value
 
     @field_validator("replicates")
     @classmethod

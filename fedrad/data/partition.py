@@ -132,6 +132,7 @@ def prevalence(
         ConfigError: the task is not binary, or the shares do not fit.
         DataError: there are too few patients of a kind for one at each site.
     """
+    _check_number(len(np.unique(records.patient)), sites or len(shares or [1]))
     wanted = _shares(task, sites, shares, low, high)
     patients, rng = _start(records, len(wanted), seed, "prevalence")
     classes = _classes(records, task)
@@ -190,9 +191,14 @@ def _start(
 ) -> tuple[np.ndarray, np.random.Generator]:
     """Return the patients (sorted) and the generator, after a check of the number of sites."""
     patients = np.unique(records.patient)
-    if not 1 <= sites <= len(patients):
-        raise ConfigError(f"sites: found {sites}; fits 1 to {len(patients)}, the patients")
+    _check_number(len(patients), sites)
     return patients, np.random.default_rng(seed_of(seed, "", 0, f"partition {purpose}"))
+
+
+def _check_number(patients: int, sites: int) -> None:
+    """Refuse more sites than patients, before anything is made for each of them."""
+    if not 1 <= sites <= patients:
+        raise ConfigError(f"sites: found {sites}; fits 1 to {patients}, the patients")
 
 
 def _positive(alpha: float) -> None:

@@ -7,6 +7,7 @@ view. No real image went into it, and nothing learned on it says anything about 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -54,6 +55,9 @@ HOSPITALS: Mapping[str, Hospital] = {
 """The four that an experiment gets when it names none."""
 
 FINDINGS = 3
+MOST_HOSPITALS = 10_000
+MOST_FILMS = 10_000_000
+MOST_BYTES = 4_000_000_000
 
 
 def phantom(
@@ -93,7 +97,9 @@ def phantom(
     named = _first(hospitals, seed) if isinstance(hospitals, int) else hospitals
     if not named:
         raise ConfigError("hospitals: needs at least one")
-    parts = [_hospital(name, _checked(name, one), task, seed) for name, one in named.items()]
+    named = {name: _checked(name, one) for name, one in named.items()}
+    _check_size(named, task)
+    parts = [_hospital(name, one, task, seed) for name, one in named.items()]
     columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     records = Records(
         x=columns["x"],
@@ -132,9 +138,26 @@ def _checked(name: str, hospital: Hospital) -> Hospital:
     return hospital
 
 
+def _check_size(hospitals: Mapping[str, Hospital], task: Task) -> None:
+    """Refuse what no machine's memory would hold, before any of it is made."""
+    films = sum(one.patients * one.images_per_patient for one in hospitals.values())
+    size = films * prod(task.input)
+    if films > MOST_FILMS or size > MOST_BYTES:
+        raise ConfigError(
+            f"data: phantom would make up to {films:,} films of {prod(task.input):,} bytes; "
+            f"{MOST_FILMS:,} films and {MOST_BYTES:,} bytes are the most, since all of them are "
+            "held in memory: take fewer hospitals or patients, or a smaller task.input"
+        )
+
+
 def _first(number: int, seed: int) -> dict[str, Hospital]:
     if number < 1:
         raise ConfigError(f"hospitals: needs at least one, found {number}")
+    if number > MOST_HOSPITALS:
+        raise ConfigError(
+            f"hospitals: found {number:,}; {MOST_HOSPITALS:,} are the most, since the films of all "
+            "of them are made and held in memory"
+        )
     known = list(HOSPITALS)[:number]
     more = [f"hospital-{i}" for i in range(len(HOSPITALS) + 1, number + 1)]
     return {name: HOSPITALS[name] for name in known} | {n: _drawn(n, seed) for n in more}

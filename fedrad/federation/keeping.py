@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Keeping:
-    """Keeps an arm's rounds, one after the other, each while the next is played.
+    r"""Keeps an arm's rounds, one after the other, each while the next is played.
 
     A crash loses at most the round that was being written and the one that was being played; both
     are played again to the same bits. Nothing may change a state that was handed over.
@@ -29,8 +29,8 @@ class Keeping:
     ...     folder = ArmFolder(Path(place))
     ...     with Keeping(folder) as keeping:
     ...         keeping.keep(1, {}, {"seconds": 2.0})
-    ...     folder.rounds()
-    [{'round': 1, 'seconds': 2.0}]
+    ...     (folder.path / "rounds.jsonl").read_text()
+    '{"round":1,"seconds":2.0}\n'
     """
 
     def __init__(self, folder: ArmFolder) -> None:

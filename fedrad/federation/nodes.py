@@ -32,6 +32,11 @@ class Node:
     data: str = ""
     machine: str = ""
 
+    @property
+    def can_train(self) -> bool:
+        """Return whether the site has training images; who has told nothing yet may have some."""
+        return self.images > 0 or not self.data
+
 
 def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
     """Return every node by its site's name, by asking it.

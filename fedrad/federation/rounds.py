@@ -4,7 +4,6 @@ The round loop is ours because a crash may cost at most a round: after each one 
 is on the disk, and a repeated round starts every site from what it knew before.
 """
 
-import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,14 @@ from flwr.serverapp import Grid
 from fedrad.algorithms.base import Algorithm
 from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import POOLED, Experiment
-from fedrad.core import seeds
+from fedrad.core.claims import Claim
 from fedrad.core.meter import Meter
 from fedrad.core.names import listed
 from fedrad.core.state import Bundle, all_finite
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation.absent import without
 from fedrad.federation.client import COUNTS
+from fedrad.federation.drawing import drawn
 from fedrad.federation.evaluate import evaluate_arm, validate, validation_of
 from fedrad.federation.exchange import FlowerSites, Traffic
 from fedrad.federation.keeping import Keeping
@@ -32,7 +32,7 @@ from fedrad.federation.repeat import repeated
 from fedrad.federation.rider import Rider
 from fedrad.federation.spent import Window, spent_of
 from fedrad.federation.watch import Progress
-from fedrad.runs import ArmFolder, Claim, Evaluation, RunFolder
+from fedrad.runs import ArmFolder, Evaluation, RunFolder, own_models
 
 __all__ = ["ArmRounds", "Play"]
 
@@ -96,7 +96,7 @@ class ArmRounds:
         """Play what is left of the arm, and record it; an arm that cannot go on says why."""
         progress = self.run.progress
         self.folder.claim(self._claim)
-        if self.folder.finished:
+        if self.folder.evaluated(self._claim):
             progress.skipped(self.name, self.seed)
             return
         start = time.monotonic()
@@ -109,15 +109,31 @@ class ArmRounds:
         progress.arm_done(self.name, self.seed, time.monotonic() - start)
 
     def _play(self) -> None:
+        self._common = self._counts()
+        if (final := self.folder.final()) is not None:
+            self._evaluate_again(final)
+            return
         last, state = self.folder.resume()
         if not last:
             state = self.algorithm.init(initial_state(self.arm, self.seed))
-        self._common = self._counts()
         self.run.progress.arm_started(self.name, self.seed, last + 1)
         with Keeping(self.folder) as keeping:
             for number in range(last + 1, self.arm.rounds + 1):
                 state = self._round(state, number, keeping)
-        self.folder.finish(state, self._evaluation(state))
+        self.folder.finish(state, self._evaluation(state), self._claim)
+
+    def _evaluate_again(self, state: Bundle) -> None:
+        """Evaluate with the metrics and test sites that are asked for now; weights stay."""
+        self._say("trained before; it is evaluated again with what is asked for now")
+        had = own_models(self.folder.evaluation())
+        found = self._evaluation(state)
+        if lost := had - own_models(found):
+            raise SiteFailed(
+                f"the models of their own that {listed(sorted(lost))} trained are no longer in "
+                f"sites/SITE/{self.folder.name}: put them back, or train the arm anew in another "
+                "folder, with --out"
+            )
+        self.folder.finish(state, found, self._claim)
 
     def _evaluation(self, state: Bundle) -> Evaluation:
         """Return the last word, over all sites, or, with a quorum, over those that answer.
@@ -169,6 +185,8 @@ class ArmRounds:
             "bytes_down": sites.traffic.down,
             "bytes_up": sites.traffic.up,
             "steps": sites.traffic.steps,
+            "drawn": list(sites.names),
+            "answered": [name for name in sites.names if name not in sites.missing],
             "missing": sites.missing,
             **sites.notes,
             "validation": {} if self._rides(number) else self._validation(after, number),
@@ -277,8 +295,8 @@ class ArmRounds:
         home = not self.algorithm.shared or number > self.arm.rounds - self.algorithm.home_rounds
         if some is None or some >= len(self.training) or home:
             return self.training
-        draw = random.Random(seeds.seed(self.seed, "", number, "participants"))
-        return tuple(sorted(draw.sample(self.training, some)))
+        nodes = {name: self._nodes[name] for name in self.training}
+        return drawn(nodes, some, seed=self.seed, number=number)
 
     def _counts(self) -> Bundle:
         if self.arm.local.class_weights != "global":

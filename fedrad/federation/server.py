@@ -1,7 +1,7 @@
 """The server's half: a ServerApp that plays every arm and seed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -11,7 +11,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedrad.assemble import algorithm_of
-from fedrad.config import POOLED, Experiment
+from fedrad.config import POOLED
+from fedrad.core.claims import COMPUTED_ON, DATA, TRAINED_ON, Claim
 from fedrad.data.sites import check_site_numbers
 from fedrad.federation.nodes import Node, nodes_of
 from fedrad.federation.rounds import ArmRounds, Play
@@ -19,7 +20,6 @@ from fedrad.federation.simulation.crew import Run
 from fedrad.federation.simulation.crews import Crews
 from fedrad.federation.spent import spent_of
 from fedrad.federation.watch import Progress
-from fedrad.runs import Claim
 
 __all__ = ["server_app"]
 
@@ -45,7 +45,7 @@ def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = Non
             asked = {"experiment": play.experiment.text()}
             nodes = getattr(grid, "sites", None) or nodes_of(grid, asked)
             check_site_numbers(play.experiment, play.training(nodes))
-            claims = _claims(play.experiment, nodes)
+            claims = _claims(play, nodes)
             # Before anything is trained: numbers of other data must not get into one comparison.
             play.folder.check(claims, play.experiment.seeds)
             play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
@@ -59,7 +59,9 @@ def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = Non
                 play.progress.arm_stopped(*run, reason)
 
             runs = [(arm, seed) for arm in play.arms for seed in play.seeds]
-            left = [run for run in runs if crews and not play.folder.arm(*run).finished]
+            left = [
+                run for run in runs if crews and not play.folder.arm(*run).evaluated(claims[run[0]])
+            ]
             for run in (run for run in runs if run not in left):
                 one(run, grid, play.progress)
             if crews:
@@ -76,13 +78,20 @@ def _spreads(play: Play, run: Run) -> bool:
     return not algorithm.pooled and not algorithm.cut
 
 
-def _claims(experiment: Experiment, nodes: Mapping[str, Node]) -> dict[str, Claim]:
+def _claims(play: Play, nodes: Mapping[str, Node]) -> dict[str, Claim]:
     """Return what each arm's numbers rest on, as the sites tell it."""
+    experiment = play.experiment
     sites = {name: node for name, node in nodes.items() if name != POOLED}
     grounds: dict[str, str] = {}
     # A site that is away at the start says nothing of its data: then nothing is claimed of them.
     if all(node.data for node in sites.values()):
-        data = "".join(f"{name} {sites[name].data}\n" for name in sorted(sites))
-        grounds["data"] = sha256(data.encode()).hexdigest()[:16]
-        grounds["computed on"] = "; ".join(sorted({node.machine for node in sites.values()}))
+        training = play.training(sites)
+        grounds[DATA] = _digest(sites, sorted(sites))
+        grounds[TRAINED_ON] = f"{len(training)} sites, {_digest(sites, training)}"
+        grounds[COMPUTED_ON] = "; ".join(sorted({node.machine for node in sites.values()}))
     return {arm: Claim(experiment.arm(arm).text(), grounds) for arm in experiment.arm_names}
+
+
+def _digest(sites: Mapping[str, Node], names: Sequence[str]) -> str:
+    data = "".join(f"{name} {sites[name].data}\n" for name in names)
+    return sha256(data.encode()).hexdigest()[:16]

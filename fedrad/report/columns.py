@@ -143,8 +143,10 @@ def _external(evidence: Evidence, arm: str, site: str, metric: str) -> Estimate:
     if evidence.arms[arm] != "personal":
         return evidence.of_cell(arm, "global", site, metric)
     seeds, models = evidence.seeds(arm), [model_of("personal", owner) for owner in evidence.sites]
-    values = mean_over([evidence.cell(arm, model, site, metric, seeds) for model in models])
     why = evidence.reason(arm, models[0], site, metric)
+    if not seeds:
+        return missing(why)
+    values = mean_over([evidence.cell(arm, model, site, metric, seeds) for model in models])
     refusal = evidence.refusal([site])
     return estimate(values, level=evidence.level, undefined=why, refusal=refusal)
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedrad.report import gains, grounds, many, panels
 from fedrad.report.leakage_panel import leakage
+from fedrad.report.participation import rounds_panel
 from fedrad.report.privacy import privacy_panel
 from fedrad.report.tradeoff import trade_off
 from fedrad.report.wording import size
@@ -56,6 +57,7 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "across": many.across_sites(results),
         "learning": grounds.learning(results),
         "sites": grounds.who_took_part(results),
+        "rounds": rounds_panel(results),
         "distances": grounds.distances(results),
         "costs": grounds.costs(results),
         "privacy": privacy_panel(results),

@@ -20,13 +20,14 @@ __all__ = [
     "estimate_of",
     "main_metric",
     "other_metrics",
+    "partitioned",
     "primary_of",
 ]
 
 Results = Mapping[str, Any]
 Part = dict[str, Any]
 
-STATUS = {"stopped": "stopped", "missing": "not run"}
+STATUS = {"stopped": "stopped", "missing": "not run", "incomplete": "some seeds"}
 
 
 def primary_of(results: Results) -> Mapping[str, Any]:
@@ -52,6 +53,12 @@ def main_metric(results: Results) -> Mapping[str, Any]:
     return next((m for m in metrics if m["name"] == name), metrics[0])
 
 
+def partitioned(results: Results) -> str | None:
+    """Return the name of the partitioner that dealt the data out to artificial sites, if any."""
+    name: str | None = results.get("partition", {}).get("name")
+    return name
+
+
 def estimate_of(arm: Results, metric: str, column: str, *, of: str = "columns") -> Any:
     """Return an arm's estimate in a column ("mean", "weighted", "worst", ...), or None."""
     return ((arm.get(of) or {}).get(metric) or {}).get(column)
@@ -74,16 +81,17 @@ def comparison_with(results: Results, arm: str) -> Mapping[str, Any] | None:
 def arms_forest(results: Results) -> Part:
     """Return every arm's mean over sites as a forest plot, and its difference from the opponent."""
     metric = main_metric(results)
-    rows = list(_arm_rows(results, metric["name"]))
+    rows, partition = list(_arm_rows(results, metric["name"])), partitioned(results)
     estimates = [row["estimate"] for row in rows]
     differences = [(row["comparison"] or {}).get("difference") for row in rows]
-    letters = marks([estimates, differences])
+    letters = marks([estimates, differences, [r["all"] for r in rows if partition]])
     scale = scale_of(
         e.get(key) for e in estimates if e is not None for key in ("value", "low", "high")
     )
     level = next((r["estimate"] for r in rows if r["reference"] and r["estimate"]), None) or {}
     for row, difference in zip(rows, differences, strict=True):
         row["cell"] = cell(row["estimate"], letters)
+        row["pooled"] = cell(row["all"], letters)
         row["difference"] = cell(
             difference,
             letters,
@@ -99,6 +107,7 @@ def arms_forest(results: Results) -> Part:
         "axis": axis(scale),
         "letters": letters,
         "against": primary_of(results).get("against"),
+        "partition": partition,
         "better_right": metric["higher_is_better"],
     }
 
@@ -196,6 +205,7 @@ def _arm_rows(results: Results, metric: str) -> Iterator[Part]:
             "reference": arm["name"] == against,
             "comparison": comparison_with(results, arm["name"]),
             "estimate": estimate_of(arm, metric, "mean"),
+            "all": estimate_of(arm, metric, "pooled"),
         }
         if both and arm.get("global_columns"):
             yield {
@@ -209,6 +219,7 @@ def _arm_rows(results: Results, metric: str) -> Iterator[Part]:
                 "reference": False,
                 "comparison": None,
                 "estimate": estimate_of(arm, metric, "mean", of="global_columns"),
+                "all": estimate_of(arm, metric, "pooled", of="global_columns"),
             }
 
 

@@ -21,7 +21,7 @@ from fedrad.registry import split
 from fedrad.report.cuts import arm_cut, cuts_of
 from fedrad.training.private_arm import counted
 
-__all__ = ["budget_of", "plan_of"]
+__all__ = ["budget_of", "budgets_differ", "plan_of"]
 
 _EQUAL = (
     "Every arm takes the same number of gradient steps in total, {settings}, with the same splits "
@@ -96,7 +96,8 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
     arm = experiment.arm(name)
     algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
     images = [counted(arm, federation.sites[site].images("train")) for site in federation.training]
-    share = _share(arm, algorithm, len(images))
+    # The draw is among those that can train.
+    share = _share(arm, algorithm, sum(n > 0 for n in images))
     steps = [steps_per_round(arm.local, n) for n in images]
     total = round(sum(steps) * arm.rounds * share)
     one_model = sum(steps) if algorithm.pooled or algorithm.relays else max(steps)
@@ -112,10 +113,16 @@ def _arm(experiment: Experiment, name: str, federation: Federation) -> dict[str,
 
 
 def _share(arm: Experiment, algorithm: Algorithm, sites: int) -> float:
-    """Return the share of all sites' rounds that are trained; at home every site always trains."""
+    """Return the share of their rounds that sites train; at home every site always trains.
+
+    Args:
+        arm: says how many are drawn.
+        algorithm: says what is trained at home.
+        sites: with training images.
+    """
     if algorithm.pooled or not algorithm.shared:
         return 1.0
-    drawn = min(1.0, (arm.sites_per_round or sites) / sites)
+    drawn = min(1.0, (arm.sites_per_round or sites) / max(sites, 1))
     home = algorithm.home_rounds
     return (drawn * (arm.rounds - home) + home) / arm.rounds
 
@@ -160,7 +167,7 @@ def budget_of(arms: Sequence[Mapping[str, Any]], experiment: Experiment) -> str:
         experiment: says which arms change the model or the local training.
     """
     totals = {arm["name"]: _steps(arm) for arm in arms}
-    if len(set(totals.values())) > 1:
+    if budgets_differ(arms):
         steps = ", ".join(f"{name} {total:,.0f}" for name, total in totals.items())
         return _UNEQUAL.format(steps=steps)
     base = experiment.arm(experiment.arm_names[0])
@@ -172,6 +179,11 @@ def budget_of(arms: Sequence[Mapping[str, Any]], experiment: Experiment) -> str:
     ]
     settings = _OTHER.format(arms=", ".join(others)) if others else _SAME
     return _EQUAL.format(settings=settings)
+
+
+def budgets_differ(arms: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the arms took, or are to take, different numbers of gradient steps."""
+    return len({_steps(arm) for arm in arms}) > 1
 
 
 def _steps(arm: Mapping[str, Any]) -> float:

@@ -1,24 +1,44 @@
 """What the rounds of an arm took, from its folders."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fedrad.core.names import listed
+from fedrad.report.participation import participation_of
 from fedrad.runs import ArmFolder
 
-__all__ = ["Folders", "record_of", "time_of", "unfinished"]
+__all__ = ["Folders", "record_of", "seeds_told", "time_of", "unfinished"]
 
 Folders = Mapping[int, ArmFolder]
 """Seed -> the folder of the arm's run."""
 _NOT_PLAYED = "not played yet"
+_OUTDATED = "was evaluated with other metrics or test sites, and is not yet again"
 
 
 def unfinished(folders: Folders) -> str:
-    """Return why an arm has no finished seed."""
-    reasons = [reason for one in folders.values() if (reason := one.stopped())]
-    return reasons[0] if reasons else _NOT_PLAYED
+    """Return why an arm has not finished all of its seeds."""
+    left = {seed: _reason(one) for seed, one in folders.items() if not one.finished}
+    stopped = {seed: reason for seed, reason in left.items() if reason}
+    for seed, reason in stopped.items():
+        return reason if len(left) == len(folders) else f"seed {seed}: {reason}"
+    return _NOT_PLAYED if len(left) == len(folders) else f"{seeds_told(left)} {_NOT_PLAYED}"
+
+
+def _reason(folder: ArmFolder) -> str | None:
+    return folder.stopped() or (_OUTDATED if folder.trained else None)
+
+
+def seeds_told(seeds: Iterable[int]) -> str:
+    """Return seeds in words.
+
+    >>> seeds_told([0]), seeds_told([1, 2])
+    ('seed 0', 'seeds 1, 2')
+    """
+    names = [str(seed) for seed in seeds]
+    return f"seed{'s' * (len(names) > 1)} {listed(names)}"
 
 
 def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
@@ -35,8 +55,7 @@ def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
     """
     rounds = [one.rounds() for one in folders.values() if one.finished]
     done = [line for lines in rounds for line in lines]
-    reasons = [reason for one in folders.values() if (reason := one.stopped())]
-    status = "finished" if len(rounds) == len(folders) else "stopped" if reasons else "missing"
+    status = _status(folders)
     return {
         "status": status,
         "reason": None if status == "finished" else unfinished(folders),
@@ -53,8 +72,20 @@ def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
             str(seed): _efficiency(one.rounds()) for seed, one in folders.items() if one.finished
         },
         "missing_sites": _missing(done),
+        "participation": participation_of(
+            {seed: one.rounds() for seed, one in folders.items() if one.finished}
+        ),
         "curves": _curves(rounds, metric),
     }
+
+
+def _status(folders: Folders) -> str:
+    done = sum(one.finished for one in folders.values())
+    if done == len(folders):
+        return "finished"
+    if any(one.stopped() for one in folders.values()):
+        return "stopped"
+    return "incomplete" if done else "missing"
 
 
 def time_of(arms: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

@@ -1,32 +1,28 @@
 """From a run's folder to `results.json` and `report.html`."""
 
 import json
-import platform
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
-from importlib.metadata import version
 from typing import Any
-
-import torch
 
 from fedrad.assemble import algorithm_of, metrics_of
 from fedrad.config import Experiment, Primary
+from fedrad.core.claims import DATA, Claim, change_of_training, differing
 from fedrad.core.names import listed
 from fedrad.data.sites import Federation
 from fedrad.errors import RunError
+from fedrad.registry import split
 from fedrad.report.comparison import ArmRun, compare
+from fedrad.report.environment import environment_of
 from fedrad.report.leakage import leakage_of
 from fedrad.report.oddities import oddity_values
 from fedrad.report.page import render
 from fedrad.report.plan import budget_of, plan_of
 from fedrad.report.privacy import privacy_of
-from fedrad.report.record import Folders, record_of, unfinished
-from fedrad.runs import ArmFolder, RunFolder, differing
+from fedrad.report.record import Folders, record_of, seeds_told, unfinished
+from fedrad.runs import ArmFolder, RunFolder
 
 __all__ = ["results_of", "write_results"]
-
-_PACKAGES = ("fedrad", "flwr", "numpy", "opacus", "pillow", "torch", "torchvision")
 
 
 def write_results(
@@ -56,8 +52,9 @@ def results_of(
 ) -> dict[str, Any]:
     """Return everything that is known of an experiment, as plain values without any nan."""
     folders = {
-        arm: {seed: folder.arm(arm, seed) for seed in experiment.seeds}
+        arm: {seed: folder.arm(arm, seed, text) for seed in experiment.seeds}
         for arm in experiment.arm_names
+        for text in [experiment.arm(arm).text()]
     }
     grounds = _grounds(experiment, folders)
     plan = plan_of(experiment, federation)
@@ -74,9 +71,12 @@ def results_of(
     return {
         "schema": 1,
         "experiment": _experiment(experiment, budget_of(arms, experiment), command),
-        "environment": {**_environment(device), **grounds},
+        "environment": {**environment_of(device), **grounds},
         **{key: plan[key] for key in ("model", "sites", "heterogeneity", "precision")},
-        "partition": {"sha256": sha256(_partition(federation).encode()).hexdigest()},
+        "partition": {
+            "sha256": sha256(_partition(federation).encode()).hexdigest(),
+            "name": experiment.partition and split(experiment.partition, where="partition")[0],
+        },
         "metrics": [
             {"name": m.name, "title": m.title, "higher_is_better": m.higher_is_better}
             for m in metrics
@@ -97,18 +97,30 @@ def _grounds(experiment: Experiment, folders: Mapping[str, Folders]) -> dict[str
     found: dict[str, str] = {}
     first = ""
     for arm, number, one in _each(folders):
-        if one.mark is None:
+        begun = one.begun_as
+        if begun is None:
             continue
-        known = one.grounds(experiment.arm(arm).text())
-        if known is None:
-            raise RunError(f"{arm}/seed-{number} is of another experiment; see its arm.yaml")
+        if change := change_of_training(begun, Claim(experiment.arm(arm).text(), begun.grounds)):
+            raise RunError(
+                f"{one.name} is of another experiment: {change}; choose another folder with --out"
+            )
+        known = _known_of(one, begun)
         if differing(found, known):
             raise RunError(
-                f"{first} and {arm}/seed-{number} were begun on different data or machines"
+                f"{first} and {one.name} were begun on different data or machines; the report "
+                "compares them in no table: play one of them in another folder, with --out"
             )
         first = first or f"{arm}/seed-{number}"
         found |= known
     return found
+
+
+def _known_of(folder: ArmFolder, begun: Claim) -> Mapping[str, str]:
+    evaluated = folder.evaluated_as
+    if folder.finished and evaluated is not None:
+        return evaluated.grounds
+    # What has no numbers here was tested on nothing that matters.
+    return {key: value for key, value in begun.grounds.items() if key != DATA}
 
 
 def _each(folders: Mapping[str, Folders]) -> Iterator[tuple[str, int, ArmFolder]]:
@@ -134,9 +146,8 @@ def _compared(
         held_out=federation.held_out,
         local=_alone(experiment),
         pooled=next(iter(_arms_with(experiment, pooled=True)), None),
-        unfinished={arm: unfinished(seeds) for arm, seeds in folders.items()
-                    if not any(one.finished for one in seeds.values())},
-    )  # fmt: skip
+        unfinished={arm: _why_none(one, common) for arm, one in folders.items()},
+    )
     if len(experiment.arm_names) == 1:
         alone = f"Only one arm, {experiment.arm_names[0]}, was asked for: nothing is compared."
         compared |= {"comparisons": [], "headline": [alone]}
@@ -154,6 +165,14 @@ def _compared(
             f"Seeds {told} are not finished in every arm and are left out.",
         ]
     return compared
+
+
+def _why_none(folders: Folders, common: Collection[int]) -> str:
+    """Return why an arm has no seed that is compared; asked of arms without any."""
+    done = [seed for seed, one in folders.items() if one.finished]
+    if not done or common:
+        return unfinished(folders)
+    return f"no seed is finished in every arm; of this one {seeds_told(done)}"
 
 
 def _primary(experiment: Experiment) -> Primary:
@@ -256,16 +275,4 @@ def _experiment(experiment: Experiment, budget: str, command: str) -> dict[str, 
         "seeds": list(experiment.seeds),
         "primary": _primary(experiment).model_dump(),
         "budget": budget,
-    }
-
-
-def _environment(device: str) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    return {
-        **{package: version(package) for package in _PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

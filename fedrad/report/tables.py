@@ -15,7 +15,15 @@ from rich.text import Text
 
 from fedrad.core.names import listed
 from fedrad.report.many import ONE_BY_ONE
-from fedrad.report.panels import comparison_with, estimate_of, main_metric, primary_of
+from fedrad.report.panels import (
+    comparison_with,
+    estimate_of,
+    main_metric,
+    partitioned,
+    primary_of,
+)
+from fedrad.report.participation import took_part
+from fedrad.report.plan import budgets_differ
 from fedrad.report.record import time_of
 from fedrad.report.wording import Cell, cell, marks, plain, seconds, size
 
@@ -38,6 +46,7 @@ def results_tables(results: Results, *, page: Path | None = None) -> list[Render
     parts: list[RenderableType] = [_headline(results), "", _arms(results)]
     parts.extend(_footnotes(_arm_marks(results)))
     parts.extend(_troubles(results))
+    parts.extend(Text(plain(sentence)) for sentence in [*_steps(results), *took_part(results)])
     if max(map(len, _own(results).values()), default=0) > ONE_BY_ONE:
         parts.extend(["", _tallies(results)])
     else:
@@ -59,7 +68,8 @@ def _arms(results: Results) -> Table:
     letters = _arm_marks(results)
     table = _table(f"{plain(metric['title'])}, each site on its own test patients, 95% intervals")
     table.add_column("arm", overflow="fold", max_width=16)
-    for title in ("mean over sites", "worst site"):
+    titles = dict(_columns(results))
+    for title in titles.values():
         table.add_column(title, justify="right", overflow="fold")
     if against is not None:
         table.add_column(f"minus {plain(against)}", justify="right", overflow="fold")
@@ -67,7 +77,7 @@ def _arms(results: Results) -> Table:
     for title in ("sent", "train" if key == "training_seconds" else called):
         table.add_column(title, justify="right", no_wrap=True)
     for arm in results["arms"]:
-        columns = [estimate_of(arm, metric["name"], key) for key in ("mean", "worst")]
+        columns = [estimate_of(arm, metric["name"], key) for key in titles]
         row = [_value(cell(estimate, letters)) for estimate in columns]
         if against is not None:
             row.append(_difference(results, arm["name"], letters))
@@ -75,6 +85,20 @@ def _arms(results: Results) -> Table:
         sent = size(sum(traffic)) if traffic else size(None)
         table.add_row(_name(arm), *row, sent, seconds(arm.get(key)))
     return table
+
+
+def _columns(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield the columns of the arms' table: keys of an arm's columns, and titles."""
+    yield "mean", "mean over sites"
+    # Of sites that were dealt out artificially nobody asks for one alone, but for all of them.
+    if partitioned(results):
+        yield "pooled", "all test images"
+    yield "worst", "worst site"
+
+
+def _steps(results: Results) -> list[str]:
+    """Return how many gradient steps each arm took, where they differ."""
+    return [results["experiment"]["budget"]] if budgets_differ(results["arms"]) else []
 
 
 def _difference(results: Results, arm: str, letters: Mapping[str, str]) -> Text:
@@ -171,7 +195,7 @@ def _troubles(results: Results) -> Iterator[Text]:
 def _arm_marks(results: Results) -> dict[str, str]:
     metric = main_metric(results)["name"]
     shown: list[Any] = [
-        estimate_of(arm, metric, key) for arm in results["arms"] for key in ("mean", "worst")
+        estimate_of(arm, metric, key) for arm in results["arms"] for key, _ in _columns(results)
     ]
     shown += [(comparison_with(results, arm["name"]) or {}) for arm in results["arms"]]
     return marks(shown)

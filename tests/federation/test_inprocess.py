@@ -1,6 +1,7 @@
 """The whole way in one process: Flower's apps and messages, and what is recorded of them."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import pytest
 import torch
 from made import experiment, federation, play, site
 
+from fedrad.core import seeds
 from fedrad.core.store import load
 from fedrad.data.sites import Federation
 from fedrad.errors import RunError
+from fedrad.federation.drawing import drawn
+from fedrad.federation.nodes import Node
 from fedrad.runs import RunFolder
 
 
@@ -174,6 +178,30 @@ def test_sites_can_be_sampled_and_the_sample_is_the_same_again(tmp_path: Path) -
     assert final(tmp_path / "a", "fedavg") == final(tmp_path / "b", "fedavg")
     lines = RunFolder(tmp_path / "a").arm("fedavg", 0).rounds()
     assert {line["bytes_down"] for line in lines} == {2 * 260}
+    assert all(len(line["drawn"]) == 2 and line["answered"] == line["drawn"] for line in lines)
+    assert len({tuple(line["drawn"]) for line in lines}) > 1
+
+
+def test_a_site_without_training_images_is_never_drawn_and_the_others_as_among_themselves(
+    tmp_path: Path,
+) -> None:
+    """A round of that site alone has no mean, and its repetition would have none again."""
+    what, sites = experiment(sites_per_round=1, rounds=6), without("ost", "train", federation())
+    told = play(tmp_path, what, sites, arms=["fedavg"])
+    assert told.stopped == {}
+    found = [line["drawn"] for line in RunFolder(tmp_path).arm("fedavg", 0).rounds()]
+    draws = [random.Random(seeds.seed(0, "", n, "participants")) for n in range(1, 7)]
+    assert found == [draw.sample(["nord", "sued"], 1) for draw in draws]
+
+
+def test_where_all_sites_can_train_the_draw_is_among_all() -> None:
+    """As it was before sites were asked whether they can: old runs go on with the same sites."""
+    nodes = {name: Node(0, images, "3fe2") for name, images in (("a", 3), ("b", 1), ("c", 2))}
+    for number in range(1, 20):
+        draw = random.Random(seeds.seed(5, "", number, "participants"))
+        assert drawn(nodes, 2, seed=5, number=number) == tuple(sorted(draw.sample("abc", 2)))
+    away = nodes | {"b": Node(0, 0)}
+    assert any("b" in drawn(away, 1, seed=5, number=number) for number in range(1, 20))
 
 
 KILLED = """
@@ -296,7 +324,9 @@ def test_other_data_under_the_same_experiment_are_refused_before_any_arm(tmp_pat
     y = ost.y.copy()
     y[ost.rows["test"][0]] = 1 - y[ost.rows["test"][0]]
     changed = replace(sites, sites=dict(sites.sites) | {"ost": replace(ost, y=y)})
-    with pytest.raises(RunError, match=r"local/seed-0 was begun with .*other data: 'data: "):
+    with pytest.raises(
+        RunError, match=r"local/seed-0 was begun with .*other data: 'trained on: 3 sites, "
+    ):
         play(tmp_path, sites=changed, arms=["fedavg"])
     assert not (tmp_path / "fedavg").exists()
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made import experiment, federation, play, site
 
 from fedrad.data.sites import Federation
@@ -128,13 +130,15 @@ def test_class_weights_are_said_to_be_global_or_per_site(tmp_path: Path) -> None
 
 def test_an_arm_of_another_experiment_is_not_compared(finished: Path) -> None:
     """A folder that was played with other rounds must not lend its numbers to these."""
-    with pytest.raises(RunError, match=r"local/seed-0 is of another experiment"):
+    with pytest.raises(
+        RunError, match=r"local/seed-0 is of another experiment: 'rounds: 4' became"
+    ):
         results(finished, experiment(rounds=5))
 
 
 def test_arms_that_were_begun_on_different_data_are_not_compared(tmp_path: Path) -> None:
     play(tmp_path, arms=["local", "fedavg"])
-    mark = tmp_path / "fedavg" / "seed-0" / "arm.yaml"
+    mark = tmp_path / "fedavg" / "seed-0" / "evaluated.yaml"
     mark.write_text(re.sub("# data: .*", "# data: 0123", mark.read_text()))
     with pytest.raises(RunError, match=r"begun on different data or machines"):
         results(tmp_path)
@@ -144,7 +148,13 @@ def test_what_the_numbers_rest_on_is_recorded(finished: Path) -> None:
     found = results(finished)["environment"]
     assert found["computed on"] == f"cpu, torch {version('torch')}"
     assert re.fullmatch("[0-9a-f]{16}", found["data"])
-    assert {"torchvision", "opacus", "pillow"} <= set(found)
+    assert {"torchvision", "opacus", "pillow", "numpy", "torch"} <= set(found)
+    # On these the last bits depend, and with them an interval that ends next to zero.
+    assert found["processor"] and found["threads"] == 1 and found["cores"] == os.cpu_count()
+    assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
+    page = render(results(finished))
+    for key in ("processor", "instructions", "threads", "numpy", "torchvision"):
+        assert f"<dt>{key}</dt><dd>{found[key]}</dd>" in page
 
 
 def test_the_budget_is_told_from_the_steps_that_were_taken(finished: Path, tmp_path: Path) -> None:
