@@ -73,11 +73,13 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
     ):
         link = kit.link(patience=experiment.deadline)
         status = RunStatus(kit.state / "run.json", play)
+        expected = Expected(experiment)
         grid = NetworkGrid(
             link,
             deadline=experiment.deadline,
             patience=_patience(experiment),
-            check=Expected(experiment).check,
+            check=expected.check,
+            limit=expected.limit,
             told=status.waiting,
         )
         link.open(experiment.text())
@@ -86,7 +88,8 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
                 grid, experiment, kit.public_keys(), wait=_patience(experiment), say=say
             )
             _check_held_out(experiment, met)
-            grid.sites = dict(met.nodes)
+            grid.sites, grid.unasked = dict(met.nodes), met.unasked()
+            expected.told = met.told(private=expected.private)
             status.met(met)
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
