@@ -38,7 +38,9 @@ class SuperLink:
 
     def join(self, node: int, *, at: str = "1", status: str = "online") -> None:
         """A site's SuperNode connects, or its state changes."""
-        self.nodes_[node] = SimpleNamespace(node_id=node, status=status, last_activated_at=at)
+        self.nodes_[node] = SimpleNamespace(
+            node_id=node, name=f"site-{node}", status=status, last_activated_at=at
+        )
 
     def open(self) -> None:
         """Open another run."""

@@ -11,6 +11,7 @@ from math import isfinite
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from fedrad.assemble import steps_per_round
 from fedrad.config import Experiment
 from fedrad.core.plain import plain
 from fedrad.core.state import Bundle, num_bytes
@@ -18,8 +19,10 @@ from fedrad.errors import FedradError
 from fedrad.federation.client import COUNTS
 from fedrad.federation.coordinator.plausible import Told, implausible, not_counts
 from fedrad.federation.describe import description
+from fedrad.federation.frame_outline import Streamed, streamed_of
 from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, config_of, numbers_of
+from fedrad.federation.streams.frame_rules import FrameRules
 from fedrad.training.private_arm import asked_of
 
 __all__ = ["REFUSES", "Expected", "unexpected_record"]
@@ -55,6 +58,7 @@ class Expected:
     def __init__(self, experiment: Experiment) -> None:
         self.told: Mapping[int, Told] = {}
         self._experiment = experiment
+        self._streamed: dict[tuple[str, str], Streamed] = {}
         self._outlines: dict[tuple[str, ...], Outline | None] = {}
         self.private = any(asked_of(experiment.arm(name)) for name in experiment.arm_names)
 
@@ -79,6 +83,24 @@ class Expected:
             return _UNFORESEEN + 2 * num_bytes(bundle_of(question.content))
         arrays = sum(map(len, outline.arrays.values()))
         return _SLACK + outline.bytes + _PER_ARRAY * arrays
+
+    def rules(self, question: Message) -> FrameRules:
+        """Return what a site may send in the stream that a question opens."""
+        config = config_of(question.content)
+        arm, action = self._experiment.arm(str(config["arm"])), str(config["action"])
+        key = str(config["arm"]), action
+        told = self.told.get(question.metadata.dst_node_id)
+        if key not in self._streamed:
+            streamed = streamed_of(arm, action, lambda _: 1)
+            assert streamed is not None, "only the actions of a cut network have streams"
+            self._streamed[key] = streamed
+        steps = steps_per_round(arm.local, told.images["train"]) if told else None
+        return FrameRules(
+            self._streamed[key],
+            arm.task.outputs if arm.task.name == "multiclass" else None,
+            # Rounded counts make other steps than the site takes: then nothing is held against it.
+            steps if action == "fit" and not self.private else None,
+        )
 
     def _wrong(self, question: Message, action: str, content: RecordDict) -> str | None:
         if record := unexpected_record(content, _settings(action)):

@@ -20,6 +20,7 @@ from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator.post import fetch, heads, open_up, send
 from fedrad.federation.coordinator.questions import CRASHES, LOSSES, Asked
 from fedrad.federation.coordinator.superlink import Link, RunLost
+from fedrad.federation.coordinator.whereabouts import current
 from fedrad.federation.handshake import greeting
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import config_of
@@ -89,6 +90,7 @@ class NetworkGrid(Grid):
         self._count = 0
         self._packer = Packer()
         self._nodes: dict[int, NodeInfo] = {}
+        self._now: Mapping[int, NodeInfo] = {}
         self._looked = float("-inf")
 
     def set_run(self, run: Run) -> None:
@@ -120,6 +122,7 @@ class NetworkGrid(Grid):
         """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
         if time.monotonic() - self._looked >= (_LOOK_S if age is None else age):
             self._nodes = {info.node_id: info for info in self._link.nodes()}
+            self._now = current(self._nodes, self._now)
             self._looked = time.monotonic()
         return self._nodes
 
@@ -188,7 +191,10 @@ class NetworkGrid(Grid):
 
     def _push(self, questions: Sequence[Asked]) -> None:
         """Send the questions as new messages."""
-        messages = [asked.message(self._packer(asked.content)) for asked in questions]
+        messages = [
+            asked.message(self._packer(asked.content), self._node(asked.site))
+            for asked in questions
+        ]
         if not messages:
             return
         for asked, sent in zip(questions, send(self._link, messages), strict=True):
@@ -232,7 +238,7 @@ class NetworkGrid(Grid):
             if self._connected(asked.site)
             and self._unasked(asked) is None
             and time.monotonic() >= asked.due
-            and (asked.lost or (self._activated(asked.site) != asked.activated and _open(asked)))
+            and (asked.lost or (self._activated(asked.site) != asked.activated and asked.owed))
         ]
         if again:
             log.info("%d sites are asked again", len(again))
@@ -301,15 +307,11 @@ class NetworkGrid(Grid):
         for sent in asked.sent:
             self._by_sent.pop(sent, None)
 
+    def _node(self, node: int) -> int:
+        return int(self._now[node].node_id) if node in self._now else node
+
     def _connected(self, node: int) -> bool:
-        info = self._nodes.get(node)
-        return info is not None and info.status == "online"
+        return node in self._now and self._now[node].status == "online"
 
     def _activated(self, node: int) -> str:
-        info = self._nodes.get(node)
-        return str(info.last_activated_at) if info is not None else ""
-
-
-def _open(asked: Asked) -> bool:
-    """Return whether the site still owes an answer, or a part of it."""
-    return asked.reply is None or asked.stalled
+        return str(self._now[node].last_activated_at) if node in self._now else ""

@@ -68,13 +68,13 @@ class Asked:
     parts: dict[str, bytes] = field(default_factory=dict)
     stalled: bool = False
 
-    def message(self, content: RecordDict) -> Message:
+    def message(self, content: RecordDict, node: int) -> Message:
         """Return a new message that asks the question, with the content as it is to cross."""
-        return Message(content, self.site, self.kind, group_id=self.group)
+        return Message(content, node, self.kind, group_id=self.group)
 
     def question(self) -> Message:
         """Return the question as the exchange knows it."""
-        question = self.message(self.content)
+        question = self.message(self.content, self.site)
         question.metadata.__dict__["_message_id"] = self.number
         return question
 
@@ -98,6 +98,11 @@ class Asked:
             # On this machine it would end the run; what a site's disk is like ends no other's.
             reason = f"at the site, {reason}"
         return Message(Error(_SITE_SAID, reason), reply_to=self.question())
+
+    @property
+    def owed(self) -> bool:
+        """Return whether the site still owes an answer, or a part of it."""
+        return self.reply is None or self.stalled
 
     @property
     def complete(self) -> bool:

@@ -16,9 +16,9 @@ from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, SiteFailed
 from fedrad.federation.coordinator.expected import Expected
+from fedrad.federation.coordinator.kit import CoordinatorKit
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.rollcall import Met, roll_call
-from fedrad.federation.coordinator.service import CoordinatorKit
 from fedrad.federation.coordinator.status import RunStatus
 from fedrad.federation.daemon import locked
 from fedrad.federation.rounds import Play
@@ -94,7 +94,7 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
-            carrier = grid if server is None else StreamGrid(grid, server)
+            carrier = grid if server is None else StreamGrid(grid, server, expected.rules)
             server_app(replace(play, progress=status), device)(carrier, context)
             return Federation(dict(met.data), tuple(sorted(play.held_out)), counted=True)
         finally:
