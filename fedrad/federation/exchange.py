@@ -285,9 +285,8 @@ class FlowerSites:
                 if riding and self.rider is not None and content is not None:
                     content = self.rider.dismount(key, content)
                 yield key, content
-            # Where sites are called in turn, one whose turn has not come is not late.
-            patient = pulled and getattr(self.grid, "in_turn", False)
-            if waiting and not patient and time.monotonic() > ends:
+            # As long as answers come, those that are here, or whose turn it is, are not late.
+            if waiting and not pulled and time.monotonic() > ends:
                 for key in sorted(waiting.values()):
                     self._fail(key, f"no answer within {self.deadline:g} s", failed)
                     yield key, None
