@@ -205,9 +205,12 @@ def _collect(
 ) -> None:
     start, said = time.monotonic(), float("-inf")
     while numbers:
-        for message in grid.pull_messages(list(numbers)):
+        came = list(grid.pull_messages(list(numbers)))
+        for message in came:
             roll.take(numbers.pop(message.metadata.reply_to_message_id), message)
         roll.check(len(numbers))
+        if came:
+            continue  # Those that are here already are not late.
         waited = time.monotonic() - start
         if numbers and waited > wait:
             away = listed(sorted(numbers.values()))
