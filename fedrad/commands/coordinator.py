@@ -26,7 +26,8 @@ _LATE_S = 60
 @app.command(epilog="Example: [bold]fedrad coordinator start kits/coordinator[/bold]")
 def start(kit: Kit) -> None:
     """Run the server that sites connect to, until it is stopped."""
-    from fedrad.federation.coordinator.service import CoordinatorKit, coordinate
+    from fedrad.federation.coordinator.kit import CoordinatorKit
+    from fedrad.federation.coordinator.service import coordinate
 
     coordinate(CoordinatorKit.load(kit), lambda sentence: typer.echo(f"coordinator: {sentence}"))
 
@@ -34,7 +35,8 @@ def start(kit: Kit) -> None:
 @app.command(epilog="Example: [bold]fedrad coordinator health kits/coordinator[/bold]")
 def health(kit: Kit) -> None:
     """Say whether the server is well; the exit code is 0 if it is."""
-    from fedrad.federation.coordinator.service import CoordinatorKit, is_well
+    from fedrad.federation.coordinator.kit import CoordinatorKit
+    from fedrad.federation.coordinator.service import is_well
 
     well = is_well(CoordinatorKit.load(kit))
     typer.echo("well" if well else "not well: it does not answer")
@@ -50,7 +52,7 @@ def status(
 
     from rich.console import Console
 
-    from fedrad.federation.coordinator.service import CoordinatorKit
+    from fedrad.federation.coordinator.kit import CoordinatorKit
     from fedrad.federation.coordinator.status import run_of, sites_of
 
     loaded = CoordinatorKit.load(kit)

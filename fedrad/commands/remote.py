@@ -30,8 +30,8 @@ def play_on(
     from rich.console import Console
 
     from fedrad.assemble import device_of
+    from fedrad.federation.coordinator.kit import CoordinatorKit
     from fedrad.federation.coordinator.remote import left_out, run_on
-    from fedrad.federation.coordinator.service import CoordinatorKit
     from fedrad.federation.rounds import Play
     from fedrad.report.progress import make_progress
     from fedrad.report.results import write_results

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrad.core.plain import plain
 from fedrad.core.state import State
 from fedrad.errors import TrainingDiverged
 
@@ -41,6 +42,7 @@ TYPES: dict[str, torch.dtype] = {
 """The types that a wire carries, by the names that stand in a frame."""
 
 _MOST = torch.iinfo(torch.int64).max
+_MOST_AXES = 16
 _SCALE = ".scale"
 _LEVELS = 127
 _LEAST_SCALE = torch.finfo(torch.float32).tiny
@@ -136,13 +138,15 @@ def size_of(dtype: str, shape: Sequence[int]) -> int:
     """Return the bytes of a tensor on the wire.
 
     Raises:
-        ValueError: the type is not one of `TYPES`, or a side is negative.
+        ValueError: the type is not one of `TYPES`, a side is negative, or there are too many.
 
     >>> size_of("float32", (16, 64, 56, 56))
     12845056
     """
     if dtype not in TYPES:
-        raise ValueError(f"type '{dtype[:20]}' is not one of {', '.join(TYPES)}")
+        raise ValueError(f"type '{plain(dtype, 20)}' is not one of {', '.join(TYPES)}")
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"a shape has {len(shape)} axes; {_MOST_AXES} are taken")
     if any(side < 0 for side in shape):
         raise ValueError(f"a shape has a negative side: {list(shape)}")
     return math.prod(shape) * TYPES[dtype].itemsize

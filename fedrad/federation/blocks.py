@@ -13,7 +13,8 @@ import torch
 from flwr.app import RecordDict
 
 from fedrad.algorithms.base import Numbers, Reply
-from fedrad.core.state import Mean, num_bytes
+from fedrad.core.state import Bundle, Mean, num_bytes
+from fedrad.federation.answers import alike
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
 __all__ = [
@@ -65,13 +66,26 @@ def blocks_of(images: Mapping[str, int]) -> list[tuple[str, ...]]:
     return [tuple(order[at : at + size]) for at in range(0, len(order), size)]
 
 
-def fold(part: Part, reply: Reply, weight: str) -> None:
-    """Add a site's reply to its block."""
-    part.bytes_up += num_bytes(reply.arrays)
+def fold(part: Part, reply: Reply, weight: str, like: Bundle | None = None) -> str | None:
+    """Add a site's reply to its block; return why it cannot be, and then change nothing.
+
+    Args:
+        part: the block's sums.
+        reply: the site's.
+        weight: the number that weighs it.
+        like: another site's arrays; None is those of the block.
+    """
+    if reply.numbers.get(weight, 0.0) < 0:
+        return f"its {weight} is negative"
     if reply.numbers.get(weight, 0.0) > 0:
+        others = like if like is not None else part.mean.sums
+        if (like is not None or part.mean.total) and not alike(others, reply.arrays):
+            return "its arrays are not those of the other sites"
         part.mean.add(reply.arrays, reply.numbers[weight])
+    part.bytes_up += num_bytes(reply.arrays)
     for key, value in reply.numbers.items():
         part.numbers[key] = part.numbers.get(key, 0.0) + value
+    return None
 
 
 def merge(whole: Part, part: Part) -> None:

@@ -1,22 +1,37 @@
 """Flower's servers as processes of our own, which die with the process that started them.
 
 `python -m fedrad.federation.child superlink|supernode OPTIONS...` runs Flower's own command with
-three changes: no telemetry and no look for updates, shorter pauses between looks for work, and
-SIGKILL from the kernel when the parent is gone, so that no orphan holds a port.
+these changes: no telemetry and no look for updates, shorter pauses between looks for work, a
+control port only for who can read the kit, SIGKILL from the kernel when the parent is gone, so that
+no orphan holds a port, and the whole process ends with its main thread, so that the parent sees it.
 """
 
+import atexit
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, NoReturn
 
-__all__ = ["beat_faster", "die_with_parent", "environment", "run", "start"]
+__all__ = [
+    "SECRET",
+    "beat_faster",
+    "die_with_parent",
+    "ended_by",
+    "environment",
+    "run",
+    "start",
+]
+
+SECRET = "--superexec-auth-secret-file"
+"""Option of Flower's commands: the file of the secret that lets a process take tasks."""
 
 POLL_S = 0.2
 """Longest pause between two looks for work; Flower's own are 3 s and 0.5 s."""
@@ -72,11 +87,42 @@ def run(name: str, options: Sequence[str]) -> None:
     """Become Flower's server."""
     die_with_parent()
     sys.argv = [f"flower-{name}", *options]
-    if name == "superlink":
-        from flwr.superlink.cli.flower_superlink import flower_superlink
+    ended_by(_superlink if name == "superlink" else _supernode)
 
-        flower_superlink()
-        return
+
+def ended_by(main: Callable[[], None]) -> NoReturn:
+    """Run a server's main function, and end the process as soon as it returns or fails.
+
+    Flower's servers have threads that keep a process alive whose main thread is dead: it would be
+    there for whoever looks after it, and do nothing.
+    """
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    # As the interpreter would, but without waiting for threads.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _superlink() -> None:
+    from fedrad.federation.control_key import KitOnly
+
+    secret = Path(sys.argv[sys.argv.index(SECRET) + 1])
+    # By its full name: its package shows the function of the same name in its place.
+    module = import_module("flwr.superlink.cli.flower_superlink")
+    # Flower itself loads another check only from its commercial package.
+    vars(module)["load_control_authn_plugin"] = lambda: KitOnly(secret.read_bytes())
+    module.flower_superlink()
+
+
+def _supernode() -> None:
     from flwr.supercore.retry import grpc_retry
     from flwr.supernode import start_client_internal
     from flwr.supernode.cli.flower_supernode import flower_supernode

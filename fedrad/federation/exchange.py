@@ -17,13 +17,15 @@ from flwr.serverapp import Grid
 from fedrad.algorithms.base import Reply, Streams
 from fedrad.core.meter import Meter
 from fedrad.core.names import by_reason
+from fedrad.core.plain import plain
 from fedrad.core.state import Bundle, num_bytes
 from fedrad.errors import FedradError, RunError, SiteFailed, TrainingDiverged
+from fedrad.federation.answers import opened
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, blocks_of, fold, merge, part_of
 from fedrad.federation.channels import StreamingGrid
 from fedrad.federation.counted import CountedStreams, StreamBroken, Traffic
 from fedrad.federation.nodes import Node
-from fedrad.federation.records import bundle_of, numbers_of, pack
+from fedrad.federation.records import pack
 from fedrad.federation.rider import RIDE, Rider
 from fedrad.training.server import ServerTask
 
@@ -89,7 +91,7 @@ class FlowerSites:
         Raises:
             SiteFailed: fewer sites than the quorum answered, or none of them has any weight.
             RunError: the same, and one of them could not write.
-            TrainingDiverged: a site's loss or weights are no numbers any more.
+            TrainingDiverged: the same, and a site's loss or weights are no numbers any more.
         """
         whole, failed = Part(), dict[str, str]()
         for part in self._parts(action, send, weight, failed):
@@ -106,12 +108,14 @@ class FlowerSites:
         Raises:
             SiteFailed: fewer sites than the quorum answered.
             RunError: the same, and one of them could not write.
-            TrainingDiverged: a site's loss or weights are no numbers any more.
+            TrainingDiverged: the same, and a site's loss or weights are no numbers any more.
         """
         failed: dict[str, str] = {}
         asked = {site: (self.nodes[site].id, dict[str, str]()) for site in self.names}
         for site, content in self._in_order(action, send, asked, failed):
-            reply = Reply(bundle_of(content), numbers_of(content))
+            reply = self._opened(site, content, send, failed)
+            if reply is None:
+                continue
             self.traffic.up += num_bytes(reply.arrays)
             self.traffic.steps += int(reply.numbers.get("steps", 0))
             yield site, reply
@@ -123,7 +127,7 @@ class FlowerSites:
 
         Raises:
             SiteFailed: this way of running has no streams, or too few sites came to the end.
-            TrainingDiverged: a site's loss or weights are no numbers any more.
+            TrainingDiverged: the same, and a site's loss or weights are no numbers any more.
         """
         if not hasattr(self.grid, "streams"):
             raise SiteFailed(
@@ -181,14 +185,30 @@ class FlowerSites:
             return
         block_of = {site: block for block in blocks for site in block}
         asked = {site: (self.nodes[site].id, dict[str, str]()) for site in block_of}
-        part, at = Part(), blocks[0]
+        part, at, like = Part(), blocks[0], None
         for site, content in self._in_order(action, send, asked, failed):
             if block_of[site] != at:
                 yield part
                 part, at = Part(), block_of[site]
+            reply = self._opened(site, content, send, failed)
+            if reply is None:
+                continue
+            like = reply.arrays if like is None else like
             with self.meter.spent("aggregation"):
-                fold(part, Reply(bundle_of(content), numbers_of(content)), weight)
+                wrong = fold(part, reply, weight, like)
+            if wrong:
+                self._fail(site, wrong, failed)
         yield part
+
+    def _opened(
+        self, site: str, content: RecordDict, send: Bundle, failed: dict[str, str]
+    ) -> Reply | None:
+        """Return what a site has answered; None of what cannot be read, which is its failure."""
+        try:
+            return opened(content, send)
+        except SiteFailed as error:
+            self._fail(site, str(error), failed)
+            return None
 
     def _mean_of(self, whole: Part, action: str, weight: str) -> Reply:
         if not whole.mean.total > 0:
@@ -222,13 +242,14 @@ class FlowerSites:
     ) -> None:
         self.missing.update(failed)
         answered = len(self.nodes) - len(failed)
-        if failed and answered < (self.quorum or len(self.nodes)):
+        if failed and answered < self._needed:
+            self._check(failed)
             told = by_reason(dict(sorted(failed.items())))
             # A full disk is no site's silence: whoever started the run can mend it and go on.
             kind = RunError if any(_is(RunError, why) for why in failed.values()) else kind
             raise kind(
                 f"round {self.number}, {action}: {answered} of {len(self.nodes)} sites answered, "
-                f"the quorum is {self.quorum or len(self.nodes)} ({told})"
+                f"the quorum is {self._needed} ({told})"
             )
 
     def _replies(
@@ -257,14 +278,15 @@ class FlowerSites:
         while waiting:
             pulled = list(self.grid.pull_messages(list(waiting)))
             for message in pulled:
-                key = waiting.pop(message.metadata.reply_to_message_id)
+                key = waiting.pop(message.metadata.reply_to_message_id, None)
+                if key is None:
+                    continue  # An answer to another question, or a second one to this.
                 content = self._received(key, message, failed)
                 if riding and self.rider is not None and content is not None:
                     content = self.rider.dismount(key, content)
                 yield key, content
-            # Where sites are called in turn, one whose turn has not come is not late.
-            patient = pulled and getattr(self.grid, "in_turn", False)
-            if waiting and not patient and time.monotonic() > ends:
+            # As long as answers come, those that are here, or whose turn it is, are not late.
+            if waiting and not pulled and time.monotonic() > ends:
                 for key in sorted(waiting.values()):
                     self._fail(key, f"no answer within {self.deadline:g} s", failed)
                     yield key, None
@@ -288,10 +310,19 @@ class FlowerSites:
         return None
 
     def _fail(self, key: str, reason: str, failed: dict[str, str]) -> None:
-        failed.update(dict.fromkeys(key.split(","), reason))
+        failed.update(dict.fromkeys(key.split(","), plain(reason)))
+
+    @property
+    def _needed(self) -> int:
+        return self.quorum or len(self.nodes)
 
     def _check(self, failed: Mapping[str, str]) -> None:
-        """A site whose loss is no number stops the arm; others may be done without."""
+        """Stop the arm at once if a site diverged and the quorum cannot be met without it.
+
+        "Diverged" is one site's word: where the others are enough, they go on.
+        """
+        if len(self.nodes) - len(failed) >= self._needed:
+            return
         for reason in failed.values():
             if _is(TrainingDiverged, reason):
                 raise TrainingDiverged(reason.partition(": ")[2])

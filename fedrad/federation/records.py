@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedrad.core import npy
+from fedrad.core.plain import plain
 from fedrad.core.state import Bundle, State
+from fedrad.errors import SiteFailed
 
-__all__ = ["TensorArray", "arrays_in", "bundle_of", "config_of", "numbers_of", "pack"]
+__all__ = ["TensorArray", "arrays_in", "bundle_of", "config_of", "numbers_of", "pack", "tensor_of"]
 
 _ARRAYS = "arrays"
+_NPY = "numpy.ndarray"
 
 
 class TensorArray(Array):
@@ -36,7 +40,7 @@ class TensorArray(Array):
             tensor=tensor,
             dtype=str(tensor.dtype).removeprefix("torch."),
             shape=tuple(tensor.shape),
-            stype="numpy.ndarray",
+            stype=_NPY,
         )
 
     @property
@@ -76,7 +80,11 @@ def pack(
 
 
 def bundle_of(content: RecordDict) -> Bundle:
-    """Return the arrays of a message; tensors by reference where no wire lies between."""
+    """Return the arrays of a message; tensors by reference where no wire lies between.
+
+    Raises:
+        SiteFailed: an array cannot be read.
+    """
     return {
         "model" if key == _ARRAYS else key.removeprefix(f"{_ARRAYS}."): _state(record)
         for key, record in arrays_in(content).items()
@@ -106,8 +114,29 @@ def config_of(content: RecordDict) -> dict[str, Any]:
     return dict(record) if isinstance(record, ConfigRecord) else {}
 
 
+def tensor_of(array: Array) -> torch.Tensor:
+    """Return an array as a tensor; what has crossed a wire is looked at before it is read.
+
+    Raises:
+        SiteFailed: it is no .npy file of a kind that is taken, or not what it says it is.
+
+    >>> tensor_of(Array("float32", (2**40,), "numpy.ndarray", b""))
+    Traceback (most recent call last):
+    fedrad.errors.SiteFailed: an array cannot be read: 0 bytes that are no .npy file
+    """
+    if isinstance(array, TensorArray):
+        return array.tensor
+    try:
+        if array.stype != _NPY:
+            raise ValueError(f"its form '{plain(array.stype, 20)}' is not {_NPY}")
+        tensor = npy.tensor_of(array.data)
+        told = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+        if (array.dtype, tuple(array.shape)) != told:
+            raise ValueError("its bytes are of another type or shape than it says")
+    except ValueError as error:
+        raise SiteFailed(f"an array cannot be read: {error}") from None
+    return tensor
+
+
 def _state(record: ArrayRecord) -> State:
-    return {
-        key: array.tensor if isinstance(array, TensorArray) else torch.from_numpy(array.numpy())
-        for key, array in record.items()
-    }
+    return {key: tensor_of(array) for key, array in record.items()}

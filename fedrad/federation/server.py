@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedrad.assemble import algorithm_of
 from fedrad.config import POOLED
 from fedrad.core.claims import COMPUTED_ON, DATA, TRAINED_ON, Claim
+from fedrad.core.names import by_reason
 from fedrad.data.sites import check_site_numbers
 from fedrad.federation.nodes import Node, nodes_of
 from fedrad.federation.rounds import ArmRounds, Play
@@ -50,13 +51,16 @@ def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = Non
             play.folder.check(claims, play.experiment.seeds)
             play.progress.start(list(play.arms), list(play.seeds), play.experiment.rounds)
 
-            def one(run: Run, grid: Grid, progress: Progress) -> None:
-                told = replace(play, progress=progress)
-                ArmRounds(told, *run, grid, nodes, claims[run[0]], device).play()
-
             def given_up(run: Run, reason: str) -> None:
                 play.folder.arm(*run).stop(reason)
                 play.progress.arm_stopped(*run, reason)
+
+            def one(run: Run, grid: Grid, progress: Progress) -> None:
+                if reason := _unwilling(play, run[0], grid, nodes):
+                    given_up(run, reason)
+                    return
+                told = replace(play, progress=progress)
+                ArmRounds(told, *run, grid, nodes, claims[run[0]], device).play()
 
             runs = [(arm, seed) for arm in play.arms for seed in play.seeds]
             left = [
@@ -70,6 +74,28 @@ def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = Non
                 play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))
 
     return app
+
+
+def _unwilling(play: Play, arm: str, grid: Grid, nodes: Mapping[str, Node]) -> str | None:
+    """Return why too few sites are willing to play an arm, or None.
+
+    Asked before its first round: a hospital that refused in the middle would leave the others with
+    privacy that was spent for nothing.
+    """
+    unasked = getattr(grid, "unasked", {})
+    training = play.training(nodes)
+    why: dict[str, str] = {}
+    for site in training:
+        reasons = unasked.get(nodes[site].id, {})
+        if reason := reasons.get("") or reasons.get(arm):
+            why[site] = reason
+    quorum = play.experiment.arm(arm).quorum or len(training)
+    if not why or len(training) - len(why) >= min(quorum, len(training)):
+        return None
+    return (
+        f"not begun: {len(training) - len(why)} of {len(training)} sites are willing, the quorum "
+        f"is {quorum} ({by_reason(why)})"
+    )
 
 
 def _spreads(play: Play, run: Run) -> bool:

@@ -4,19 +4,22 @@ Flower sends every array by several calls of its own, each with a write to a dis
 bytes crosses as fast as the line allows. The bytes are a safetensors file: nothing in it is code.
 """
 
-import numpy as np
 import torch
 from flwr.app import ArrayRecord, RecordDict
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from fedrad.core.npy import KINDS
 from fedrad.core.state import Bundle, State
+from fedrad.core.wire import TYPES
 from fedrad.errors import SiteFailed
-from fedrad.federation.records import TensorArray, bundle_of, config_of, pack
+from fedrad.federation.records import TensorArray, arrays_in, bundle_of, config_of, pack, tensor_of
 
 __all__ = ["Packer", "in_one", "packed", "unpacked"]
 
 _WIRE = "safetensors"
+_FILE = "file"
+_LONGEST_HEADER = 16 << 20
+_KINDS = {TYPES[kind] for kind in KINDS.values()}
 _SEPARATOR = "/"
 
 
@@ -39,7 +42,7 @@ def _file(bundle: Bundle) -> ArrayRecord | None:
         for key, value in state.items()
     }
     record = ArrayRecord()
-    record["file"] = TensorArray(torch.frombuffer(bytearray(save(flat)), dtype=torch.uint8))
+    record[_FILE] = TensorArray(torch.frombuffer(bytearray(save(flat)), dtype=torch.uint8))
     return record
 
 
@@ -56,23 +59,44 @@ def unpacked(content: RecordDict) -> RecordDict:
     """Return a message's content as it was before it was packed; another one is returned as it is.
 
     Raises:
-        SiteFailed: the bytes are no safetensors file.
+        SiteFailed: the bytes are no safetensors file of arrays that are taken, or other arrays
+            stand beside it.
     """
-    record = content.array_records.get(_WIRE)
+    record = content.get(_WIRE)
     if record is None:
         return content
+    if not isinstance(record, ArrayRecord) or len(arrays_in(content)) > 1 or set(record) != {_FILE}:
+        raise SiteFailed("its arrays cannot be read (they are not in one file)")
+    told = pack(_bundle(tensor_of(record[_FILE])))
+    for key, other in content.items():
+        if key in told:
+            raise SiteFailed("its arrays cannot be read (two records bear one name)")
+        if key != _WIRE:
+            told[key] = other
+    return told
+
+
+def _bundle(file: torch.Tensor) -> Bundle:
+    """Return the arrays in a safetensors file's bytes.
+
+    Raises:
+        SiteFailed: it cannot be read, or holds an array of another kind.
+    """
+    raw = file.numpy().tobytes() if file.dtype == torch.uint8 and file.dim() == 1 else b""
+    if int.from_bytes(raw[:8], "little") > _LONGEST_HEADER:
+        raise SiteFailed("its arrays cannot be read (its list of arrays is too long)")
     try:
-        flat = load(np.ascontiguousarray(record["file"].numpy(), dtype=np.uint8).tobytes())
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        flat = load(raw)
+    except Exception as error:
+        # From outside comes what it will: its kind is told, its text could repeat anything.
         raise SiteFailed(f"its arrays cannot be read ({type(error).__name__})") from None
     bundle: Bundle = {}
     for name, value in flat.items():
-        state, _, key = name.partition(_SEPARATOR)
+        state, separator, key = name.partition(_SEPARATOR)
+        if not separator or value.dtype not in _KINDS:
+            raise SiteFailed("its arrays cannot be read (a name or a type that is not taken)")
         bundle.setdefault(state, State())[key] = value
-    told = pack(bundle)
-    told.update(content.metric_records)
-    told.update(content.config_records)
-    return told
+    return bundle
 
 
 class Packer:

@@ -38,7 +38,9 @@ class SuperLink:
 
     def join(self, node: int, *, at: str = "1", status: str = "online") -> None:
         """A site's SuperNode connects, or its state changes."""
-        self.nodes_[node] = SimpleNamespace(node_id=node, status=status, last_activated_at=at)
+        self.nodes_[node] = SimpleNamespace(
+            node_id=node, name=f"site-{node}", status=status, last_activated_at=at
+        )
 
     def open(self) -> None:
         """Open another run."""
@@ -83,10 +85,10 @@ def link(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
     InProcessGrid(None, {})  # type: ignore[arg-type]  # lets messages be made outside a runtime
     link = SuperLink()
 
-    def fetch(link: SuperLink, asked: Asked, reply: Reply) -> None:
+    def fetch(link: SuperLink, asked: Asked, reply: Reply, most: int) -> None:
         asked.parts[reply.id] = b""
 
-    def open_up(link: SuperLink, asked: Asked, reply: Reply) -> Message:
+    def open_up(link: SuperLink, asked: Asked, reply: Reply, most: int) -> Message:
         return link.answers[reply.id]
 
     monkeypatch.setattr(network, "send", lambda link, messages: link.send(messages))
@@ -106,6 +108,7 @@ def grid(link: SuperLink, *, patience: float = 100.0, deadline: float = 100.0) -
         deadline=deadline,
         patience=patience,
         check=lambda question, reply: "it is bad" if "bad" in numbers_of(reply.content) else None,
+        limit=lambda question: 1 << 20,
         told=lambda waiting: None,
     )
 

@@ -10,8 +10,8 @@ from test_provision import TEXT, asked
 
 from fedrad.config import load_federation
 from fedrad.errors import ConfigError
+from fedrad.federation.coordinator.kit import CoordinatorKit
 from fedrad.federation.coordinator.remote import _streams
-from fedrad.federation.coordinator.service import CoordinatorKit
 from fedrad.federation.kits.provision import provision
 from fedrad.federation.rounds import Play
 from fedrad.federation.streams.server import StreamServer

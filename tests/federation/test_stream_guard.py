@@ -19,7 +19,7 @@ from fedrad.core.state import Bundle
 from fedrad.errors import ConfigError, Refused
 from fedrad.federation import client
 from fedrad.federation.client import client_app, site_apps
-from fedrad.federation.hospital.frame_outline import Streamed, streamed_of
+from fedrad.federation.frame_outline import Streamed, streamed_of
 from fedrad.federation.hospital.guard import guarded
 from fedrad.federation.hospital.stream_guard import Gate
 from fedrad.federation.outline import Shape

@@ -1,24 +1,46 @@
 """What a site's answer must look like before it may be added to anything.
 
-A reply with a missing or extra array, another shape or kind, or a number that is not finite is
-named and left out for the round.
+A reply with a missing or extra record, array, number or setting, another shape or kind, or a number
+that is not finite or not what the site told at the roll call, is named and left out for the round.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from math import isfinite
 
-from flwr.app import Message
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from fedrad.assemble import steps_per_round
 from fedrad.config import Experiment
-from fedrad.core.state import all_finite
+from fedrad.core.plain import plain
+from fedrad.core.state import Bundle, num_bytes
 from fedrad.errors import FedradError
 from fedrad.federation.client import COUNTS
-from fedrad.federation.outline import Outline, outline_of, shapes_of
+from fedrad.federation.coordinator.plausible import Told, implausible, not_counts
+from fedrad.federation.describe import description
+from fedrad.federation.frame_outline import Streamed, streamed_of
+from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, config_of, numbers_of
+from fedrad.federation.streams.frame_rules import FrameRules
+from fedrad.training.private_arm import asked_of
 
-__all__ = ["Expected"]
+__all__ = ["REFUSES", "Expected", "unexpected_record"]
 
 log = logging.getLogger(__name__)
+
+REFUSES = "refuses"
+"""Setting of a site's description: JSON, arm -> why the site will not take part in it."""
+
+LARGEST = 1e15
+"""Beyond it no weight and no sum of an honest site is, and a weighted sum would overflow."""
+
+_SLACK = 1 << 20
+_UNFORESEEN = 256 << 20
+_PER_ARRAY = 300
+"""Bytes: of an answer's frame, of one that could not be foreseen, and of an array's name."""
+_MOST_SETTING = 4000
+_DESCRIBE, _SITE = "describe", frozenset({"site"})
 
 
 class Expected:
@@ -26,39 +48,171 @@ class Expected:
 
     Args:
         experiment: its arms, models and statistics.
+
+    Attributes:
+        told: node -> what its site told at the roll call; a number is held against it. Of others
+            nothing but a description is taken, once there is any.
+        private: any arm trains with differential privacy, so what sites tell is rounded.
     """
 
     def __init__(self, experiment: Experiment) -> None:
+        self.told: Mapping[int, Told] = {}
         self._experiment = experiment
+        self._streamed: dict[tuple[str, str], Streamed] = {}
         self._outlines: dict[tuple[str, ...], Outline | None] = {}
+        self.private = any(asked_of(experiment.arm(name)) for name in experiment.arm_names)
 
     def check(self, question: Message, reply: Message) -> str | None:
-        """Return what is wrong with a site's reply, or None."""
+        """Return what is wrong with a site's reply, or None; never raises for what is in it."""
+        action = str(config_of(question.content)["action"])
+        try:
+            wrong = self._wrong(question, action, reply.content)
+        except FedradError as error:
+            wrong = str(error)
+        except Exception as error:
+            # What this stumbles over is what the site has sent, so it is that site's failure.
+            log.info("an answer cannot be checked", exc_info=error)
+            wrong = f"it cannot be checked ({type(error).__name__})"
+        return plain(f"its answer to {action} does not fit: {wrong}") if wrong else None
+
+    def limit(self, question: Message) -> int:
+        """Return the bytes that the answer to a question may have at most."""
         config = config_of(question.content)
-        action = str(config["action"])
-        arrays, numbers = bundle_of(reply.content), numbers_of(reply.content)
-        outline = None if action == "describe" else self._outline(question, action)
+        outline = self._outline(question, str(config["action"]))
+        if outline is None:
+            return _UNFORESEEN + 2 * num_bytes(bundle_of(question.content))
+        arrays = sum(map(len, outline.arrays.values()))
+        return _SLACK + outline.bytes + _PER_ARRAY * arrays
+
+    def rules(self, question: Message) -> FrameRules:
+        """Return what a site may send in the stream that a question opens."""
+        config = config_of(question.content)
+        arm, action = self._experiment.arm(str(config["arm"])), str(config["action"])
+        key = str(config["arm"]), action
+        told = self.told.get(question.metadata.dst_node_id)
+        if key not in self._streamed:
+            streamed = streamed_of(arm, action, lambda _: 1)
+            assert streamed is not None, "only the actions of a cut network have streams"
+            self._streamed[key] = streamed
+        steps = steps_per_round(arm.local, told.images["train"]) if told else None
+        return FrameRules(
+            self._streamed[key],
+            arm.task.outputs if arm.task.name == "multiclass" else None,
+            # Rounded counts make other steps than the site takes: then nothing is held against it.
+            steps if action == "fit" and not self.private else None,
+        )
+
+    def _wrong(self, question: Message, action: str, content: RecordDict) -> str | None:
+        if record := unexpected_record(content, _settings(action)):
+            return record
+        arrays, numbers = bundle_of(content), numbers_of(content)
+        outline = self._outline(question, action)
         # First the shapes: a number that is not finite is only looked for where one may be.
-        wrong = outline and outline.difference(shapes_of(arrays), numbers)
-        if wrong is None and not all_finite(arrays):
-            wrong = "an array holds a number that is not finite"
-        if wrong is None and not all(map(isfinite, numbers.values())):
-            wrong = "a number is not finite"
-        if wrong is None and numbers.get("num-examples", 0.0) < 0:
-            wrong = "num-examples is negative"
-        return f"its answer to {action} does not fit: {wrong}" if wrong else None
+        if outline and (difference := outline.difference(shapes_of(arrays), numbers)):
+            return difference
+        if beyond := _beyond(arrays):
+            return beyond
+        if not all(isfinite(value) and abs(value) <= LARGEST for value in numbers.values()):
+            return "a number is not finite, or far too large"
+        if uncounted := not_counts(numbers):
+            return uncounted
+        if action == _DESCRIBE or not self.told:
+            return None
+        told = self.told.get(question.metadata.dst_node_id)
+        if told is None:
+            return (
+                "the site was not there at the roll call, so its numbers cannot be held against "
+                "what it told; it takes part when the run is started again"
+            )
+        arm = self._experiment.arm(str(config_of(question.content)["arm"]))
+        return implausible(arm, action.split("+"), numbers, arrays, told)
 
     def _outline(self, question: Message, action: str) -> Outline | None:
+        if action == _DESCRIBE:
+            return self._known(("", _DESCRIBE), self._description)
         config, sent = config_of(question.content), bundle_of(question.content)
         sent.pop(COUNTS, None)
         key = (str(config["arm"]), action, *sorted(sent))
-        if key not in self._outlines:
+        number = max(int(config["server-round"]), 1)
+
+        def foreseen() -> Outline:
             arm = self._experiment.arm(key[0])
-            number = max(int(config["server-round"]), 1)
+            return outline_of(arm, action.split("+"), sent, {}, round=number)
+
+        return self._known(key, foreseen)
+
+    def _description(self) -> Outline:
+        content = description(
+            empty_site(self._experiment),
+            self._experiment.task,
+            torch.device("cpu"),
+            digest="",
+            private=self.private,
+        )
+        return Outline(shapes_of(bundle_of(content)), frozenset(numbers_of(content)))
+
+    def _known(self, key: tuple[str, ...], foreseen: Callable[[], Outline]) -> Outline | None:
+        if key not in self._outlines:
             try:
-                self._outlines[key] = outline_of(arm, action.split("+"), sent, {}, round=number)
+                self._outlines[key] = foreseen()
             except (FedradError, LookupError) as error:
                 # What cannot be foreseen here was foreseen by the site's own guard.
-                log.warning("%s, %s: only finite numbers are checked (%s)", key[0], action, error)
+                log.warning("%s: only finite numbers are checked (%s)", ", ".join(key), error)
                 self._outlines[key] = None
         return self._outlines[key]
+
+
+def unexpected_record(content: RecordDict, settings: frozenset[str]) -> str | None:
+    """Return which record, number or setting of a reply nobody asked for, or None.
+
+    Args:
+        content: of the reply.
+        settings: that it may have.
+
+    >>> from fedrad.federation.records import pack
+    >>> unexpected_record(pack({}, {"n": 1.0}, {"site": "nord"}), frozenset({"site"}))
+    >>> unexpected_record(pack({}, config={"site": "nord", "quorum": 0}), frozenset({"site"}))
+    'a setting that nobody asked for'
+    """
+    for key, record in content.items():
+        wanted = _KINDS.get(key, ArrayRecord)
+        if not isinstance(record, wanted) or (wanted is ArrayRecord and not _names_arrays(key)):
+            return "a record that nobody asked for"
+    metrics = content.get("metrics")
+    if isinstance(metrics, MetricRecord) and any(isinstance(v, list) for v in metrics.values()):
+        return "a list where a number was due"
+    config = config_of(content)
+    if set(config) - settings:
+        return "a setting that nobody asked for"
+    if not all(isinstance(v, str) and len(v) <= _MOST_SETTING for v in config.values()):
+        return f"a setting is no text of up to {_MOST_SETTING} characters"
+    return None
+
+
+_KINDS: Mapping[str, type[MetricRecord | ConfigRecord]] = {
+    "metrics": MetricRecord, "config": ConfigRecord,
+}  # fmt: skip
+
+
+def _names_arrays(key: str) -> bool:
+    return key == "arrays" or key.startswith("arrays.")
+
+
+def _settings(action: str) -> frozenset[str]:
+    if action != _DESCRIBE:
+        return _SITE
+    return _SITE | {"fedrad", "torch", "device", "data", "machine", REFUSES}
+
+
+def _beyond(arrays: Bundle) -> str | None:
+    """Return that a number is not finite, or so large that a sum of it would not be."""
+    for state in arrays.values():
+        for tensor in state.values():
+            if not tensor.numel() or tensor.dtype == torch.bool:
+                continue
+            most = max(abs(float(tensor.max())), abs(float(tensor.min())))
+            if not isfinite(most):
+                return "an array holds a number that is not finite"
+            if most > LARGEST:
+                return "an array holds a number far too large for a weight or a sum"
+    return None

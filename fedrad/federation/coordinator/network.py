@@ -18,10 +18,12 @@ from flwr.supercore.run import Run
 
 from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator.post import fetch, heads, open_up, send
-from fedrad.federation.coordinator.questions import CRASHES, Asked
+from fedrad.federation.coordinator.questions import CRASHES, LOSSES, Asked
 from fedrad.federation.coordinator.superlink import Link, RunLost
+from fedrad.federation.coordinator.whereabouts import current
 from fedrad.federation.handshake import greeting
 from fedrad.federation.nodes import Node
+from fedrad.federation.records import config_of
 from fedrad.federation.wire import Packer
 
 __all__ = ["NetworkGrid"]
@@ -40,6 +42,8 @@ _ASTRAY = {
 
 Check = Callable[[Message, Message], str | None]
 """(question, reply) -> what is wrong with the reply, or None."""
+Limit = Callable[[Message], int]
+"""question -> the bytes that its answer may have at most."""
 Told = Callable[[Mapping[int, float]], None]
 """Is told who is waited for: node -> seconds."""
 
@@ -52,29 +56,41 @@ class NetworkGrid(Grid):
         deadline: seconds after which the exchange gives a question up.
         patience: seconds that a site may be away before its question is given up.
         check: looks at each reply before anybody else does.
+        limit: says how large an answer may be.
         told: is told who is waited for.
 
     Attributes:
         sites: by name, as the roll call met them.
+        unasked: node -> arm -> why it is not asked anything of that arm; "" stands for every arm.
         slow: a message costs seconds, so that two questions go in one where they can.
     """
 
     slow = True
 
     def __init__(
-        self, link: Link, *, deadline: float, patience: float, check: Check, told: Told
+        self,
+        link: Link,
+        *,
+        deadline: float,
+        patience: float,
+        check: Check,
+        limit: Limit,
+        told: Told,
     ) -> None:
         self.sites: Mapping[str, Node] = {}
+        self.unasked: Mapping[int, Mapping[str, str]] = {}
         self._link = link
         self._deadline = deadline
         self._patience = patience
         self._check = check
+        self._limit = limit
         self._told = told
         self._asked: dict[str, Asked] = {}
         self._by_sent: dict[str, Asked] = {}
         self._count = 0
         self._packer = Packer()
         self._nodes: dict[int, NodeInfo] = {}
+        self._now: Mapping[int, NodeInfo] = {}
         self._looked = float("-inf")
 
     def set_run(self, run: Run) -> None:
@@ -106,6 +122,7 @@ class NetworkGrid(Grid):
         """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
         if time.monotonic() - self._looked >= (_LOOK_S if age is None else age):
             self._nodes = {info.node_id: info for info in self._link.nodes()}
+            self._now = current(self._nodes, self._now)
             self._looked = time.monotonic()
         return self._nodes
 
@@ -126,7 +143,7 @@ class NetworkGrid(Grid):
             self._asked[asked.number] = asked
             questions.append(asked)
         self.look(0.0)
-        self._send(questions)
+        self._send([asked for asked in questions if self._unasked(asked) is None])
         return [asked.number for asked in questions]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -174,7 +191,12 @@ class NetworkGrid(Grid):
 
     def _push(self, questions: Sequence[Asked]) -> None:
         """Send the questions as new messages."""
-        messages = [asked.message(self._packer(asked.content)) for asked in questions]
+        messages = [
+            asked.message(self._packer(asked.content), self._node(asked.site))
+            for asked in questions
+        ]
+        if not messages:
+            return
         for asked, sent in zip(questions, send(self._link, messages), strict=True):
             asked.lost, asked.stalled = False, False
             asked.activated = self._activated(asked.site)
@@ -188,8 +210,7 @@ class NetworkGrid(Grid):
         self._by_sent.clear()
         for asked in self._asked.values():
             asked.sent, asked.reply = [], None
-        if self._asked:
-            self._send(list(self._asked.values()))
+        self._send([asked for asked in self._asked.values() if self._unasked(asked) is None])
 
     def _hear(self, wanted: Sequence[Asked]) -> None:
         """Take the heads of answers that have come; their contents stay where they are."""
@@ -215,37 +236,66 @@ class NetworkGrid(Grid):
             asked
             for asked in wanted
             if self._connected(asked.site)
-            and (asked.lost or (self._activated(asked.site) != asked.activated and _open(asked)))
+            and self._unasked(asked) is None
+            and time.monotonic() >= asked.due
+            and (asked.lost or (self._activated(asked.site) != asked.activated and asked.owed))
         ]
         if again:
             log.info("%d sites are asked again", len(again))
             self._send(again)
 
     def _answer(self, asked: Asked) -> Message | None:
-        if asked.reply is not None:
-            fetch(self._link, asked, asked.reply)
-        if asked.reply is not None and asked.complete:
-            try:
-                return self._judged(asked, open_up(self._link, asked, asked.reply))
-            except SiteFailed as error:
-                return asked.failed(str(error))
+        if (reason := self._unasked(asked)) is not None:
+            return asked.failed(reason)
+        try:
+            if (message := self._arrived(asked)) is not None:
+                return message
+        except SiteFailed as error:
+            return asked.failed(str(error))
         away = time.monotonic() - asked.since
         if not self._connected(asked.site) and away > self._patience:
             return asked.failed(f"is not connected; it was waited for for {away:.0f} s")
         return None
 
+    def _arrived(self, asked: Asked) -> Message | None:
+        """Return the answer, looked through, if all of it is here.
+
+        Raises:
+            SiteFailed: it cannot be read, or is not what was asked for.
+        """
+        if asked.reply is None:
+            return None
+        # Bytes that a site made: never so many that they fill this machine's memory.
+        most = self._limit(asked.question())
+        fetch(self._link, asked, asked.reply, most)
+        if asked.reply is None or not asked.complete:
+            return self._given_up(asked)
+        return self._judged(asked, open_up(self._link, asked, asked.reply, most))
+
     def _judged(self, asked: Asked, message: Message) -> Message | None:
         if message.has_error() and message.error.code in _CRASHED | _ASTRAY:
-            asked.reply, asked.lost, asked.parts = None, True, {}
             asked.crashes += message.error.code in _CRASHED
-            if asked.crashes < CRASHES:
-                return None
-            return asked.failed(f"its process died {CRASHES} times of this question")
-        wrong = None if message.has_error() else self._check(asked.question(), message)
-        if wrong is not None:
+            asked.astray()
+            return self._given_up(asked)
+        if message.has_error():
+            return asked.said(message.error)
+        if wrong := self._check(asked.question(), message):
             return asked.failed(wrong)
         message.metadata.__dict__["_reply_to_message_id"] = asked.number
         return message
+
+    def _given_up(self, asked: Asked) -> Message | None:
+        """Return that a question is given up, if it was lost, or died of, too often."""
+        if asked.crashes >= CRASHES:
+            return asked.failed(f"its process died {CRASHES} times of this question")
+        if asked.losses >= LOSSES:
+            return asked.failed(f"its answer went astray {LOSSES} times")
+        return None
+
+    def _unasked(self, asked: Asked) -> str | None:
+        """Return why a site is not asked at all, or None."""
+        refused = self.unasked.get(asked.site, {})
+        return refused.get("") or refused.get(str(config_of(asked.content).get("arm", "")))
 
     def _late(self, asked: Asked) -> bool:
         """Return whether others need not wait for this one's turn any longer."""
@@ -257,15 +307,11 @@ class NetworkGrid(Grid):
         for sent in asked.sent:
             self._by_sent.pop(sent, None)
 
+    def _node(self, node: int) -> int:
+        return int(self._now[node].node_id) if node in self._now else node
+
     def _connected(self, node: int) -> bool:
-        info = self._nodes.get(node)
-        return info is not None and info.status == "online"
+        return node in self._now and self._now[node].status == "online"
 
     def _activated(self, node: int) -> str:
-        info = self._nodes.get(node)
-        return str(info.last_activated_at) if info is not None else ""
-
-
-def _open(asked: Asked) -> bool:
-    """Return whether the site still owes an answer, or a part of it."""
-    return asked.reply is None or asked.stalled
+        return str(self._now[node].last_activated_at) if node in self._now else ""

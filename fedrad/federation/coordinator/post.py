@@ -1,11 +1,17 @@
-"""A run's messages to and from the SuperLink: heads first, contents when they are wanted."""
+"""A run's messages to and from the SuperLink: heads first, contents when they are wanted.
 
-from collections.abc import Iterator, Sequence
+An answer is a site's own bytes until it has been read: how large it is is known before memory is
+taken for it, and whatever goes wrong in reading it is that site's failure and nobody else's.
+"""
 
-from flwr.app import Message
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import SUPERLINK_NODE_ID
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     PullObjectRequest,
@@ -17,6 +23,8 @@ from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
+    get_object_body,
+    get_object_head_values_from_object_content,
     get_object_tree,
     iterate_object_tree,
     no_object_id_recompute,
@@ -24,13 +32,22 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, push_objects
 
+from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator.questions import Asked, Reply
 from fedrad.federation.coordinator.superlink import Link
 from fedrad.federation.wire import unpacked
 
-__all__ = ["fetch", "heads", "open_up", "send"]
+__all__ = ["fetch", "heads", "inflated_size", "open_up", "send"]
+
+log = logging.getLogger(__name__)
 
 _SERVER = Node(node_id=SUPERLINK_NODE_ID)
+_NAMING: Mapping[str, type[ArrayRecord] | type[RecordDict]] = {
+    kind.__qualname__: kind for kind in (ArrayRecord, RecordDict)
+}
+"""Flower's objects whose bodies say name -> child, any child several times."""
+_PARTS, _LEAST_PART = 64, 1 << 16
+"""Parts of an answer that are few, and bytes that one more of them is allowed for."""
 
 
 def send(link: Link, messages: Sequence[Message]) -> list[str]:
@@ -63,22 +80,31 @@ def heads(link: Link, sent: Sequence[str]) -> Iterator[tuple[str, Reply]]:
     pulled = link.call(lambda: link.runtime.PullMessages(request))
     for head, tree in zip(pulled.messages_list, pulled.message_object_trees, strict=True):
         parts = tuple(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
-        answered = message_from_proto(head).metadata.reply_to_message_id
-        yield answered, Reply(tree.object_id, parts)
+        # The head is not read any further: whatever else it holds is the site's own word.
+        yield head.metadata.reply_to_message_id, Reply(tree.object_id, parts)
 
 
-def fetch(link: Link, asked: Asked, reply: Reply) -> None:
-    """Fetch what is there of an answer's content, and note what is lost or still on its way."""
+def fetch(link: Link, asked: Asked, reply: Reply, most: int) -> None:
+    """Fetch what is there of an answer's content, and note what is lost or still on its way.
+
+    Raises:
+        SiteFailed: it has more than so many bytes, or far more parts than these would need.
+    """
+    if len(reply.parts) > _PARTS + most // _LEAST_PART:
+        raise SiteFailed(f"its answer is in {len(reply.parts)} parts, which is too many")
     for name in reply.parts:
         if name in asked.parts:
             continue
         pulled = _part(link, name)
         if not pulled.object_found:
-            asked.reply, asked.lost = None, True
+            asked.astray()
+            return
         asked.stalled = not pulled.object_available
         if asked.stalled:
             return
         asked.parts[name] = pulled.object_content
+        if sum(map(len, asked.parts.values())) > most:
+            raise SiteFailed(f"its answer is larger than the {most} bytes that were asked for")
 
 
 def _part(link: Link, name: str) -> PullObjectResponse:
@@ -87,18 +113,54 @@ def _part(link: Link, name: str) -> PullObjectResponse:
     return part
 
 
-def open_up(link: Link, asked: Asked, reply: Reply) -> Message:
+def open_up(link: Link, asked: Asked, reply: Reply, most: int) -> Message:
     """Return an answer whose content has been fetched, and let the SuperLink forget it.
 
     Raises:
-        SiteFailed: its arrays cannot be read.
+        SiteFailed: it cannot be read, or would take more than so many bytes of memory.
     """
     request = ConfirmMessageReceivedRequest(
         node=_SERVER, run_id=link.run_id, message_object_id=reply.id
     )
     link.call(lambda: link.runtime.ConfirmMessageReceived(request))
-    message = inflate_object_from_contents(reply.id, asked.parts)
-    assert isinstance(message, Message)
-    if message.has_content():
-        message.content = unpacked(message.content)
-    return message
+    try:
+        if inflated_size(reply.id, asked.parts) > most:
+            raise SiteFailed(f"its answer unpacks to more than the {most} bytes asked for")
+        message = inflate_object_from_contents(reply.id, asked.parts)
+        if not isinstance(message, Message):
+            raise SiteFailed(f"its answer cannot be read (it is a {type(message).__name__})")
+        if message.has_content():
+            message.content = unpacked(message.content)
+        return message
+    except SiteFailed:
+        raise
+    except Exception as error:
+        # Its bytes are the site's: whatever they make Flower stumble over is that site's failure.
+        log.info("an answer cannot be read", exc_info=error)
+        raise SiteFailed(f"its answer cannot be read ({type(error).__name__})") from None
+
+
+def inflated_size(name: str, parts: Mapping[str, bytes]) -> int:
+    """Return the bytes that a Flower object takes once it is put together.
+
+    An object names its children as often as it likes, so a few kB may unpack to a terabyte.
+    """
+    known: dict[str, int] = {}
+
+    def size(name: str) -> int:
+        if name not in known:
+            known[name] = _own_size(parts[name], size)
+        return known[name]
+
+    return size(name)
+
+
+def _own_size(content: bytes, size: Callable[[str], int]) -> int:
+    kind, children, _ = get_object_head_values_from_object_content(content)
+    if kind == Array.__qualname__:
+        indices = json.loads(get_object_body(content, Array))["arraychunk_ids"]
+        return len(content) + sum(size(children[index]) for index in indices)
+    if kind in _NAMING:
+        named = json.loads(get_object_body(content, _NAMING[kind]))
+        return len(content) + sum(size(child) for child in named.values())
+    return len(content) + sum(map(size, children))

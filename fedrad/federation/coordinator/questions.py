@@ -1,14 +1,23 @@
 """Questions to sites on their way, and what is known of the answers."""
 
+import time
 from dataclasses import dataclass, field
 
 from flwr.app import Error, Message, RecordDict
 
-__all__ = ["CRASHES", "Asked", "Reply"]
+from fedrad.core.plain import plain
+from fedrad.errors import RunError
+
+__all__ = ["CRASHES", "LOSSES", "Asked", "Reply"]
 
 CRASHES = 3
 """A question that so many processes of a site died of is given up."""
-_SITE_FAILED = 102
+LOSSES = 20
+"""A question whose answer went astray so often is given up."""
+_PAUSES_S = (0.1, 30.0)
+"""Before a lost question is asked again: after the first loss, and at most; doubled each time."""
+_SITE_SAID, _SITE_FAILED = 100, 102
+"""Codes of errors: in a site's own words, and what the coordinator found out."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Asked:
         sent: Flower's ids of the messages that asked it, the newest last.
         activated: when the node was last activated, as of the newest message.
         lost: the question or its answer went astray; it is asked again.
+        losses: how often it or its answer went astray.
+        due: when it may be asked again, in seconds of the monotonic clock.
         crashes: how often the site's process died of it.
         reply: the newest answer's head.
         parts: of the answer's content, as far as they were fetched.
@@ -50,24 +61,48 @@ class Asked:
     sent: list[str] = field(default_factory=list)
     activated: str = ""
     lost: bool = False
+    losses: int = 0
+    due: float = 0.0
     crashes: int = 0
     reply: Reply | None = None
     parts: dict[str, bytes] = field(default_factory=dict)
     stalled: bool = False
 
-    def message(self, content: RecordDict) -> Message:
+    def message(self, content: RecordDict, node: int) -> Message:
         """Return a new message that asks the question, with the content as it is to cross."""
-        return Message(content, self.site, self.kind, group_id=self.group)
+        return Message(content, node, self.kind, group_id=self.group)
 
     def question(self) -> Message:
         """Return the question as the exchange knows it."""
-        question = self.message(self.content)
+        question = self.message(self.content, self.site)
         question.metadata.__dict__["_message_id"] = self.number
         return question
 
+    def astray(self) -> None:
+        """Note that the answer is lost; who loses many is asked again less and less often."""
+        self.reply, self.lost, self.parts = None, True, {}
+        self.losses += 1
+        first, most = _PAUSES_S
+        # The first times at once: whoever was away is back. A site that always says so is slowed.
+        pause = min(first * 2**self.losses, most) if self.losses > CRASHES else 0.0
+        self.due = time.monotonic() + pause
+
     def failed(self, reason: str) -> Message:
         """Return the answer that stands for a site's failure."""
-        return Message(Error(_SITE_FAILED, reason), reply_to=self.question())
+        return Message(Error(_SITE_FAILED, plain(reason)), reply_to=self.question())
+
+    def said(self, error: Error) -> Message:
+        """Return the answer of a site that says itself that it cannot do what was asked."""
+        reason = plain(error.reason or "unknown error")
+        if reason.startswith(RunError.__name__):
+            # On this machine it would end the run; what a site's disk is like ends no other's.
+            reason = f"at the site, {reason}"
+        return Message(Error(_SITE_SAID, reason), reply_to=self.question())
+
+    @property
+    def owed(self) -> bool:
+        """Return whether the site still owes an answer, or a part of it."""
+        return self.reply is None or self.stalled
 
     @property
     def complete(self) -> bool:

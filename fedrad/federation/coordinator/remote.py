@@ -16,9 +16,9 @@ from fedrad.config import Experiment
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, SiteFailed
 from fedrad.federation.coordinator.expected import Expected
+from fedrad.federation.coordinator.kit import CoordinatorKit
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.rollcall import Met, roll_call
-from fedrad.federation.coordinator.service import CoordinatorKit
 from fedrad.federation.coordinator.status import RunStatus
 from fedrad.federation.daemon import locked
 from fedrad.federation.rounds import Play
@@ -73,11 +73,13 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
     ):
         link = kit.link(patience=experiment.deadline)
         status = RunStatus(kit.state / "run.json", play)
+        expected = Expected(experiment)
         grid = NetworkGrid(
             link,
             deadline=experiment.deadline,
             patience=_patience(experiment),
-            check=Expected(experiment).check,
+            check=expected.check,
+            limit=expected.limit,
             told=status.waiting,
         )
         link.open(experiment.text())
@@ -86,12 +88,13 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
                 grid, experiment, kit.public_keys(), wait=_patience(experiment), say=say
             )
             _check_held_out(experiment, met)
-            grid.sites = dict(met.nodes)
+            grid.sites, grid.unasked = dict(met.nodes), met.unasked()
+            expected.told = met.told(private=expected.private)
             status.met(met)
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
-            carrier = grid if server is None else StreamGrid(grid, server)
+            carrier = grid if server is None else StreamGrid(grid, server, expected.rules)
             server_app(replace(play, progress=status), device)(carrier, context)
             return Federation(dict(met.data), tuple(sorted(play.held_out)), counted=True)
         finally:

@@ -1,26 +1,36 @@
 """Who is there: registered sites are asked to describe themselves before round 1."""
 
+import json
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedrad.config import Experiment
-from fedrad.core.names import listed
+from fedrad.core.names import by_reason, listed
+from fedrad.core.plain import plain
 from fedrad.data.base import SiteData
-from fedrad.errors import SiteFailed
+from fedrad.errors import FedradError, SiteFailed
+from fedrad.federation.coordinator.expected import REFUSES
 from fedrad.federation.coordinator.network import NetworkGrid
+from fedrad.federation.coordinator.plausible import MOST_IMAGES, Told
 from fedrad.federation.describe import site_of, versions_of
 from fedrad.federation.nodes import Node
-from fedrad.federation.records import config_of, pack
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
-__all__ = ["Met", "roll_call"]
+__all__ = ["Met", "refusals", "roll_call"]
+
+log = logging.getLogger(__name__)
 
 _SAY_S = 30.0
 _POLL_S = 0.1
 _REGISTERED_S = 30.0
+_LONGEST = 100
+"""Characters of a name or version that a site tells."""
 
 Say = Callable[[str], None]
 
@@ -33,11 +43,28 @@ class Met:
         nodes: of all registered sites by name; of those that did not answer, without images.
         data: stand-ins for the data of those that answered.
         versions: of those that answered: fedrad, torch, device.
+        failed: site -> why it takes no part, if it said so or its answer cannot be used.
+        refuses: site -> arm -> why the site will not take part in that arm.
     """
 
     nodes: Mapping[str, Node]
     data: Mapping[str, SiteData]
     versions: Mapping[str, Mapping[str, str]]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    refuses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def unasked(self) -> dict[int, dict[str, str]]:
+        """Return node -> arm -> why it is not asked; "" is every arm."""
+        found = {site: {"": f"at the roll call: {why}"} for site, why in self.failed.items()}
+        for site, arms in self.refuses.items():
+            found[site] = {**found.get(site, {}), **arms}
+        return {self.nodes[site].id: arms for site, arms in found.items()}
+
+    def told(self, *, private: bool) -> dict[int, Told]:
+        """Return what each site that answered told, by its node."""
+        return {
+            self.nodes[site].id: Told.of(data, private=private) for site, data in self.data.items()
+        }
 
 
 def roll_call(
@@ -52,9 +79,11 @@ def roll_call(
         wait: seconds; after them a quorum will do.
         say: is told who is waited for.
 
+    A site that says no, or whose answer cannot be used, is named, and the run goes on without it
+    where its quorum allows.
+
     Raises:
-        SiteFailed: a site is not registered, refused, answered nonsense, or too few answered in
-            time.
+        SiteFailed: a site is not registered, or too few gave an answer that can be used in time.
     """
     infos = _registered(grid, sites)
     text = experiment.text()
@@ -62,15 +91,81 @@ def roll_call(
     names = sorted(infos)
     asked = [grid.create_message(content, "query", infos[n].node_id, "0") for n in names]
     numbers = dict(zip(grid.push_messages(asked), names, strict=True))
-    answers = _collect(grid, numbers, infos, _needed(experiment, len(names)), wait, say)
-    data = {name: _data(name, answers[name], experiment) for name in sorted(answers)}
-    images = {name: one.images("train") for name, one in data.items()}
-    told = {name: versions_of(answers[name].content) for name in data}
+    needed = _needed(experiment, len(names))
+    roll = _Roll(experiment, needed)
+    _collect(grid, numbers, infos, roll, wait, say)
+    if roll.failed:
+        say(f"goes on without {by_reason(roll.failed)}")
+    images = {name: one.images("train") for name, one in roll.data.items()}
     return Met(
-        {name: _node(infos[name], images.get(name, 0), told.get(name, {})) for name in names},
-        data,
-        told,
+        {name: _node(infos[name], images.get(name, 0), roll.told.get(name, {})) for name in names},
+        {name: roll.data[name] for name in sorted(roll.data)},
+        {name: roll.told[name] for name in sorted(roll.data)},
+        dict(sorted(roll.failed.items())),
+        {name: arms for name, arms in sorted(roll.refuses.items()) if arms},
     )
+
+
+@dataclass
+class _Roll:
+    """The answers as they come in: those that can be used, and why others cannot."""
+
+    experiment: Experiment
+    needed: int
+    data: dict[str, SiteData] = field(default_factory=dict)
+    told: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    refuses: dict[str, dict[str, str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def take(self, name: str, message: Message) -> None:
+        """Take in a site's answer."""
+        try:
+            if message.has_error():
+                raise SiteFailed(message.error.reason or "unknown error")
+            self.data[name] = _data(name, message, self.experiment)
+            self.refuses[name] = refusals(config_of(message.content), self.experiment.arm_names)
+            told = versions_of(message.content)
+            self.told[name] = {key: plain(value, _LONGEST) for key, value in told.items()}
+        except FedradError as error:
+            self._fail(name, str(error))
+        except Exception as error:
+            # What this stumbles over is what the site has sent.
+            log.info("%s: its description cannot be read", name, exc_info=error)
+            self._fail(name, f"its description cannot be read ({type(error).__name__})")
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.data.pop(name, None)
+        self.failed[name] = plain(reason)
+
+    def check(self, left: int) -> None:
+        """Raise if the quorum can no longer be met, however those that are left answer.
+
+        Raises:
+            SiteFailed: names who failed, and why.
+        """
+        if self.failed and len(self.data) + left < self.needed:
+            told = by_reason(dict(sorted(self.failed.items())))
+            raise SiteFailed(
+                f"roll call: the experiment needs {self.needed} sites and cannot have them ({told})"
+            )
+
+
+def refusals(config: Mapping[str, Any], arms: Collection[str]) -> dict[str, str]:
+    """Return arm -> why a site will not take part in it, as its description says.
+
+    Raises:
+        SiteFailed: what it says cannot be read.
+
+    >>> refusals({"refuses": '{"private": "epsilon 5.5 of the 3 that are left"}'}, ["private"])
+    {'private': 'epsilon 5.5 of the 3 that are left'}
+    """
+    try:
+        found = json.loads(str(config.get(REFUSES, "{}")))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(why, str) for why in found.values()):
+        raise SiteFailed("which arms it refuses cannot be read")
+    return {arm: plain(found[arm]) for arm in arms if arm in found}
 
 
 def _registered(grid: NetworkGrid, sites: Collection[str]) -> dict[str, NodeInfo]:
@@ -104,30 +199,32 @@ def _collect(
     grid: NetworkGrid,
     numbers: dict[str, str],
     infos: Mapping[str, NodeInfo],
-    needed: int,
+    roll: _Roll,
     wait: float,
     say: Say,
-) -> dict[str, Message]:
-    answers: dict[str, Message] = {}
+) -> None:
     start, said = time.monotonic(), float("-inf")
     while numbers:
-        for message in grid.pull_messages(list(numbers)):
-            name = numbers.pop(message.metadata.reply_to_message_id)
-            if message.has_error():
-                raise SiteFailed(f"{name}: {message.error.reason}")
-            answers[name] = message
+        came = list(grid.pull_messages(list(numbers)))
+        for message in came:
+            roll.take(numbers.pop(message.metadata.reply_to_message_id), message)
+        roll.check(len(numbers))
+        if came:
+            continue  # Those that are here already are not late.
         waited = time.monotonic() - start
-        if waited > wait:
-            if len(answers) >= needed:
-                say(f"goes on without {listed(sorted(numbers.values()))}")
-                break
+        if numbers and waited > wait:
             away = listed(sorted(numbers.values()))
-            raise SiteFailed(f"{len(answers)} of {needed} sites answered; waited for {away}")
+            if len(roll.data) >= roll.needed:
+                say(f"goes on without {away}")
+                return
+            failed = f" ({by_reason(roll.failed)})" if roll.failed else ""
+            raise SiteFailed(
+                f"{len(roll.data)} of {roll.needed} sites answered{failed}; waited for {away}"
+            )
         if numbers and time.monotonic() - said > _SAY_S and waited > 3:
             said = time.monotonic()
             say("waiting for " + _who(grid, numbers.values(), infos))
         time.sleep(_POLL_S)
-    return answers
 
 
 def _who(grid: NetworkGrid, names: Iterable[str], infos: Mapping[str, NodeInfo]) -> str:
@@ -144,7 +241,17 @@ def _data(name: str, message: Message, experiment: Experiment) -> SiteData:
     told = str(config_of(message.content).get("site", ""))
     if told != name:
         raise SiteFailed(
-            f"the key of {name} is used by a site that says it is {told!r}; "
+            f"the key of {name} is used by a site that says it is {plain(told, _LONGEST)!r}; "
             "each site needs its own startup kit and its own name"
         )
-    return site_of(message.content, experiment.task)
+    # Before anything of that size is made of them.
+    for counts in bundle_of(message.content).get("labels", {}).values():
+        if counts.numel() and int(counts.double().sum(-1).max()) > MOST_IMAGES:
+            raise SiteFailed(f"it tells of more than {MOST_IMAGES} images in one split")
+    data = site_of(message.content, experiment.task)
+    images = numbers_of(message.content).get("num-examples", 0.0)
+    if images != data.images("train"):
+        raise SiteFailed(
+            f"it tells of {images:g} training images and {data.images('train')} labels"
+        )
+    return data

@@ -11,15 +11,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_ssh_public_key,
-)
 from flwr.common.constant import ISOLATION_MODE_PROCESS
 from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped]
     HealthCheckRequest,
@@ -27,12 +20,12 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped]
 )
 from grpc_health.v1.health_pb2_grpc import HealthStub  # type: ignore[import-untyped]
 
-from fedrad.config import FederationFile, load_federation
 from fedrad.errors import ConfigError, MissingError, SiteFailed
-from fedrad.federation.child import start
-from fedrad.federation.coordinator.superlink import Door, Link
+from fedrad.federation.child import SECRET, start
+from fedrad.federation.coordinator.kit import CoordinatorKit
+from fedrad.federation.coordinator.registration import Keys
 from fedrad.federation.daemon import locked, stop, stop_signals
-from fedrad.federation.kits.keys import read_public_key, write_secret
+from fedrad.federation.kits.keys import write_secret
 
 __all__ = ["CoordinatorKit", "coordinate", "is_well"]
 
@@ -43,69 +36,11 @@ _KEYS_S = 5.0
 """Pause between two looks at which keys are in the kit."""
 _START_S = 300.0
 """A busy machine takes its time to load Flower."""
+_STARTS = 5
+"""A server process that does not come up so often in a row cannot be started here."""
 _LOG_BYTES = 20_000_000
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CoordinatorKit:
-    """A coordinator's startup kit, as `provision` makes it."""
-
-    folder: Path
-    federation: FederationFile
-
-    @staticmethod
-    def load(folder: Path) -> "CoordinatorKit":
-        """Read a kit.
-
-        Raises:
-            ConfigError: the folder is no coordinator's kit.
-        """
-        needed = ("federation.yaml", "ca.crt", "server.pem", "server.key")
-        missing = [name for name in needed if not (folder / name).is_file()]
-        if missing:
-            raise ConfigError(
-                f"{folder}: is no coordinator's kit, {', '.join(missing)} is missing; "
-                "fedrad provision makes one"
-            )
-        return CoordinatorKit(folder.resolve(), load_federation(folder / "federation.yaml"))
-
-    @property
-    def state(self) -> Path:
-        """Return the folder of what the coordinator keeps for itself."""
-        return self.folder / "state"
-
-    @property
-    def secret(self) -> Path:
-        """Return the file of the secret that lets a process of this machine take a run's task."""
-        return self.state / "task.secret"
-
-    def public_keys(self) -> dict[str, bytes]:
-        """Return who may connect: site -> public key as PEM, which Flower knows a node by."""
-        found = sorted((self.folder / "sites").glob("*.pub"))
-        return {
-            path.stem: load_ssh_public_key(read_public_key(path)).public_bytes(
-                Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-            )
-            for path in found
-        }
-
-    def link(self, *, patience: float = 30.0) -> Link:
-        """Return the door to this kit's SuperLink.
-
-        Raises:
-            SiteFailed: the coordinator was never started.
-        """
-        if not self.secret.is_file():
-            raise SiteFailed(
-                f"{self.folder.name}: the coordinator was never started here; "
-                f"run fedrad coordinator start {self.folder}"
-            )
-        service = self.federation.coordinator
-        ca = (self.folder / "ca.crt").read_bytes()
-        address = f"{_LOCAL}:{service.control_port}"
-        return Link(Door(address, service.host, ca, self.secret.read_bytes()), patience=patience)
 
 
 def coordinate(kit: CoordinatorKit, say: Say) -> None:
@@ -130,22 +65,40 @@ def coordinate(kit: CoordinatorKit, say: Say) -> None:
 
 def _look_after(kit: CoordinatorKit, say: Say) -> None:
     child: subprocess.Popen[bytes] | None = None
-    stopping = stop_signals()
+    stopping, keys, failures = stop_signals(), Keys(kit, say), 0
     try:
         while not stopping():
             if child is None or child.poll() is not None:
                 if child is not None:
                     say(f"the server process died (exit {child.returncode}); starting it again")
                 child = _superlink(kit)
-                _wait_for(kit, child)
-                say(f"ready; {len(kit.public_keys())} sites may connect")
-            _register(kit, say)
-            ends = time.monotonic() + _KEYS_S
-            while time.monotonic() < ends and not stopping() and child.poll() is None:
-                time.sleep(0.1)
+                if not _waited_for(kit, child, stopping):
+                    failures += 1
+                    if not stopping():
+                        _check_failures(kit, failures)
+                    continue
+                failures = 0
+                say(f"ready; {len(keys.wanted())} sites may connect")
+            keys.settle()
+            _pause(_KEYS_S, child, stopping)
     finally:
         if child is not None:
             stop(child)
+
+
+def _pause(seconds: float, child: subprocess.Popen[bytes], stopping: Callable[[], bool]) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and not stopping() and child.poll() is None:
+        time.sleep(0.1)
+
+
+def _check_failures(kit: CoordinatorKit, failures: int) -> None:
+    """Raise if the server process cannot be started; one that was killed is tried again."""
+    if failures >= _STARTS:
+        raise MissingError(
+            f"the server process did not start, {failures} times; its last words are in "
+            f"{kit.state / 'superlink.log'}"
+        )
 
 
 def _superlink(kit: CoordinatorKit) -> subprocess.Popen[bytes]:
@@ -160,7 +113,7 @@ def _superlink(kit: CoordinatorKit) -> subprocess.Popen[bytes]:
         "--enable-supernode-auth",
         *("--database", str(kit.state / "superlink.db")),
         *("--isolation", ISOLATION_MODE_PROCESS),
-        *("--superexec-auth-secret-file", str(kit.secret)),
+        *(SECRET, str(kit.secret)),
         "--disable-runtime-dependency-installation",
         # Researchers work on this machine: nobody else can hand in a run.
         *("--host", _LOCAL, "--port", str(service.control_port)),
@@ -171,37 +124,21 @@ def _superlink(kit: CoordinatorKit) -> subprocess.Popen[bytes]:
         return start("superlink", options, kit.state / "flower", file.fileno())
 
 
-def _wait_for(kit: CoordinatorKit, child: subprocess.Popen[bytes]) -> None:
+def _waited_for(
+    kit: CoordinatorKit, child: subprocess.Popen[bytes], stopping: Callable[[], bool]
+) -> bool:
+    """Wait until the server process answers; return whether it does."""
     link = kit.link(patience=1.0)
     ends = time.monotonic() + _START_S
-    while True:
+    while child.poll() is None and not stopping():
         try:
             link.nodes()
-            return
-        except SiteFailed:
-            if child.poll() is not None or time.monotonic() > ends:
-                raise MissingError(
-                    "the server process did not start; its last words are in "
-                    f"{kit.state / 'superlink.log'}"
-                ) from None
-
-
-def _register(kit: CoordinatorKit, say: Say) -> None:
-    """Let in the sites whose keys are in the kit, and no others."""
-    wanted = kit.public_keys()
-    try:
-        link = kit.link(patience=5.0)
-        known = {info.public_key: info for info in link.nodes() if info.status != "unregistered"}
-        for key, info in known.items():
-            if wanted.get(info.name) != key:
-                link.unregister(info.node_id)
-                say(f"{info.name or 'a site without a name'} may not connect any more")
-        for name, key in wanted.items():
-            if key not in known:
-                link.register(name, key)
-                say(f"{name} may connect")
-    except SiteFailed as error:
-        log.info("keys: %s", error)
+            return True
+        except SiteFailed as error:
+            if time.monotonic() > ends:
+                log.warning("the server process does not answer: %s", error)
+                stop(child)
+    return False
 
 
 def is_well(kit: CoordinatorKit) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 
 from fedrad.core.files import write_atomic
 from fedrad.errors import SiteFailed
+from fedrad.federation.coordinator.kit import CoordinatorKit
 from fedrad.federation.coordinator.rollcall import Met
-from fedrad.federation.coordinator.service import CoordinatorKit
 from fedrad.federation.daemon import is_locked
 from fedrad.federation.rounds import Play
 

@@ -43,7 +43,9 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedrad.core.plain import plain
 from fedrad.errors import SiteFailed
+from fedrad.federation.control_key import control_token
 
 __all__ = ["Door", "Link", "RunLost"]
 
@@ -52,6 +54,8 @@ T = TypeVar("T")
 
 _HEARTBEAT_S = 5.0
 _RETRY_S = 0.5
+_CONTROL = "/v1/control/"
+_LONGEST = 200
 _TASK_METHODS = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 _BUNDLE = """
 [project]
@@ -103,6 +107,19 @@ class _Named:
         return answer
 
 
+class _Bearer:
+    """Shows the token that opens the control port."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def intercept(self, context: Any, call_next: Any) -> httpx.Response:
+        """Send a request that bears the token."""
+        context.request.headers["authorization"] = f"Bearer {self._token}"
+        answer: httpx.Response = call_next(context)
+        return answer
+
+
 class Link:
     """Calls to the SuperLink. One run at a time is open.
 
@@ -112,9 +129,9 @@ class Link:
     """
 
     def __init__(self, door: Door, *, patience: float = 30.0) -> None:
-        self._door = door
+        self.door = door
         self._patience = patience
-        self._control = self._client(ControlHttpClient)
+        self._control = self._client(ControlHttpClient, _Bearer(control_token(door.secret)))
         secret = SuperExecAuthHttpInterceptor(
             master_secret=door.secret, protected_methods=_TASK_METHODS
         )
@@ -128,10 +145,10 @@ class Link:
         # No retry of Flower's own: it sends SIGINT to this process when a token is too old.
         named = RuntimeVersionHttpInterceptor(component_name="flwr-serverapp")
         return kind.from_server_address(
-            server_address=self._door.address,
+            server_address=self.door.address,
             insecure=False,
-            root_certificates=self._door.ca,
-            interceptors=[_Named(self._door.name), named, *interceptors],
+            root_certificates=self.door.ca,
+            interceptors=[_Named(self.door.name), named, *interceptors],
         )
 
     def call(self, ask: Callable[[], T]) -> T:
@@ -139,26 +156,23 @@ class Link:
 
         Raises:
             RunLost: the token of the run's task is no longer known.
-            SiteFailed: nobody answered for too long.
+            SiteFailed: nobody answered for too long, or the server says no.
         """
         ends = time.monotonic() + self._patience
         while True:
             try:
                 return ask()
             except httpx.HTTPStatusError as error:
-                if error.response.status_code in (401, 403):
-                    raise RunLost from None
-                if error.response.status_code not in (502, 503, 504):
-                    raise
+                _check_status(error, self.door.address)
             except httpx.TransportError as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise SiteFailed(
-                        f"the coordinator's server at {self._door.address} shows a certificate "
+                        f"the coordinator's server at {self.door.address} shows a certificate "
                         "of another federation, or one that is too old; see fedrad provision"
                     ) from None
             if time.monotonic() > ends:
                 raise SiteFailed(
-                    f"the coordinator's server at {self._door.address} does not answer; "
+                    f"the coordinator's server at {self.door.address} does not answer; "
                     "start it with fedrad coordinator start, then repeat this command"
                 ) from None
             time.sleep(_RETRY_S)
@@ -242,6 +256,27 @@ class Link:
             log.debug("the run was not ended: %s", type(error).__name__)
         self.runtime.close()
         self.runtime = None
+
+
+def _check_status(error: httpx.HTTPStatusError, address: str) -> None:
+    """Return where a call may be tried again.
+
+    Raises:
+        RunLost: the token of the run's task is no longer known.
+        SiteFailed: the server says no.
+    """
+    code = error.response.status_code
+    if code in (502, 503, 504):
+        return
+    if code in (401, 403) and not error.request.url.path.startswith(_CONTROL):
+        raise RunLost from None
+    if code in (401, 403):
+        raise SiteFailed(
+            f"the coordinator's server at {address} does not take this kit's secret; it was "
+            "started with another one: stop it, and start it again with this kit"
+        ) from None
+    told = plain(error.response.text, _LONGEST)
+    raise SiteFailed(f"the coordinator's server at {address} answers {code}: {told}") from None
 
 
 def _bundle() -> bytes:

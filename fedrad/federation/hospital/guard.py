@@ -22,11 +22,11 @@ from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError, FedradError, Refused
 from fedrad.federation.client import COUNTS
 from fedrad.federation.describe import description
+from fedrad.federation.frame_outline import Streamed, streamed_of
 from fedrad.federation.handshake import check_version
 from fedrad.federation.hospital.asked import LONGEST, Round, Task
 from fedrad.federation.hospital.audit import AuditLog, Entry
 from fedrad.federation.hospital.contents import digest_of, weight_of
-from fedrad.federation.hospital.frame_outline import Streamed, streamed_of
 from fedrad.federation.hospital.policy import (
     UNMEASURED,
     Ledger,

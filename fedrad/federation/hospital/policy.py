@@ -15,7 +15,7 @@ from fedrad.algorithms.fedavg import fedavg
 from fedrad.config import Experiment, SiteFile
 from fedrad.core.state import Bundle, State
 from fedrad.errors import ConfigError, Refused
-from fedrad.federation.hospital.frame_outline import SPLIT_EVALUATIONS
+from fedrad.federation.frame_outline import SPLIT_EVALUATIONS
 from fedrad.models import MODELS
 from fedrad.registry import nearest, options_of, split
 

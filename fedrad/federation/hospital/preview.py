@@ -18,7 +18,7 @@ from fedrad.assemble import algorithm_of, initial_state, metrics_of, server_task
 from fedrad.config import Experiment
 from fedrad.core.state import Bundle, State, num_bytes
 from fedrad.federation.describe import description
-from fedrad.federation.hospital.frame_outline import streamed_of
+from fedrad.federation.frame_outline import streamed_of
 from fedrad.federation.outline import Outline, answer_of, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, numbers_of
 from fedrad.federation.streams.empty_streams import EmptyStreams

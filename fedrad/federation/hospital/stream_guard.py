@@ -15,7 +15,7 @@ from fedrad.core.state import num_bytes
 from fedrad.core.wire import to_bytes
 from fedrad.errors import ConfigError
 from fedrad.federation.channels import Half
-from fedrad.federation.hospital.frame_outline import Streamed
+from fedrad.federation.frame_outline import Streamed
 from fedrad.federation.hospital.policy import refuse
 from fedrad.federation.outline import Shape, shapes_of
 from fedrad.federation.streams.invitation import Invitation, address_of

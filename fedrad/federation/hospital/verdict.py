@@ -7,7 +7,7 @@ from fedrad.config import Experiment, SiteFile
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.data.sites import hospital_of
 from fedrad.errors import FedradError, Refused
-from fedrad.federation.hospital.frame_outline import streamed_of
+from fedrad.federation.frame_outline import streamed_of
 from fedrad.federation.hospital.policy import check_names, check_task, check_upload
 from fedrad.federation.hospital.preview import Exchange
 

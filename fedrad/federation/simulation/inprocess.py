@@ -174,7 +174,9 @@ class InProcessGrid(Grid):
                 continue
             found = Reply(bundle_of(reply.content), numbers_of(reply.content))
             with self.meter.spent("aggregation"):
-                fold(part, found, str(config[WEIGHT]))
+                wrong = fold(part, found, str(config[WEIGHT]))
+            if wrong:
+                part.failed[site] = wrong
         return Message(pack_part(part), reply_to=question)
 
 

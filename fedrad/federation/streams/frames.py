@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from fedrad.algorithms.base import Frame
+from fedrad.core.plain import plain
 from fedrad.core.wire import from_bytes, size_of, to_bytes
 from fedrad.federation import split_pb2
 
@@ -76,12 +77,12 @@ def read(message: split_pb2.Frame, data: memoryview) -> Frame:
     arrays = {}
     for array in message.arrays:
         if array.name in arrays:
-            raise ValueError(f"array '{array.name[:40]}' comes twice in a frame")
+            raise ValueError(f"array '{plain(array.name, 40)}' comes twice in a frame")
         try:
             size = size_of(array.dtype, array.shape)
             arrays[array.name] = from_bytes(array.dtype, array.shape, data[:size])
         except ValueError as error:
-            raise ValueError(f"array '{array.name[:40]}': {error}") from None
+            raise ValueError(f"array '{plain(array.name, 40)}': {error}") from None
         data = data[size:]
     if data:
         raise ValueError(f"{len(data)} bytes came that are of no array in their frame")

@@ -7,7 +7,7 @@ What a site says by the one way, and what is found out by the other, come togeth
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
@@ -19,6 +19,7 @@ from fedrad.algorithms.base import Frame
 from fedrad.federation.channels import LOST
 from fedrad.federation.grid_over import GridOver
 from fedrad.federation.records import config_of
+from fedrad.federation.streams.frame_rules import FrameRules
 from fedrad.federation.streams.open_streams import Ended, OpenStreams, SiteStream
 from fedrad.federation.streams.server import StreamServer
 
@@ -27,11 +28,21 @@ __all__ = ["GrpcChannels", "StreamGrid", "grpc_streams"]
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
+_BROKE_A_RULE = 103
+"""Code of an error: the site sent what it may not; unlike a lost stream it is not repeated."""
+
+Rules = Callable[[Message], FrameRules]
+"""The message that opens a stream -> what the site may send in it."""
 
 
 @contextmanager
 def grpc_streams(
-    grid: Grid, server: StreamServer, messages: Mapping[str, Message], *, deadline: float
+    grid: Grid,
+    server: StreamServer,
+    messages: Mapping[str, Message],
+    *,
+    deadline: float,
+    rules: Rules | None = None,
 ) -> Iterator["GrpcChannels"]:
     """Send each site its message with an invitation, and take the streams that they open.
 
@@ -40,7 +51,9 @@ def grpc_streams(
         server: takes the streams.
         messages: by site; the invitation is added to each.
         deadline: seconds until all must have replied.
+        rules: of the frames that a site sends; without them all are taken.
     """
+    ruled = {} if rules is None else {site: rules(one) for site, one in messages.items()}
     config = config_of(next(iter(messages.values())).content) if messages else {}
     number = int(config.get("server-round", 0))
     with server.open(messages, run=_run(config), round=number, deadline=deadline) as opened:
@@ -51,7 +64,7 @@ def grpc_streams(
         replies = _Replies(grid, ids, streams)
         replies.start()
         try:
-            yield GrpcChannels(streams, replies, messages, time.monotonic() + deadline)
+            yield GrpcChannels(streams, replies, messages, time.monotonic() + deadline, ruled)
         finally:
             replies.stop()
 
@@ -65,7 +78,9 @@ class GrpcChannels:
         replies: "_Replies",
         messages: Mapping[str, Message],
         ends: float,
+        rules: Mapping[str, FrameRules] | None = None,
     ) -> None:
+        self._rules, self._broken = rules or {}, dict[str, str]()
         self._streams, self._replies = streams, replies
         self._messages, self._ends = messages, ends
 
@@ -78,15 +93,29 @@ class GrpcChannels:
         ended: dict[str, Ended] = {}
         for site, came in self._streams.arriving():
             if isinstance(came, Frame):
-                yield site, came
+                if self.looked(site, came) is came:
+                    yield site, came
             else:
                 # Its reply is on its way, and slower than frames: the others go on meanwhile.
                 ended[site] = came
         for site, end in ended.items():
             yield site, self.reply(site, end)
 
+    def looked(self, site: str, frame: Frame) -> Frame | Ended:
+        """Return a frame that breaks no rule; one that does ends its stream."""
+        rules = self._rules.get(site)
+        wrong = rules.fault(frame) if rules else None
+        if wrong is None:
+            return frame
+        self._broken[site] = wrong
+        self._streams.fail(site, wrong)
+        return Ended(wrong)
+
     def reply(self, site: str, end: Ended) -> Message:
         """Return the reply of a site whose stream has ended, or why there is none."""
+        if site in self._broken:
+            error = Error(_BROKE_A_RULE, self._broken[site])
+            return Message(error, reply_to=self._messages[site])
         broken = end.failure is not None
         reply = self._replies.wait(site, 0.0 if broken else self._ends - time.monotonic())
         if reply is not None:
@@ -103,6 +132,8 @@ class _Channel:
 
     def receive(self) -> Frame | Message:
         came = self._stream.receive()
+        if isinstance(came, Frame):
+            came = self._channels.looked(self._site, came)
         return came if isinstance(came, Frame) else self._channels.reply(self._site, came)
 
     def send(self, frame: Frame) -> None:
@@ -161,18 +192,21 @@ class StreamGrid(GridOver):
     Args:
         grid: carries the messages.
         server: takes the streams; is listening already.
+        rules: of the frames that a site sends; without them all are taken.
     """
 
-    def __init__(self, grid: Grid, server: StreamServer) -> None:
+    def __init__(self, grid: Grid, server: StreamServer, rules: Rules | None = None) -> None:
         super().__init__(grid)
-        self._server = server
+        self._server, self._rules = server, rules
 
     @contextmanager
     def streams(
         self, messages: Mapping[str, Message], *, deadline: float
     ) -> Iterator[GrpcChannels]:
         """Open a stream to each site by its message; they are broken off when the block ends."""
-        with grpc_streams(self._grid, self._server, messages, deadline=deadline) as channels:
+        with grpc_streams(
+            self._grid, self._server, messages, deadline=deadline, rules=self._rules
+        ) as channels:
             yield channels
 
     def __getattr__(self, name: str) -> Any:

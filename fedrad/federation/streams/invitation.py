@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from math import inf
 from typing import Any
 
 from fedrad.errors import SiteFailed
@@ -12,6 +13,9 @@ from fedrad.errors import SiteFailed
 __all__ = ["Admission", "Invitation", "address_of", "new_token"]
 
 _KEY = "stream-"
+_TYPES: dict[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (int, float)}
+_LONGEST, _LARGEST = 100_000, 1 << 31
+"""Of a text in an invitation, in characters; of a packet, in bytes: protobuf's own bound."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,22 @@ class Invitation:
         """Return the invitation in a message's settings, or None where there is none.
 
         Raises:
-            SiteFailed: a part of it is missing.
+            SiteFailed: a part of it is missing, or of another type or size than it can be.
         """
         if _KEY + "token" not in config:
             return None
         missing = [key for key in Invitation.__annotations__ if _KEY + key not in config]
         if missing:
             raise SiteFailed(f"the invitation to a stream lacks {', '.join(missing)}")
-        return Invitation(**{key: config[_KEY + key] for key in Invitation.__annotations__})
+        found = {key: config[_KEY + key] for key in Invitation.__annotations__}
+        for key, kind in Invitation.__annotations__.items():
+            if isinstance(found[key], bool) or not isinstance(found[key], _TYPES[kind]):
+                raise SiteFailed(f"the invitation to a stream has no {kind.__name__} for {key}")
+            if isinstance(found[key], str) and len(found[key]) > _LONGEST:
+                raise SiteFailed(f"the invitation to a stream has a {key} that is too long")
+        if not (0 < found["largest"] <= _LARGEST and 0 < found["deadline"] < inf):
+            raise SiteFailed("the invitation to a stream has no largest or no deadline of use")
+        return Invitation(**found)
 
     def __repr__(self) -> str:
         """Leave the token out: what is printed ends up in logs."""

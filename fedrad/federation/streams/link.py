@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from fedrad.algorithms.base import Frame
+from fedrad.core.plain import plain
 from fedrad.federation import split_pb2
 from fedrad.federation.streams.frames import packet_of, packet_with, read
 
@@ -85,7 +86,7 @@ class Link:
             self._received, self._kept = head.number, None
             self._inbox, self.ended = frame, frame is None
             if frame is None:
-                self.failure = head.end.failure or self.failure
+                self.failure = plain(head.end.failure) or self.failure
                 self._to_send.notify_all()
             self.since = time.monotonic()
             self.arrived.notify_all()

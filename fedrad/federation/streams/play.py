@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import grpc  # type: ignore[import-untyped]
 
 from fedrad.algorithms.base import Frame
+from fedrad.core.plain import plain
 from fedrad.errors import ConfigError, FedradError, SiteFailed
 from fedrad.federation import split_pb2
 from fedrad.federation.streams.call import HELLO, METHOD, PING, WELCOME
@@ -112,6 +113,9 @@ class _Calls:
                 self._link.take(self._connection, raw)
             except ValueError as error:
                 raise SiteFailed(f"the coordinator broke a rule of the stream: {error}") from None
+            except Exception as error:
+                what = type(error).__name__
+                raise SiteFailed(f"a packet of the coordinator cannot be read ({what})") from None
             with self._link.lock:
                 frame = self._link.pop()
             if frame is not None:
@@ -201,7 +205,7 @@ class _Calls:
                 f"the stream did not end within the round's {self._invitation.deadline:g} s"
             )
         if code not in _BROKEN:
-            raise SiteFailed(f"the coordinator refused or ended the stream: {told}")
+            raise SiteFailed(f"the coordinator refused or ended the stream: {plain(told)}")
         if time.monotonic() - self._broken_since > self._patience:
             raise SiteFailed(
                 f"no connection to {self._invitation.address} for {self._patience:g} s ({told}); "

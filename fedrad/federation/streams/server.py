@@ -203,6 +203,10 @@ def _read(link: Link, connection: int, requests: Iterator[bytes]) -> None:
         link.fail(str(error))
     except grpc.RpcError:
         log.info("a stream's connection broke")
+    except Exception as error:
+        # What this stumbles over is what came from the site: it ends that site's stream.
+        log.info("a packet cannot be read", exc_info=error)
+        link.fail(f"a packet cannot be read ({type(error).__name__})")
     finally:
         link.disconnect(connection)
 

@@ -1,0 +1,197 @@
+"""The roll call: a site that says no, or nonsense, is named, and the others go on."""
+
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Error, Message, RecordDict
+from hostile import MUTATIONS, sent
+from made import Told as Heard
+from made import experiment, play
+from postbox import Letter, Postbox, letter
+from test_replies import DATA, HOSTILE, NODES, SILENT, WHAT, check_named, honest
+
+from fedrad.core.plain import plain
+from fedrad.errors import SiteFailed
+from fedrad.federation.coordinator import network, questions, rollcall
+from fedrad.federation.coordinator.expected import REFUSES, Expected
+from fedrad.federation.coordinator.network import NetworkGrid
+from fedrad.federation.coordinator.rollcall import Met, refusals, roll_call
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.server import _unwilling
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.wire import packed
+from fedrad.runs import RunFolder
+
+Attack = Callable[[Message, RecordDict], list[Letter]]
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses."""
+    InProcessGrid(None, {})  # type: ignore[arg-type]  # lets messages be made outside a runtime
+    monkeypatch.setattr(rollcall, "_POLL_S", 0.0)
+    monkeypatch.setattr(network, "_LOOK_S", 0.0)
+    monkeypatch.setattr(questions, "_PAUSES_S", (0.0, 0.0))
+
+
+def call(attack: Attack | None, *, quorum: int | None = 2, silent: bool = False) -> Met:
+    """Call the roll of three sites, one of them hostile."""
+    what = WHAT.model_copy(update={"quorum": quorum})
+
+    def answer(node: int, question: Message) -> list[Letter]:
+        content = honest(node, question, "describe")
+        if attack is not None and NODES[node] == HOSTILE:
+            return attack(question, content)
+        return [letter(question, packed(content))]
+
+    expected = Expected(WHAT)
+    grid = NetworkGrid(
+        Postbox(NODES, answer),  # type: ignore[arg-type]
+        deadline=0.0 if silent else 3600.0,
+        patience=60.0,
+        check=expected.check,
+        limit=expected.limit,
+        told=lambda waiting: None,
+    )
+    wait = 0.0 if silent else 3600.0
+    return roll_call(grid, what, set(NODES.values()), wait=wait, say=lambda text: None)
+
+
+def check_others(met: Met) -> None:
+    """The other sites are what they are, and the hostile one is as it is, or named."""
+    assert set(met.failed) <= {HOSTILE} and set(met.nodes) == set(DATA)
+    for name, data in met.data.items():
+        for split in ("train", "val", "test"):
+            assert data.images(split) == DATA[name].images(split)
+            assert data.patients(split) == DATA[name].patients(split)
+            rows = DATA[name].y[DATA[name].rows[split]]
+            assert np.nansum(data.y[data.rows[split]]) == np.nansum(rows)
+    for reason in met.failed.values():
+        check_named(reason)
+
+
+LIES = {"an_array_under_anothers_name"}
+"""Counts of labels that are false, and could be true: nobody else has seen the site's data."""
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - LIES))
+def test_a_hostile_description_leaves_the_others_to_go_on(name: str) -> None:
+    rng = Random(name)
+
+    def attack(question: Message, content: RecordDict) -> list[Letter]:
+        try:
+            return MUTATIONS[name](rng, question, content)
+        except (IndexError, ValueError, KeyError, RuntimeError):
+            return [letter(question, Error(101, "no such thing"))]
+
+    met = call(attack, silent=name in SILENT)
+    assert {"nord", "sued"} <= set(met.data)
+    check_others(met)
+
+
+def told(**changes: Any) -> Attack:
+    """A description with other settings, numbers or counts of labels."""
+
+    def attack(question: Message, content: RecordDict) -> list[Letter]:
+        config = config_of(content) | changes.get("config", {})
+        numbers = numbers_of(content) | changes.get("numbers", {})
+        bundle = bundle_of(content)
+        bundle["labels"] = bundle["labels"] | changes.get("labels", {})
+        return sent(question, pack(bundle, numbers, config))
+
+    return attack
+
+
+HUGE = torch.tensor([[2**39, 2**39, 0]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"labels": {"train": HUGE}, "numbers": {"num-examples": 2.0**40}}, "more than 5000000"),
+        ({"labels": {"test": HUGE}}, "more than 5000000"),
+        ({"labels": {"val": torch.tensor([[2**62, 2**62, 2**62]])}}, "far too large"),
+        ({"labels": {"val": torch.tensor([[-1, 5, 0]])}}, "labels do not fit"),
+        ({"numbers": {"num-examples": 240.0}}, "240 training images and 24 labels"),
+        ({"numbers": {"patients-train": 25.0}}, "tells 25 patients and 24 images"),
+        ({"numbers": {"patients-test": 1e12}}, "tells 1000000000000 patients"),
+        ({"numbers": {"patients-test": -1.0}}, "patients-test is negative"),
+        ({"config": {"site": "nord"}}, "each site needs its own startup kit"),
+        ({"config": {"site": "\x1b[2J" + "x" * 3000}}, "each site needs its own startup kit"),
+        ({"config": {"fedrad": "9" * 1_000_000}}, "a setting is no text of up to 4000"),
+        ({"config": {"colour": "blue"}}, "a setting that nobody asked for"),
+        ({"config": {REFUSES: "{"}}, "which arms it refuses cannot be read"),
+        ({"config": {REFUSES: "[" * 3000}}, "which arms it refuses cannot be read"),
+        ({"config": {REFUSES: '["fedavg"]'}}, "which arms it refuses cannot be read"),
+        ({"config": {REFUSES: '{"fedavg": 3}'}}, "which arms it refuses cannot be read"),
+    ],
+)
+def test_a_description_that_cannot_be_true_is_named(changes: dict[str, Any], says: str) -> None:
+    """Of 2^40 labels a stand-in of that size would be made: the count is looked at first."""
+    met = call(told(**changes))
+    assert says in met.failed[HOSTILE] and set(met.data) == {"nord", "sued"}
+    check_others(met)
+
+
+def test_where_all_are_needed_the_run_ends_before_it_begins_with_name_and_reason() -> None:
+    attack = lambda question, content: [letter(question, Error(100, "Refused: not approved"))]  # noqa: E731
+    with pytest.raises(SiteFailed, match=r"needs 3 sites .*\(ost: Refused: not approved\)"):
+        call(attack, quorum=None)
+    met = call(attack, quorum=2)
+    assert met.failed == {HOSTILE: "Refused: not approved"}
+    assert met.unasked() == {3: {"": "at the roll call: Refused: not approved"}}
+
+
+def test_versions_are_told_in_letters_that_can_be_printed() -> None:
+    """They are shown by fedrad status, whose terminal would take some for commands."""
+    met = call(told(config={"device": "cpu\x1b]0;owned\x07\u202e", "machine": "m" * 500}))
+    assert met.versions[HOSTILE]["device"] == "cpu ]0;owned"
+    assert met.versions[HOSTILE]["machine"] == plain("m" * 500, 100)
+
+
+def test_an_arm_that_a_site_refuses_is_named_and_the_others_are_not() -> None:
+    """The roll call asks whether the whole run fits: the answer is per arm."""
+    met = call(told(config={REFUSES: json.dumps({"fedprox": "epsilon\n9", "unknown": "x"})}))
+    assert met.refuses == {HOSTILE: {"fedprox": "epsilon 9"}}
+    assert met.unasked() == {3: {"fedprox": "epsilon 9"}} and not met.failed
+    assert refusals({}, ["fedprox"]) == {}
+
+
+class Refusing(InProcessGrid):
+    """A grid at whose roll call a site has refused an arm."""
+
+    @property
+    def unasked(self) -> dict[int, dict[str, str]]:
+        """Node -> arm -> why it is not asked."""
+        return {3: {"fedprox": "epsilon 9 of 3"}}
+
+
+@pytest.mark.parametrize(("quorum", "begins"), [(None, False), (3, False), (2, True)])
+def test_an_arm_is_not_begun_that_too_few_sites_are_willing_to_play(
+    quorum: int | None, begins: bool, tmp_path: Any
+) -> None:
+    """Its first rounds would spend the others' privacy for nothing."""
+    from test_replies import APP
+
+    from fedrad.federation.nodes import Node
+    from fedrad.federation.rounds import Play
+
+    what = experiment(quorum=quorum)
+    grid = Refusing(APP, {name: tmp_path / name for name in DATA})
+    nodes = {name: Node(node, DATA[name].images("train")) for node, name in NODES.items()}
+    one = Play(what, ["fedavg", "fedprox"], [0], (), RunFolder(tmp_path), Heard())
+    assert _unwilling(one, "fedavg", grid, nodes) is None
+    reason = _unwilling(one, "fedprox", grid, nodes)
+    assert (reason is None) == begins
+    if reason:
+        assert "2 of 3 sites are willing" in reason and "ost: epsilon 9 of 3" in reason
+
+
+def test_a_simulation_knows_of_no_unwilling_site(tmp_path: Any) -> None:
+    """Whoever simulates owns all data."""
+    assert play(tmp_path, arms=["fedavg"]).stopped == {}

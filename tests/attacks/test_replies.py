@@ -1,0 +1,248 @@
+"""Whatever one site sends, the mean is that of all sites, or that of the others, who name it.
+
+More than three hundred answers, each from a seed; all but the SuperLink is the product's own.
+"""
+
+import resource
+from collections.abc import Callable, Iterator
+from copy import copy
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from flwr.app import Context, Error, Message, RecordDict
+from hostile import MUTATIONS
+from made import experiment, federation
+from postbox import Letter, Postbox, letter
+
+from fedrad.algorithms.base import Reply
+from fedrad.assemble import initial_state, server_task
+from fedrad.core.state import same
+from fedrad.data.base import SPLITS
+from fedrad.errors import SiteFailed, TrainingDiverged
+from fedrad.federation import exchange
+from fedrad.federation.client import client_app
+from fedrad.federation.coordinator import network, questions
+from fedrad.federation.coordinator.expected import Expected
+from fedrad.federation.coordinator.network import NetworkGrid
+from fedrad.federation.coordinator.plausible import Told
+from fedrad.federation.exchange import FlowerSites
+from fedrad.federation.nodes import Node
+from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.federation.simulation.launch import Known
+from fedrad.federation.wire import packed, unpacked
+
+SEEDS = 6
+HOSTILE = "ost"
+NODES = {2: "nord", 3: HOSTILE, 4: "sued"}
+START = {"model": initial_state(experiment().arm("fedavg"), 0)}
+WHAT = experiment()
+DATA = federation().sites
+APP = client_app(Known(federation()), torch.device("cpu"))
+SERVER = server_task(WHAT.arm("fedavg"), seed=0, device=torch.device("cpu"))
+OUTLINES = Expected(WHAT)
+"""What answers must look like, worked out once."""
+MOST_BYTES = 3 << 30
+"""Of address space beyond what is in use: a terabyte that a header claims cannot be had."""
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses: they bound how often is asked, not what comes of it."""
+    InProcessGrid(None, {})  # type: ignore[arg-type]  # lets messages be made outside a runtime
+    monkeypatch.setattr(exchange, "_POLL_S", 0.0)
+    monkeypatch.setattr(network, "_LOOK_S", 0.0)
+    monkeypatch.setattr(questions, "_PAUSES_S", (0.0, 0.0))
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """What a hostile header claims cannot be taken without an error."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+HONEST: dict[tuple[int, str], RecordDict] = {}
+
+
+def honest(node: int, question: Message, action: str) -> RecordDict:
+    """What a site really answers, worked out once."""
+    if (node, action) not in HONEST:
+        folder = f"/tmp/fedrad-attacks/{NODES[node]}"
+        context = Context(1, node, {"site": NODES[node], "state-dir": folder}, RecordDict(), {})
+        asked = Message(unpacked(question.content), node, question.metadata.message_type)
+        HONEST[node, action] = APP(asked, context).content
+    return HONEST[node, action]
+
+
+Attack = Callable[[Message, RecordDict], list[Letter]]
+
+
+SILENT = {"nothing_at_all", "parts_that_never_come", "an_answer_to_another_question"}
+"""Mutations after which nothing can be waited for but the end of the round."""
+
+
+def sites(
+    attack: Attack | None, action: str, *, quorum: int | None = 2, silent: bool = False
+) -> FlowerSites:
+    """Three sites at a SuperLink, one of them hostile; one that is silent has no time at all."""
+
+    def answer(node: int, question: Message) -> list[Letter]:
+        content = honest(node, question, action)
+        if attack is not None and NODES[node] == HOSTILE:
+            return attack(question, content)
+        return [letter(question, packed(content))]
+
+    expected = copy(OUTLINES)
+    expected.told = {node: Told.of(DATA[name], private=False) for node, name in NODES.items()}
+    grid = NetworkGrid(
+        Postbox(NODES, answer),  # type: ignore[arg-type]
+        deadline=0.0 if silent else 3600.0,
+        patience=60.0,
+        check=expected.check,
+        limit=expected.limit,
+        told=lambda waiting: None,
+    )
+    return FlowerSites(
+        grid,
+        {name: Node(node, DATA[name].images("train")) for node, name in NODES.items()},
+        {"experiment": WHAT.text(), "arm": "fedavg", "seed": 0},
+        number=1,
+        rounds=4,
+        server=SERVER,
+        quorum=quorum,
+        deadline=0.0 if silent else 3600.0,
+    )
+
+
+@cache
+def mean(without: str = "") -> Reply:
+    """The mean of all sites, or of all but one, which is silent."""
+    silence = (lambda question, content: []) if without else None
+    asked = sites(silence, "fit", silent=bool(without))
+    found = asked.mean("fit", START)
+    assert set(asked.missing) == ({without} if without else set())
+    return found
+
+
+def check_named(reason: str) -> None:
+    """A reason is a short line that may be printed, and no surprise."""
+    assert reason and reason.isprintable() and len(reason) < 2100
+    surprises = ("MemoryError", "RecursionError", "AssertionError", "AttributeError")
+    assert not any(word in reason for word in surprises), reason
+
+
+def test_there_are_more_than_three_hundred_of_them() -> None:
+    assert SEEDS * len(MUTATIONS) > 300
+
+
+def test_honest_answers_make_the_mean_that_they_make_in_process(tmp_path: Path) -> None:
+    """Otherwise what follows would hold of something else."""
+    inner = InProcessGrid(APP, {name: tmp_path / name for name in DATA})
+    ids = dict(zip(sorted(DATA), inner.get_node_ids(), strict=True))
+    nodes = {name: Node(ids[name], DATA[name].images("train")) for name in DATA}
+    asked = sites(None, "fit")
+    local = FlowerSites(inner, nodes, asked.config, 1, 4, asked.server)
+    found = local.mean("fit", START)
+    assert same(found.arrays, mean().arrays) and found.numbers == mean().numbers
+    assert not same(mean().arrays, mean(HOSTILE).arrays)
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_a_hostile_answer_to_fit_ends_bends_and_hangs_nobody(name: str) -> None:
+    """It is as good as the honest one, or its site is named and the others' mean is as without."""
+    for seed in range(SEEDS):
+        rng = Random(f"{name} {seed}")
+
+        def attack(question: Message, content: RecordDict, rng: Random = rng) -> list[Letter]:
+            return MUTATIONS[name](rng, question, content)
+
+        asked = sites(attack, "fit", silent=name in SILENT)
+        found = asked.mean("fit", START)
+        assert set(asked.missing) <= {HOSTILE}, f"seed {seed}"
+        like = mean(HOSTILE) if asked.missing else mean()
+        assert same(found.arrays, like.arrays), f"seed {seed}: {asked.missing}"
+        assert found.numbers == like.numbers, f"seed {seed}"
+        for reason in asked.missing.values():
+            check_named(reason)
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+@pytest.mark.parametrize("action", ["validate", "count"])
+def test_a_hostile_answer_to_a_question_about_a_site_is_that_sites_alone(
+    name: str, action: str
+) -> None:
+    """Replies that are read one by one: the others' are what they are."""
+    for seed in range(1):
+        rng = Random(f"{name} {action} {seed}")
+
+        def attack(question: Message, content: RecordDict, rng: Random = rng) -> list[Letter]:
+            try:
+                return MUTATIONS[name](rng, question, content)
+            except (IndexError, ValueError, KeyError):
+                # This answer has no number, or no array, of the kind.
+                return [letter(question, Error(101, "no such thing"))]
+
+        asked = sites(attack, action, silent=name in SILENT)
+        found = dict(asked.gather(action, START if action == "validate" else {}))
+        assert set(asked.missing) <= {HOSTILE}
+        assert set(found) == {"nord", HOSTILE, "sued"} - set(asked.missing)
+        untouched = dict(sites(None, action).gather(action, START if action == "validate" else {}))
+        for site in found:
+            assert same(found[site].arrays, untouched[site].arrays), f"seed {seed}"
+            assert found[site].numbers == untouched[site].numbers
+        for reason in asked.missing.values():
+            check_named(reason)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        ("TrainingDiverged: round 1: no number", TrainingDiverged, "^round 1: no number$"),
+        ("RunError: its disk is full", SiteFailed, "2 of 3 .*ost: at the site, RunError: its disk"),
+        ("Refused: not allowed", SiteFailed, "2 of 3 sites answered, .*ost: Refused: not allowed"),
+    ],
+)
+def test_where_all_must_answer_the_arm_ends_with_the_sites_word(
+    words: str, kind: type[Exception], told: str
+) -> None:
+    """A full disk of a hospital is no full disk here: it ends an arm, and not the run."""
+    asked = sites(
+        lambda question, content: [letter(question, Error(100, words))], "fit", quorum=None
+    )
+    with pytest.raises(kind, match=told):
+        asked.mean("fit", START)
+
+
+def test_diverged_is_one_sites_word_where_the_others_are_enough() -> None:
+    error = Error(100, "TrainingDiverged: round 1: no number")
+    asked = sites(lambda question, content: [letter(question, error)], "fit")
+    assert same(asked.mean("fit", START).arrays, mean(HOSTILE).arrays)
+    assert asked.missing == {HOSTILE: "TrainingDiverged: round 1: no number"}
+
+
+def test_a_question_that_always_goes_astray_is_asked_a_bounded_number_of_times() -> None:
+    asked = sites(lambda q, content: MUTATIONS["again_and_again"](Random(1), q, content), "fit")
+    asked.mean("fit", START)
+    box = asked.grid._link  # type: ignore[attr-defined]
+    assert box.asked <= 2 + questions.LOSSES and "times" in asked.missing[HOSTILE]
+
+
+def test_a_site_that_was_not_at_the_roll_call_has_told_nothing_to_be_held_against() -> None:
+    """Else it could stay away from it, and then weigh what it likes."""
+    asked = sites(None, "fit")
+    expected: Expected = asked.grid._check.__self__  # type: ignore[attr-defined]
+    expected.told = {node: told for node, told in expected.told.items() if NODES[node] != HOSTILE}
+    assert same(asked.mean("fit", START).arrays, mean(HOSTILE).arrays)
+    assert "was not there at the roll call" in asked.missing[HOSTILE]
+
+
+def test_what_a_site_told_is_what_its_data_hold() -> None:
+    """The numbers that answers are held against, known here by other means."""
+    told = Told.of(DATA[HOSTILE], private=False)
+    assert told.images == dict.fromkeys(SPLITS, 24) == told.patients
