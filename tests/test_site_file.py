@@ -41,6 +41,7 @@ def test_what_is_not_named_is_not_allowed(tmp_path: Path) -> None:
     site = load_site_file(written(tmp_path, text))
     assert site.allow.algorithms == site.allow.models == site.allow.actions == ()
     assert site.experiments == ()
+    assert site.min_cell == 5
 
 
 def test_paths_are_from_the_files_own_folder(tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_a_deployed_sites_file_can_be_simulated(tmp_path: Path) -> None:
         ("max_norm: null", "max_nrom: 3", r"max_nrom: unknown key; .*did you mean 'max_norm'"),
         ("models: [cnn]", "modles: [cnn]", r"allow\.modles: .*did you mean 'models'"),
         ("min_patients: 10", "min_patients: 0", r"min_patients: input should be greater than 0"),
+        ("min_patients: 10", "min_patients: 10\nmin_cell: 0", r"min_cell: input should be great"),
         ("port: 9092", "port: 90920", r"coordinator\.port: input should be less than 65536"),
         ("host: fl.example.org", "host: 'a b'", r"coordinator\.host: string should match"),
         ("max_norm: null", "max_norm: null\nexperiments: all", r"needs any, or a list of appr"),

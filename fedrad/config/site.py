@@ -72,6 +72,8 @@ class SiteFile(Site):
         allow: see `Allow`; nothing unless named.
         experiments: "any", or the digests of those that were approved; none unless named.
         min_patients: a split with fewer patients answers nothing.
+        min_cell: least patients in any cell of a table of counts that leaves; smaller cells are
+            merged before they do.
         max_upload_mb: 10^6 bytes that may leave in one round of an arm and seed, repeats included.
         max_norm: largest L2 norm of one update; null sets no limit.
         epsilon: what one patient may spend over all experiments; null asks for no privacy budget.
@@ -80,8 +82,8 @@ class SiteFile(Site):
     >>> site = checked(SiteFile, {"name": "nord", "data": "phantom", "min_patients": 10,
     ...     "max_upload_mb": 50, "max_norm": None,
     ...     "coordinator": {"host": "localhost", "port": 9092}}, where="site.yaml")
-    >>> site.allow.actions, site.experiments
-    ((), ())
+    >>> site.allow.actions, site.experiments, site.min_cell
+    ((), (), 5)
     """
 
     schema_version: Literal[1] = 1
@@ -97,6 +99,7 @@ class SiteFile(Site):
     max_upload_mb: Annotated[float, Field(gt=0)]
     max_norm: Annotated[float, Field(gt=0)] | None
     epsilon: Annotated[float, Field(gt=0)] | None = None
+    min_cell: Annotated[int, Field(gt=0)] = 5
 
     @field_validator("experiments", mode="before")
     @classmethod
