@@ -139,7 +139,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
         (
             {"task": {"name": "binary", "labels": ["tumour"], "input": [6]}},
             {},
-            "nord: task.labels: limit tumour, asked lesion",
+            "nord: task.labels: limit those of the site's own file, asked lesion",
         ),
         ({"max_upload_mb": 1e-4}, {}, "nord: max_upload_mb: limit 0.0001, asked 0.000"),
         ({"epsilon": 8.0}, {}, "nord: epsilon: limit 8, asked unlimited: no differential privacy"),
@@ -436,13 +436,15 @@ def test_an_answer_that_is_given_again_leaves_again_and_is_logged(tmp_path: Path
     assert [line["decision"] for line in lines(tmp_path)] == ["sent", "sent"]
 
 
-def test_nothing_leaves_without_a_line(tmp_path: Path) -> None:
+def test_nothing_leaves_without_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A disk that is full must not make a message unseen."""
     answer = guard(tmp_path)
     log = tmp_path / "state" / "audit.jsonl"
     assert not answer(question(), context(tmp_path)).has_error()
     log.write_bytes(b"")
-    assert "audit.jsonl: ends with line 0" in reason(answer(question(), context(tmp_path)))
+    told = reason(answer(question(), context(tmp_path)))
+    assert told == "RunError: the site's own log says more"
+    assert "audit.jsonl: ends with line 0" in caplog.text
 
 
 def test_a_site_does_not_start_on_a_log_that_was_tampered_with(tmp_path: Path) -> None:

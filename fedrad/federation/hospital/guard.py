@@ -19,7 +19,7 @@ from fedrad.assemble import model_of
 from fedrad.config import Experiment, SiteFile, from_text
 from fedrad.core.state import Bundle
 from fedrad.data.base import SPLITS, SiteData
-from fedrad.errors import ConfigError, FedradError, Refused
+from fedrad.errors import ConfigError, FedradError, Refused, about_the_question, outward_of
 from fedrad.federation.client import COUNTS
 from fedrad.federation.describe import description
 from fedrad.federation.handshake import check_version
@@ -137,21 +137,23 @@ class Guard:
             ConfigError: the message is of another version, or cannot be read.
         """
         config = config_of(message.content)
-        check_version(config)
+        with about_the_question():
+            check_version(config)
+            experiment = task.experiment
+            if experiment is None:
+                raise ConfigError("the message names no experiment that can be read")
+            arm = experiment.arm(task.arm) if task.arm else None
+            if arm is None and task.actions != ["describe"]:
+                raise ConfigError("the message names no arm")
         invited = check_invitation(self._site, config)
-        experiment = task.experiment
-        if experiment is None:
-            raise ConfigError("the message names no experiment that can be read")
-        arm = experiment.arm(task.arm) if task.arm else None
-        if arm is None and task.actions != ["describe"]:
-            raise ConfigError("the message names no arm")
 
         def patients(part: str) -> int:
             data = self._data(experiment)
             return sum(data.patients(one) for one in (SPLITS if part == "all" else (part,)))
 
         check_task(self._site, experiment, arm, task.actions, patients)
-        look, updates = self._look(task, experiment, arm)
+        with about_the_question():
+            look, updates = self._look(task, experiment, arm)
         streamed = self._streamed(task, experiment, arm) if invited else None
         more = look.bytes + (streamed.bytes if streamed else 0)
         check_upload(self._site, self._left[task.key], more)
@@ -197,7 +199,8 @@ class Guard:
         try:
             self._write(task, len(reason.encode()), "", decision, reason)
         except FedradError as error:
-            reason = f"{type(error).__name__}: {error}"
+            log.error("the audit log takes no line: %s", error)
+            reason = outward_of(error)
         return Message(Error(code, reason), reply_to=message)
 
     def _data(self, experiment: Experiment) -> SiteData:
@@ -282,7 +285,8 @@ def _round_of(line: dict[str, Any]) -> Round:
 
 def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, FedradError):
-        return _FEDRAD_ERROR, f"{type(error).__name__}: {error}"
+        log.warning("a message could not be answered: %s: %s", type(error).__name__, error)
+        return _FEDRAD_ERROR, outward_of(error)
     # The text stays here: it can hold a path, and a path can hold a name.
     log.error("a message could not be answered", exc_info=error)
-    return _OTHER_ERROR, type(error).__name__
+    return _OTHER_ERROR, outward_of(error)

@@ -39,7 +39,7 @@ from fedrad.assemble import device_of
 from fedrad.config import Experiment, SiteFile, from_text, load_site_file
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation, hospital_of
-from fedrad.errors import ConfigError, FedradError
+from fedrad.errors import ConfigError, FedradError, about_the_question, outward_of
 from fedrad.federation.child import beat_faster, die_with_parent
 from fedrad.federation.client import client_app
 from fedrad.federation.hospital.guard import Answer, guarded
@@ -107,10 +107,10 @@ def answering(site: SiteFile) -> Answer:
     def answer(message: Message, context: Context) -> Message:
         config = config_of(message.content)
         try:
-            rounds.check(message, config)
+            with about_the_question():
+                rounds.check(message, config)
         except FedradError as error:
-            reason = f"{type(error).__name__}: {error}"
-            return Message(Error(_FEDRAD_ERROR, reason), reply_to=message)
+            return Message(Error(_FEDRAD_ERROR, outward_of(error)), reply_to=message)
         return app(message, _context(site, config, context))
 
     return guarded(_once(answer), site, hospital, GuardLedger(account, hospital.data), gate)
