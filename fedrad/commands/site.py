@@ -53,16 +53,18 @@ def preview(
     from fedrad.commands.previews import as_json, preview_tables
     from fedrad.config import load_site_file
     from fedrad.federation.hospital.preview import exchanges_of, introduction
-    from fedrad.federation.hospital.verdict import verdict_of
+    from fedrad.federation.hospital.verdict import reader_of, risks_of, verdict_of
 
     site, experiment = load_site_file(site_file), _experiment(file)
-    verdict = verdict_of(site, experiment)
+    data = reader_of(site, experiment)
+    verdict = verdict_of(site, experiment, data)
     pooled = [one for one in experiment.arm_names if algorithm_of(experiment.arm(one)).pooled]
     arms = [name for name in experiment.arm_names if name not in pooled]
     asked = [one for name in arms for one in exchanges_of(experiment, name)]
     found = [introduction(experiment), *asked]
+    risks = risks_of(experiment, found, data)
     if json_:
-        typer.echo(json.dumps(as_json(found, verdict), indent=1))
+        typer.echo(json.dumps(as_json(found, verdict, risks), indent=1))
         return
     console = Console()
     console.print(f"{experiment.name}, digest {experiment.digest()}", soft_wrap=True)
@@ -70,7 +72,7 @@ def preview(
         console.print(
             f"{name} is never asked of a site: it pools the data, as only a simulation can"
         )
-    for renderable in preview_tables(found, verdict):
+    for renderable in preview_tables(found, verdict, risks):
         console.print(renderable)
 
 

@@ -71,7 +71,9 @@ class SiteFile(Site):
         device: cpu, cuda or cuda:1; one that is not there is an error.
         allow: see `Allow`; nothing unless named.
         experiments: "any", or the digests of those that were approved; none unless named.
-        min_patients: a split with fewer patients answers nothing.
+        min_patients: a split with fewer patients answers nothing, and no update leaves that may be
+            made of fewer.
+        min_sites: a mean of fewer sites gets no update from here: the mean of one is its own.
         min_cell: least patients in any cell of a table of counts that leaves; smaller cells are
             merged before they do.
         max_upload_mb: 10^6 bytes that may leave in one round of an arm and seed, repeats included.
@@ -99,6 +101,7 @@ class SiteFile(Site):
     max_upload_mb: Annotated[float, Field(gt=0)]
     max_norm: Annotated[float, Field(gt=0)] | None
     epsilon: Annotated[float, Field(gt=0)] | None = None
+    min_sites: Annotated[int, Field(gt=0)] = 2
     min_cell: Annotated[int, Field(gt=0)] = 5
 
     @field_validator("experiments", mode="before")

@@ -81,7 +81,7 @@ def question(
     what = what or made.experiment()
     config = {"experiment": what.text(), "action": action, **greeting()}
     if action != "describe":
-        config |= {"arm": arm, "seed": 0, "server-round": number}
+        config |= {"arm": arm, "seed": 0, "server-round": number, "training-sites": 3}
     content = pack(model() if send is None else send, config={**config, **changes})
     return Message(content, 2, "train")
 
@@ -141,6 +141,9 @@ def lines(folder: Path) -> list[dict[str, Any]]:
             {},
             "nord: task.labels: limit those of the site's own file, asked lesion",
         ),
+        ({"min_sites": 4}, {}, "nord: min_sites: limit 4, asked a mean of 3"),
+        ({}, {"training-sites": 1}, "nord: min_sites: limit 2, asked a mean of 1"),
+        ({}, {"training-sites": "9"}, "nord: min_sites: limit 2, asked a mean, without training"),
         ({"max_upload_mb": 1e-4}, {}, "nord: max_upload_mb: limit 0.0001, asked 0.000"),
         ({"epsilon": 8.0}, {}, "nord: epsilon: limit 8, asked unlimited: no differential privacy"),
     ],

@@ -39,6 +39,7 @@ from fedrad.federation.hospital.policy import (
 )
 from fedrad.federation.hospital.replies import fault_of, numbers_in
 from fedrad.federation.hospital.stream_guard import Gate, check_invitation
+from fedrad.federation.hospital.update import check_sites, check_update
 from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.site_tasks import Source
@@ -154,6 +155,10 @@ class Guard:
         check_task(self._site, experiment, arm, task.actions, patients)
         with about_the_question():
             look, updates = self._look(task, experiment, arm)
+        if arm is not None and (updates or "share" in task.actions):
+            check_update(self._site, arm, self._data(experiment))
+        if arm is not None and updates:
+            check_sites(self._site, arm, config)
         streamed = self._streamed(task, experiment, arm) if invited else None
         more = look.bytes + (streamed.bytes if streamed else 0)
         check_upload(self._site, self._left[task.key], more)
