@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedrad.config import from_text, load_site, load_site_file
-from fedrad.data.sites import hospital_of
+from fedrad.data.sites import federation_of, hospital_of
 from fedrad.errors import ConfigError
 
 TEXT = """
@@ -104,3 +104,21 @@ def test_a_hospital_alone_has_the_rows_it_has_in_a_simulation(tmp_path: Path) ->
     found = hospital_of(from_text(QUESTION), load_site_file(written(tmp_path, text)))
     data = found.sites["nord"]
     assert found.held_out == () and data.patients("train") > data.patients("val") > 0
+
+
+def test_an_experiment_for_hospitals_names_no_data(tmp_path: Path) -> None:
+    """Across hospitals every site reads its own; a made-up `data:` would only mislead."""
+    what = from_text(QUESTION.replace("data: {name: phantom}\n", ""))
+    assert "data" not in what.text() and from_text(what.text()) == what
+    film = {"name": "phantom", "hospitals": {"nord": {"patients": 12}}}
+    text = TEXT.replace("data: {name: images, csv: films.csv, label: lesion}", f"data: {film}")
+    site = load_site_file(written(tmp_path, text.replace("data_root: films\n", "")))
+    assert list(hospital_of(what, site).sites) == ["nord"]
+    with pytest.raises(ConfigError, match=r"names neither data nor sites: .* --on KIT"):
+        federation_of(what, tmp_path)
+
+
+def test_a_partition_needs_something_to_deal_out() -> None:
+    text = QUESTION.replace("data: {name: phantom}\n", "partition: dirichlet\n")
+    with pytest.raises(ConfigError, match="partition: deals out one source, and data names none"):
+        from_text(text)

@@ -3,10 +3,11 @@
 Closed by default: what is not named is not allowed. The file never leaves the hospital.
 """
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from fedrad.config.experiment import Frozen, Spec, Task
 from fedrad.config.names import SiteName
@@ -16,7 +17,22 @@ __all__ = ["Allow", "Certificates", "Coordinator", "Site", "SiteFile"]
 _DIGEST = 64
 """Hexadecimal digits of a SHA-256."""
 
-HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:-]*$", max_length=253)]
+
+def _host(name: object) -> object:
+    """Return an address as it is written in certificates; a name as it is.
+
+    >>> _host("[0:0:0:0:0:0:0:1]"), _host("fl.example.org")
+    ('::1', 'fl.example.org')
+    """
+    bare = name[1:-1] if isinstance(name, str) and name[:1] + name[-1:] == "[]" else name
+    try:
+        return str(ip_address(str(bare)))
+    except ValueError:
+        return name
+
+
+_HOST = r"^([A-Za-z0-9][A-Za-z0-9.-]*|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$"
+HostName = Annotated[str, BeforeValidator(_host), Field(pattern=_HOST, max_length=253)]
 Port = Annotated[int, Field(gt=0, lt=65536)]
 
 

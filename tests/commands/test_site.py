@@ -49,7 +49,6 @@ def test_keygen_makes_a_key_once_and_never_shows_it(tmp_path: Path) -> None:
 
 def test_approving_closes_the_site_to_everything_else(nord: Path) -> None:
     file = nord / "site.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("experiments: any", "experiments: []"))
     file.chmod(0o640)
     before = file.read_text(encoding="utf-8").splitlines()
     digest = load_experiment(QUICKSTART).digest()
@@ -67,7 +66,6 @@ def test_a_canonical_text_is_approved_as_it_is(nord: Path, tmp_path: Path) -> No
         update={"data": None, "sites": ("sites/nord.yaml",)}
     )
     file = nord / "site.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("experiments: any", "experiments: []"))
     (tmp_path / "text.yaml").write_text(text.text(), encoding="utf-8")
     call("site", "approve", tmp_path / "text.yaml", "--site", file)
     assert load_site_file(file).experiments == (text.digest(),)
@@ -79,6 +77,7 @@ def test_a_preview_names_every_array_and_connects_to_nothing(
     def refuse(*_: object) -> None:
         raise AssertionError("it connected")
 
+    call("site", "approve", QUICKSTART, "--site", nord / "site.yaml")
     monkeypatch.setattr("socket.socket.connect", refuse)
     ran = call("site", "preview", nord / "site.yaml", QUICKSTART)
     assert ran.exit_code == 0, ran.output
@@ -86,6 +85,8 @@ def test_a_preview_names_every_array_and_connects_to_nothing(
     told = json.loads(call("site", "preview", nord / "site.yaml", QUICKSTART, "--json").stdout)
     assert {one["policy"] for one in told} == {"allowed"}
     fit = next(one for one in told if one["arm"] == "fedavg" and "fit" in one["action"])
+    assert fit["update"].startswith("an update is made of ")
+    assert "fedavg: an update is made of" in " ".join(ran.stdout.split())
     assert fit["arrays"]["model/stem.0.weight"] == {"shape": [16, 1, 5, 5], "kind": "float32"}
 
 
