@@ -31,6 +31,11 @@ class Task:
     look: Outline | None = None
     updates: frozenset[str] = frozenset()
 
+    @staticmethod
+    def unread(run: int) -> "Task":
+        """Return what is known of a message before it is read: its run."""
+        return Task(run, 0, None, "", "", 0, 0, "", {})
+
     @property
     def actions(self) -> list[str]:
         """Return what is asked for: several may be in one message, as "fit+validate"."""

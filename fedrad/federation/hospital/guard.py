@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 
 from fedrad.assemble import model_of
-from fedrad.config import Experiment, SiteFile, from_text
+from fedrad.config import Experiment, SiteFile
+from fedrad.config.received import received
 from fedrad.core.state import Bundle
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError, FedradError, Refused, about_the_question, outward_of
@@ -26,6 +27,7 @@ from fedrad.federation.handshake import check_version
 from fedrad.federation.hospital.asked import LONGEST, Round, Task
 from fedrad.federation.hospital.audit import AuditLog, Entry
 from fedrad.federation.hospital.contents import digest_of, weight_of
+from fedrad.federation.hospital.form import check_form, check_size
 from fedrad.federation.hospital.frame_outline import Streamed, streamed_of
 from fedrad.federation.hospital.policy import (
     UNMEASURED,
@@ -61,8 +63,12 @@ def guarded(
     source: Source,
     ledger: Ledger | None = None,
     gate: Gate | None = None,
+    unpack: Callable[[RecordDict], RecordDict] = lambda content: content,
 ) -> Answer:
     """Return what answers messages, with the hospital's guard around it.
+
+    Whatever a message holds, and whatever fails in reading or answering it, ends in an answer and
+    in a line of the log; nothing is raised.
 
     Args:
         answer: what works on a message that the policy allows.
@@ -70,6 +76,7 @@ def guarded(
         source: finds the hospital's own data; asked only for how many patients there are.
         ledger: the account of privacy that `epsilon` is held against.
         gate: through which `answer` passes its streams; without one there are none.
+        unpack: makes of a message's content what `answer` takes.
 
     Raises:
         ConfigError: the policy names what fedrad does not have.
@@ -78,8 +85,10 @@ def guarded(
     guard = Guard(site, source, ledger, gate)
 
     def stand(message: Message, context: Context) -> Message:
-        task = guard.read(message)
+        task = Task.unread(message.metadata.run_id)
         try:
+            message.content = unpack(message.content)
+            task = guard.read(message)
             task = guard.before(message, task)
             reply = answer(message, context)
             if not reply.has_error():
@@ -143,6 +152,7 @@ class Guard:
             experiment = task.experiment
             if experiment is None:
                 raise ConfigError("the message names no experiment that can be read")
+            check_form(self._site, config, experiment)
             arm = experiment.arm(task.arm) if task.arm else None
             if arm is None and task.actions != ["describe"]:
                 raise ConfigError("the message names no arm")
@@ -153,6 +163,8 @@ class Guard:
             return sum(data.patients(one) for one in (SPLITS if part == "all" else (part,)))
 
         check_task(self._site, experiment, arm, task.actions, patients)
+        if arm is not None:
+            check_size(self._site, arm)
         with about_the_question():
             look, updates = self._look(task, experiment, arm)
         if arm is not None and (updates or "share" in task.actions):
@@ -222,7 +234,7 @@ class Guard:
     def _experiment(self, text: str) -> tuple[Experiment | None, str]:
         try:
             if text not in self._texts:
-                experiment = from_text(text)
+                experiment = received(text)
                 self._texts = {text: (experiment, experiment.digest())}
         except ConfigError:
             return None, ""
@@ -281,7 +293,7 @@ class Guard:
 
 
 def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and abs(value) < 1 << 63 else 0
 
 
 def _round_of(line: dict[str, Any]) -> Round:

@@ -113,7 +113,8 @@ def answering(site: SiteFile) -> Answer:
             return Message(Error(_FEDRAD_ERROR, outward_of(error)), reply_to=message)
         return app(message, _context(site, config, context))
 
-    return guarded(_once(answer), site, hospital, GuardLedger(account, hospital.data), gate)
+    ledger_of = GuardLedger(account, hospital.data)
+    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked)
 
 
 def _secret(state_dir: Path) -> bytes:
@@ -233,6 +234,10 @@ def _work(address: str, token: str, answer: Answer, superseded: Callable[[], boo
     except httpx.HTTPError as error:
         # The SuperNode is gone or has given the task up; the coordinator will ask again.
         log.warning("an answer could not be handed over (%s)", type(error).__name__)
+    except Exception as error:
+        # What cannot even be put together is nobody's question; the next one may be.
+        log.error("a message is dropped", exc_info=error)
+        push_task_output(client, None, SubStatus.FAILED, type(error).__name__)
     finally:
         beat.stop()
         client.close()
@@ -241,7 +246,6 @@ def _work(address: str, token: str, answer: Answer, superseded: Callable[[], boo
 def _across(answer: Answer, message: Message, context: Context) -> Message:
     """Answer a message in the form in which it came: arrays in one, or a stock strategy's."""
     one = in_one(message.content)
-    message.content = unpacked(message.content)
     reply = answer(message, context)
     if one and reply.has_content():
         reply.content = packed(reply.content)
