@@ -24,8 +24,9 @@ def received(text: str) -> Experiment:
     r"""Return the experiment of a text that came over a network.
 
     Raises:
-        ConfigError: it is too long or too deep, or says that a part is to be repeated (a YAML alias): a few
-            lines of that can stand for more than any memory holds. Canonical texts have none.
+        ConfigError: it is too long or too deep, or says that a part is to be repeated (a YAML
+            alias): a few lines of that can stand for more than any memory holds. Canonical texts
+            have none.
 
     >>> received("a: &a [1]\nb: [*a, *a]")
     Traceback (most recent call last):

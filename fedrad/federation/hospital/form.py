@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 
+from fedrad.assemble import model_of
 from fedrad.config import Experiment, SiteFile
+from fedrad.core.state import Bundle
 from fedrad.errors import ConfigError, SiteFailed
 from fedrad.federation.hospital.asked import LONGEST
 from fedrad.federation.hospital.policy import refuse
+from fedrad.federation.outline import shapes_of
 from fedrad.models import MODELS
 from fedrad.registry import build, split
 
-__all__ = ["check_form", "check_size"]
+__all__ = ["check_form", "check_sent", "check_size"]
 
 _MOST_ACTIONS = 2
 _MOST_VALUES = 1 << 26
@@ -77,6 +80,18 @@ def check_size(site: SiteFile, arm: Experiment) -> None:
     size = sum(parameter.numel() for parameter in model.parameters())
     if size > _MOST_PARAMETERS:
         raise refuse(site.name, "model", f"{_MOST_PARAMETERS} parameters", size)
+
+
+def check_sent(site: SiteFile, arm: Experiment, sent: Bundle) -> None:
+    """Refuse a model that is not the experiment's: the answer would be as large as it.
+
+    Raises:
+        Refused: an array of it has another name or shape.
+    """
+    own = shapes_of({"model": model_of(arm).state_dict()})["model"]
+    for key, shape in shapes_of(sent).get("model", {}).items():
+        if own.get(key) != shape:
+            raise refuse(site.name, "message", "the experiment's model", "another one")
 
 
 def _check_number(name: str, value: Any, known: Any) -> None:

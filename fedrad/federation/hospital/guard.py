@@ -15,19 +15,17 @@ from typing import Any
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 
-from fedrad.assemble import model_of
 from fedrad.config import Experiment, SiteFile
 from fedrad.config.received import received
-from fedrad.core.state import Bundle
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError, FedradError, Refused, about_the_question, outward_of
 from fedrad.federation.client import COUNTS
 from fedrad.federation.describe import description
 from fedrad.federation.handshake import check_version
-from fedrad.federation.hospital.asked import LONGEST, Round, Task
+from fedrad.federation.hospital.asked import LONGEST, Round, Task, number_of, round_of
 from fedrad.federation.hospital.audit import AuditLog, Entry
 from fedrad.federation.hospital.contents import digest_of, weight_of
-from fedrad.federation.hospital.form import check_form, check_size
+from fedrad.federation.hospital.form import check_form, check_sent, check_size
 from fedrad.federation.hospital.frame_outline import Streamed, streamed_of
 from fedrad.federation.hospital.policy import (
     UNMEASURED,
@@ -42,6 +40,7 @@ from fedrad.federation.hospital.policy import (
 from fedrad.federation.hospital.replies import fault_of, numbers_in
 from fedrad.federation.hospital.stream_guard import Gate, check_invitation
 from fedrad.federation.hospital.update import check_sites, check_update
+from fedrad.federation.hospital.whole_run import add_refusals
 from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.site_tasks import Source
@@ -119,7 +118,7 @@ class Guard:
         # What left in a round counts also after a restart of this process.
         self._left: Counter[Round] = Counter()
         for line in self._audit.entries():
-            self._left[_round_of(line)] += int(line["bytes_out"])
+            self._left[round_of(line)] += int(line["bytes_out"])
         self._looks: dict[Any, tuple[Outline, frozenset[str]]] = {}
         self._texts: dict[str, tuple[Experiment, str]] = {}
 
@@ -133,8 +132,8 @@ class Guard:
             experiment=experiment,
             digest=digest,
             arm=str(config.get("arm", ""))[:LONGEST],
-            seed=_number(config.get("seed")),
-            round=_number(config.get("server-round")),
+            seed=number_of(config.get("seed")),
+            round=number_of(config.get("server-round")),
             action=str(config.get("action", ""))[:LONGEST],
             sent={k: v for k, v in bundle_of(message.content).items() if k != COUNTS},
         )
@@ -196,6 +195,9 @@ class Guard:
             RunError: the log cannot be written; then nothing leaves.
         """
         content = reply.content
+        if task.actions == ["describe"] and task.experiment is not None:
+            data = partial(self._data, task.experiment)
+            add_refusals(content, self._site, task.experiment, data, self._ledger)
         arrays = bundle_of(content)
         assert task.look is not None, "before() comes first"
         wrong = fault_of(content, task.look, describes=task.actions == ["describe"])
@@ -255,20 +257,13 @@ class Guard:
                 found = Outline(shapes_of(bundle_of(told)), frozenset(numbers_in(told)))
                 updates = Outline({}, frozenset())
             else:
-                self._check_sent(arm, sent)
+                check_sent(self._site, arm, sent)
                 number = max(task.round, 1)
                 found = outline_of(arm, task.actions, sent, {}, round=number)
                 training = [one for one in task.actions if one not in UNMEASURED]
                 updates = outline_of(arm, training, sent, {}, round=number)
             self._looks[key] = found, frozenset(updates.arrays)
         return self._looks[key]
-
-    def _check_sent(self, arm: Experiment, sent: Bundle) -> None:
-        """Refuse a model that is not the experiment's: the answer would be as large as it."""
-        own = shapes_of({"model": model_of(arm).state_dict()})["model"]
-        for key, shape in shapes_of(sent).get("model", {}).items():
-            if own.get(key) != shape:
-                raise refuse(self._site.name, "message", "the experiment's model", "another one")
 
     def _opened(self, task: Task, streamed: Streamed) -> None:
         self._write(task, streamed.bytes, "", "opened", f"a stream: {streamed.told}")
@@ -290,14 +285,6 @@ class Guard:
             )
         )
         self._left[task.key] += weight
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) and abs(value) < 1 << 63 else 0
-
-
-def _round_of(line: dict[str, Any]) -> Round:
-    return line["run"], line["experiment"], line["arm"], line["seed"], line["round"]
 
 
 def _told(error: Exception) -> tuple[int, str]:

@@ -53,6 +53,9 @@ class Ledger(Protocol):
         Infinite where what leaves is not differentially private.
         """
 
+    def project_run(self, arms: Sequence[Experiment], *, seeds: int) -> float:
+        """Return the epsilon that a patient would have spent after whole arms of a run."""
+
 
 def refuse(site: str, rule: str, limit: object, asked: object) -> Refused:
     """Return a refusal in the words that the coordinator reads.

@@ -12,7 +12,7 @@ from fedrad.federation.hospital.policy import check_names, check_task, check_upl
 from fedrad.federation.hospital.preview import Exchange
 from fedrad.federation.hospital.update import check_quorum, check_update, risk_of
 
-__all__ = ["reader_of", "risks_of", "verdict_of"]
+__all__ = ["check_exchange", "reader_of", "risks_of", "verdict_of"]
 
 
 Read = Callable[[], SiteData]
@@ -45,6 +45,26 @@ def risks_of(experiment: Experiment, exchanges: Iterable[Exchange], data: Read) 
     return found
 
 
+def check_exchange(site: SiteFile, experiment: Experiment, exchange: Exchange, data: Read) -> None:
+    """Hold one exchange against a site's policy.
+
+    Raises:
+        Refused: a rule does not allow it.
+        FedradError: the data cannot be read, or the experiment does not fit them.
+    """
+    arm = experiment.arm(exchange.arm) if exchange.arm in experiment.arm_names else None
+
+    def patients(part: str) -> int:
+        return sum(data().patients(one) for one in (SPLITS if part == "all" else (part,)))
+
+    check_task(site, experiment, arm, exchange.action.split("+"), patients)
+    if arm and exchange.update:
+        check_update(site, arm, data())
+        check_quorum(site, arm)
+    streamed = arm and streamed_of(arm, exchange.action, lambda split: data().images(split))
+    check_upload(site, streamed.bytes if streamed else 0, exchange.answer.bytes)
+
+
 def verdict_of(
     site: SiteFile, experiment: Experiment, data: Read | None = None
 ) -> Callable[[Exchange], str]:
@@ -63,18 +83,9 @@ def verdict_of(
     check_names(site)
     data = data or reader_of(site, experiment)
 
-    def patients(part: str) -> int:
-        return sum(data().patients(one) for one in (SPLITS if part == "all" else (part,)))
-
     def verdict(exchange: Exchange) -> str:
-        arm = experiment.arm(exchange.arm) if exchange.arm in experiment.arm_names else None
         try:
-            check_task(site, experiment, arm, exchange.action.split("+"), patients)
-            if arm and exchange.update:
-                check_update(site, arm, data())
-                check_quorum(site, arm)
-            streamed = arm and streamed_of(arm, exchange.action, lambda split: data().images(split))
-            check_upload(site, streamed.bytes if streamed else 0, exchange.answer.bytes)
+            check_exchange(site, experiment, exchange, data)
         except Refused as refusal:
             return f"refused: {str(refusal).partition(': ')[2]}"
         except FedradError as error:
