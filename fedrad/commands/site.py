@@ -106,28 +106,32 @@ def audit(
         bool, typer.Option("--verify", help="Check that no line was changed, lost or cut off.")
     ] = False,
     last: Annotated[int, typer.Option(help="How many of the last lines to show.", min=1)] = 20,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin a new log where both of its files are gone.")
+    ] = False,
+    json_: Json = False,
 ) -> None:
     """Show the record of every message in and out, or verify all of it."""
+    import json
     from collections import deque
 
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    from fedrad.commands.audit_lines import audit_lines
     from fedrad.config import load_site_file
     from fedrad.federation.hospital.audit import AuditLog
 
     log = AuditLog(load_site_file(site_file).state_dir / "audit.jsonl")
+    if restart:
+        log.restart("the site's own people began a new log; the one before is gone")
     if verify:
         typer.echo(f"{log.verify()} lines, each bound to the one before; none changed or missing")
+        if log.unfinished():
+            typer.echo(
+                "After them stands a line that was not written to its end: the disk was full, or "
+                "the process ended. What it tells of had not left; the site drops it at its start."
+            )
         return
-    shown = ("time", "experiment", "arm", "round", "action", "bytes_in", "bytes_out", "decision")
-    table = Table(*shown, "reason", box=SIMPLE_HEAD)
-    for line in deque(log.entries(), maxlen=last):
-        cells = {**line, "experiment": line["experiment"][:12]}
-        table.add_row(*(Text(str(cells[key])) for key in (*shown, "reason")))
-    Console().print(table)
+    shown = deque(log.entries(), maxlen=last)
+    typer.echo(json.dumps(list(shown), indent=1) if json_ else "\n".join(audit_lines(shown)))
 
 
 def _experiment(file: Path) -> "Experiment":

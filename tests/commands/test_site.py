@@ -109,7 +109,15 @@ def test_an_audit_log_is_shown_and_verified(nord: Path) -> None:
     log = AuditLog(nord / "state" / "audit.jsonl")
     log.append(Entry(7, "ab12", "fedavg", 0, 3, "fit", 100, 200, "cd34", "sent"))
     assert "fit" in call("site", "audit", nord / "site.yaml").stdout
-    assert "1 lines" in call("site", "audit", nord / "site.yaml", "--verify").stdout
+    long = Entry(
+        7, "ab12", "a" * 90, 0, 3, "split-validate", 10**12, 10**12, "", "refused", "y " * 99
+    )
+    log.append(long)
+    shown = call("site", "audit", nord / "site.yaml").stdout.splitlines()
+    assert max(map(len, shown)) <= 80 and any("refused" in one for one in shown)
+    told = json.loads(call("site", "audit", nord / "site.yaml", "--json").stdout)
+    assert [one["decision"] for one in told] == ["sent", "refused"]
+    assert "2 lines" in call("site", "audit", nord / "site.yaml", "--verify").stdout
     log.path.write_bytes(log.path.read_bytes().replace(b"200", b"300"))
     with pytest.raises(RunError, match="line 1: was changed"):
         call("site", "audit", nord / "site.yaml", "--verify")

@@ -115,6 +115,8 @@ class Guard:
         self._source = source
         self._ledger = ledger
         self._audit = AuditLog(site.state_dir / "audit.jsonl")
+        if mended := self._audit.mend():
+            log.warning("%s", mended)
         # What left in a round counts also after a restart of this process.
         self._left: Counter[Round] = Counter()
         for line in self._audit.entries():
