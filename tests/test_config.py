@@ -85,7 +85,11 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
             "  fedavg: {algoritm",
             r"arms\.fedavg\.algoritm: .*did you mean 'algorithm'",
         ),
-        ("data: {name: phantom}\n", "", r"set one of data \(an adapter\) and sites"),
+        (
+            "data: {name: phantom}\n",
+            "data: {name: phantom}\nsites: [nord.yaml]\n",
+            r"set one of data \(an adapter\) and sites",
+        ),
         ("name: tiny\n", "name: ../tiny\n", r"name: string should match pattern"),
         ("model: cnn", "model: [", r"tiny\.yaml:\d+: "),
         ("rounds: 2\n", "", r"rounds: is missing"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedrad.config import from_text, load_site, load_site_file
-from fedrad.data.sites import hospital_of
+from fedrad.data.sites import federation_of, hospital_of
 from fedrad.errors import ConfigError
 
 TEXT = """
@@ -41,6 +41,7 @@ def test_what_is_not_named_is_not_allowed(tmp_path: Path) -> None:
     site = load_site_file(written(tmp_path, text))
     assert site.allow.algorithms == site.allow.models == site.allow.actions == ()
     assert site.experiments == ()
+    assert site.min_cell == 5
 
 
 def test_paths_are_from_the_files_own_folder(tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_a_deployed_sites_file_can_be_simulated(tmp_path: Path) -> None:
         ("max_norm: null", "max_nrom: 3", r"max_nrom: unknown key; .*did you mean 'max_norm'"),
         ("models: [cnn]", "modles: [cnn]", r"allow\.modles: .*did you mean 'models'"),
         ("min_patients: 10", "min_patients: 0", r"min_patients: input should be greater than 0"),
+        ("min_patients: 10", "min_patients: 10\nmin_cell: 0", r"min_cell: input should be great"),
         ("port: 9092", "port: 90920", r"coordinator\.port: input should be less than 65536"),
         ("host: fl.example.org", "host: 'a b'", r"coordinator\.host: string should match"),
         ("max_norm: null", "max_norm: null\nexperiments: all", r"needs any, or a list of appr"),
@@ -102,3 +104,21 @@ def test_a_hospital_alone_has_the_rows_it_has_in_a_simulation(tmp_path: Path) ->
     found = hospital_of(from_text(QUESTION), load_site_file(written(tmp_path, text)))
     data = found.sites["nord"]
     assert found.held_out == () and data.patients("train") > data.patients("val") > 0
+
+
+def test_an_experiment_for_hospitals_names_no_data(tmp_path: Path) -> None:
+    """Across hospitals every site reads its own; a made-up `data:` would only mislead."""
+    what = from_text(QUESTION.replace("data: {name: phantom}\n", ""))
+    assert "data" not in what.text() and from_text(what.text()) == what
+    film = {"name": "phantom", "hospitals": {"nord": {"patients": 12}}}
+    text = TEXT.replace("data: {name: images, csv: films.csv, label: lesion}", f"data: {film}")
+    site = load_site_file(written(tmp_path, text.replace("data_root: films\n", "")))
+    assert list(hospital_of(what, site).sites) == ["nord"]
+    with pytest.raises(ConfigError, match=r"names neither data nor sites: .* --on KIT"):
+        federation_of(what, tmp_path)
+
+
+def test_a_partition_needs_something_to_deal_out() -> None:
+    text = QUESTION.replace("data: {name: phantom}\n", "partition: dirichlet\n")
+    with pytest.raises(ConfigError, match="partition: deals out one source, and data names none"):
+        from_text(text)

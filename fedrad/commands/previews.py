@@ -15,8 +15,16 @@ __all__ = ["as_json", "bandwidth_table", "preview_tables"]
 Verdict = Callable[["Exchange"], str]
 
 
-def preview_tables(exchanges: Sequence["Exchange"], verdict: Verdict) -> "Iterator[RenderableType]":
-    """Yield the questions with their answers' weight, why some are refused, and every array."""
+def preview_tables(
+    exchanges: Sequence["Exchange"], verdict: Verdict, risks: Mapping[str, str]
+) -> "Iterator[RenderableType]":
+    """Yield the questions with their answers' weight, why some are refused, and every array.
+
+    Args:
+        exchanges: with a site.
+        verdict: of the site's policy on each.
+        risks: arm -> what could be drawn from one of its updates, in words.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -39,6 +47,7 @@ def preview_tables(exchanges: Sequence["Exchange"], verdict: Verdict) -> "Iterat
         table.add_row(Text(one.arm), one.when, one.action, *sizes, Text(_leaves(one)), told)
     yield table
     yield from (Text(line) for line in refusals)
+    yield from (Text(f"{arm}: {told}") for arm, told in risks.items())
     streams = dict.fromkeys(
         f"{o.arm}: {o.action}: a stream of {o.told}" for o in exchanges if o.told
     )
@@ -70,7 +79,9 @@ def _looks(exchanges: Sequence["Exchange"]) -> "Mapping[str, Mapping[str, Shape]
     return found
 
 
-def as_json(exchanges: Sequence["Exchange"], verdict: Verdict) -> list[dict[str, Any]]:
+def as_json(
+    exchanges: Sequence["Exchange"], verdict: Verdict, risks: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """Return the same as plain values."""
     return [
         {
@@ -86,6 +97,7 @@ def as_json(exchanges: Sequence["Exchange"], verdict: Verdict) -> list[dict[str,
             },
             "numbers": sorted(one.answer.numbers),
             "stream": one.told,
+            "update": risks.get(one.arm, "") if one.update else "",
             "policy": verdict(one),
         }
         for one in exchanges

@@ -53,16 +53,18 @@ def preview(
     from fedrad.commands.previews import as_json, preview_tables
     from fedrad.config import load_site_file
     from fedrad.federation.hospital.preview import exchanges_of, introduction
-    from fedrad.federation.hospital.verdict import verdict_of
+    from fedrad.federation.hospital.verdict import reader_of, risks_of, verdict_of
 
     site, experiment = load_site_file(site_file), _experiment(file)
-    verdict = verdict_of(site, experiment)
+    data = reader_of(site, experiment)
+    verdict = verdict_of(site, experiment, data)
     pooled = [one for one in experiment.arm_names if algorithm_of(experiment.arm(one)).pooled]
     arms = [name for name in experiment.arm_names if name not in pooled]
     asked = [one for name in arms for one in exchanges_of(experiment, name)]
     found = [introduction(experiment), *asked]
+    risks = risks_of(experiment, found, data)
     if json_:
-        typer.echo(json.dumps(as_json(found, verdict), indent=1))
+        typer.echo(json.dumps(as_json(found, verdict, risks), indent=1))
         return
     console = Console()
     console.print(f"{experiment.name}, digest {experiment.digest()}", soft_wrap=True)
@@ -70,7 +72,7 @@ def preview(
         console.print(
             f"{name} is never asked of a site: it pools the data, as only a simulation can"
         )
-    for renderable in preview_tables(found, verdict):
+    for renderable in preview_tables(found, verdict, risks):
         console.print(renderable)
 
 
@@ -104,28 +106,32 @@ def audit(
         bool, typer.Option("--verify", help="Check that no line was changed, lost or cut off.")
     ] = False,
     last: Annotated[int, typer.Option(help="How many of the last lines to show.", min=1)] = 20,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin a new log where both of its files are gone.")
+    ] = False,
+    json_: Json = False,
 ) -> None:
     """Show the record of every message in and out, or verify all of it."""
+    import json
     from collections import deque
 
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    from fedrad.commands.audit_lines import audit_lines
     from fedrad.config import load_site_file
     from fedrad.federation.hospital.audit import AuditLog
 
     log = AuditLog(load_site_file(site_file).state_dir / "audit.jsonl")
+    if restart:
+        log.restart("the site's own people began a new log; the one before is gone")
     if verify:
         typer.echo(f"{log.verify()} lines, each bound to the one before; none changed or missing")
+        if log.unfinished():
+            typer.echo(
+                "After them stands a line that was not written to its end: the disk was full, or "
+                "the process ended. What it tells of had not left; the site drops it at its start."
+            )
         return
-    shown = ("time", "experiment", "arm", "round", "action", "bytes_in", "bytes_out", "decision")
-    table = Table(*shown, "reason", box=SIMPLE_HEAD)
-    for line in deque(log.entries(), maxlen=last):
-        cells = {**line, "experiment": line["experiment"][:12]}
-        table.add_row(*(Text(str(cells[key])) for key in (*shown, "reason")))
-    Console().print(table)
+    shown = deque(log.entries(), maxlen=last)
+    typer.echo(json.dumps(list(shown), indent=1) if json_ else "\n".join(audit_lines(shown)))
 
 
 def _experiment(file: Path) -> "Experiment":

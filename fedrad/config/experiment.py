@@ -228,8 +228,10 @@ class Experiment(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if bool(self.data) == bool(self.sites):
+        if self.data and self.sites:
             raise ValueError("set one of data (an adapter) and sites (a list of site files)")
+        if self.partition and not (self.data or self.sites):
+            raise ValueError("partition: deals out one source, and data names none")
         if self.sites and self.partition:
             raise ValueError("partition: deals out one source (data); sites have their own data")
         if self.quorum and self.sites_per_round and self.quorum > self.sites_per_round:

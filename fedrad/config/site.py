@@ -3,10 +3,11 @@
 Closed by default: what is not named is not allowed. The file never leaves the hospital.
 """
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from fedrad.config.experiment import Frozen, Spec, Task
 from fedrad.config.names import RuleName, SiteName
@@ -16,7 +17,22 @@ __all__ = ["Allow", "Certificates", "Coordinator", "Site", "SiteFile"]
 _DIGEST = 64
 """Hexadecimal digits of a SHA-256."""
 
-HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:-]*$", max_length=253)]
+
+def _host(name: object) -> object:
+    """Return an address as it is written in certificates; a name as it is.
+
+    >>> _host("[0:0:0:0:0:0:0:1]"), _host("fl.example.org")
+    ('::1', 'fl.example.org')
+    """
+    bare = name[1:-1] if isinstance(name, str) and name[:1] + name[-1:] == "[]" else name
+    try:
+        return str(ip_address(str(bare)))
+    except ValueError:
+        return name
+
+
+_HOST = r"^([A-Za-z0-9][A-Za-z0-9.-]*|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$"
+HostName = Annotated[str, BeforeValidator(_host), Field(pattern=_HOST, max_length=253)]
 Port = Annotated[int, Field(gt=0, lt=65536)]
 
 
@@ -79,7 +95,11 @@ class SiteFile(Site):
         device: cpu, cuda or cuda:1; one that is not there is an error.
         allow: see `Allow`; nothing unless named.
         experiments: "any", or the digests of those that were approved; none unless named.
-        min_patients: a split with fewer patients answers nothing.
+        min_patients: a split with fewer patients answers nothing, and no update leaves that may be
+            made of fewer.
+        min_sites: a mean of fewer sites gets no update from here: the mean of one is its own.
+        min_cell: least patients in any cell of a table of counts that leaves; smaller cells are
+            merged before they do.
         max_upload_mb: 10^6 bytes that may leave in one round of an arm and seed, repeats included.
         max_norm: largest L2 norm of one update; null sets no limit.
         epsilon: what one patient may spend over all experiments; null asks for no privacy budget.
@@ -88,8 +108,8 @@ class SiteFile(Site):
     >>> site = checked(SiteFile, {"name": "nord", "data": "phantom", "min_patients": 10,
     ...     "max_upload_mb": 50, "max_norm": None,
     ...     "coordinator": {"host": "localhost", "port": 9092}}, where="site.yaml")
-    >>> site.allow.actions, site.experiments
-    ((), ())
+    >>> site.allow.actions, site.experiments, site.min_cell
+    ((), (), 5)
     """
 
     schema_version: Literal[1] = 1
@@ -105,6 +125,8 @@ class SiteFile(Site):
     max_upload_mb: Annotated[float, Field(gt=0)]
     max_norm: Annotated[float, Field(gt=0)] | None
     epsilon: Annotated[float, Field(gt=0)] | None = None
+    min_sites: Annotated[int, Field(gt=0)] = 2
+    min_cell: Annotated[int, Field(gt=0)] = 5
 
     @field_validator("experiments", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """Decoded images on the site's own disk: decoded once, then mapped into memory.
 
-The folder is $FEDRAD_CACHE, or ~/.cache/fedrad. An entry is three files, `<key>.npy` with images,
+The folder is $FEDRAD_CACHE; without it a hospital's is in its `state_dir` (`kept_in`), everybody
+else's is ~/.cache/fedrad. An entry is three files, `<key>.npy` with images,
 `<key>.pixels.npy` with their fingerprints and `<key>.sketches.npy` with their sketches, written
 beside their places and renamed: a reader finds all of an entry or nothing, and two writers of one
 key write the same bytes.
@@ -8,8 +9,10 @@ key write the same bytes.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
@@ -19,16 +22,37 @@ import numpy as np
 from fedrad.data.sketch import SIDE, VIEWS
 from fedrad.errors import MissingError
 
-__all__ = ["decoded", "folder", "key_of"]
+__all__ = ["decoded", "folder", "kept_in", "key_of"]
 
 _AT_ONCE = 256
 
 Decode = Callable[[int], tuple[np.ndarray, int, np.ndarray]]
 
 
+_KEPT_IN: ContextVar[Path | None] = ContextVar("kept_in", default=None)
+
+
+@contextmanager
+def kept_in(place: Path | None) -> Iterator[None]:
+    """Keep what is decoded inside in a folder, unless $FEDRAD_CACHE names another.
+
+    A service's home may be read only, or not there at all.
+
+    >>> with kept_in(Path("/srv/nord/state/cache")):
+    ...     "FEDRAD_CACHE" in os.environ or str(folder()) == "/srv/nord/state/cache"
+    True
+    """
+    before = _KEPT_IN.set(place)
+    try:
+        yield
+    finally:
+        _KEPT_IN.reset(before)
+
+
 def folder() -> Path:
-    """Return the folder of decoded images: $FEDRAD_CACHE, or ~/.cache/fedrad."""
-    return Path(os.environ.get("FEDRAD_CACHE") or Path.home() / ".cache" / "fedrad")
+    """Return the folder of decoded images: $FEDRAD_CACHE, that of `kept_in`, or in the home."""
+    named, own = os.environ.get("FEDRAD_CACHE"), _KEPT_IN.get()
+    return Path(named) if named else own or Path.home() / ".cache" / "fedrad"
 
 
 def key_of(parts: Iterable[str]) -> str:

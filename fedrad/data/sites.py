@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedrad.config import POOLED, Experiment, Site, Task, load_site
+from fedrad.config import POOLED, Experiment, Site, SiteFile, Task, load_site
 from fedrad.config.names import name_problem
 from fedrad.data import ADAPTERS, PARTITIONERS
 from fedrad.data.base import (
@@ -20,6 +20,7 @@ from fedrad.data.base import (
     row_numbers,
     sites_of,
 )
+from fedrad.data.cache import kept_in
 from fedrad.data.leaks import check
 from fedrad.data.likely import likely_leaks
 from fedrad.data.oddities import Oddity, unaccepted
@@ -70,6 +71,11 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
         ConfigError: an option does not fit, or a held-out site is none of the sites.
         DataError: the data do not hold what the experiment says, or leak between splits or sites.
     """
+    if not (experiment.data or experiment.sites):
+        raise ConfigError(
+            "the experiment names neither data nor sites: it is for hospitals that read their own "
+            "(fedrad run FILE --on KIT); to simulate it, add data, or sites"
+        )
     accept = {"": experiment.accept}
     if experiment.sites:
         files = _site_files(experiment, root)
@@ -145,7 +151,9 @@ def records_of(task: Task, site: Site, *, shared_patients: bool = False) -> Reco
         ConfigError: the site file names no folder of data where its adapter reads one.
         DataError: the data do not hold what the task says.
     """
-    return _records(task, site, _data_root(site), shared_patients=shared_patients)
+    # A hospital's process may write to its own state_dir and nowhere else.
+    with kept_in(site.state_dir / "cache" if isinstance(site, SiteFile) else None):
+        return _records(task, site, _data_root(site), shared_patients=shared_patients)
 
 
 def _data_root(site: Site) -> Path:

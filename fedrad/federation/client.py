@@ -17,7 +17,7 @@ from fedrad.algorithms.base import Reply, Request
 from fedrad.core.meter import Meter
 from fedrad.core.state import Bundle
 from fedrad.core.store import Versions
-from fedrad.errors import FedradError
+from fedrad.errors import FedradError, outward_of
 from fedrad.federation.channels import Door, Half
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.site_tasks import SiteTasks, Source, Trainer
@@ -90,11 +90,14 @@ def site_apps(
     trainer: Trainer | None = None,
     gate: Callable[[Half], Half] = lambda half: half,
     disclosure: Disclosure = SIMULATED,
+    simulated: bool = False,
 ) -> tuple[ClientApp, Door]:
     """Return a site's ClientApp, and the door through which its streams are opened.
 
-    With a trainer, sites' halves ask it to train, as `LocalTask.asking` says.
+    With a trainer, sites' halves ask it to train, as `LocalTask.asking` says. Of a simulated site
+    the whole message of an error is told: it is on the machine of who asks.
     """
+    told = _whole if simulated else _outward
     sites = SiteTasks(source, device, meter or Meter(), account, secret, trainer, disclosure)
     app = ClientApp()
 
@@ -107,13 +110,13 @@ def site_apps(
             site = sites.name(context, str(config["experiment"]))
             return play_stream(gate(door(message, context)), invitation, site=site)
         except Exception as error:
-            return _failed(error, message)
+            return _failed(error, message, told)
 
     def door(message: Message, context: Context) -> Half:
         try:
             return (yield from _stream(sites, message, context))
         except Exception as error:
-            return _failed(error, message)
+            return _failed(error, message, told)
 
     registrations: tuple[Callable[[], Any], ...] = (app.train, app.evaluate, app.query)
     for register in registrations:
@@ -121,10 +124,18 @@ def site_apps(
     return app, door
 
 
-def _failed(error: Exception, message: Message) -> Message:
+def _whole(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _outward(error: Exception) -> str:
+    log.warning("a message could not be answered: %s", _whole(error))
+    return outward_of(error)
+
+
+def _failed(error: Exception, message: Message, told: Callable[[Exception], str]) -> Message:
     if isinstance(error, FedradError):
-        told = f"{type(error).__name__}: {error}"
-        return Message(Error(_FEDRAD_ERROR, told), reply_to=message)
+        return Message(Error(_FEDRAD_ERROR, told(error)), reply_to=message)
     if isinstance(error, torch.OutOfMemoryError):
         return Message(Error(_OTHER_ERROR, f"{FULL}: {_TOO_LARGE}"), reply_to=message)
     # The text stays here: it can hold a path, and a path can hold a name.

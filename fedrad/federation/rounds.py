@@ -263,7 +263,8 @@ class ArmRounds:
         return FlowerSites(
             grid=self._grid,
             nodes={name: self._nodes[name] for name in names},
-            config=self._config,
+            # A hospital's policy may ask of how many sites a mean is made.
+            config={**self._config, "training-sites": len(names)},
             number=number,
             rounds=self.arm.rounds,
             server=self._server,

@@ -22,7 +22,7 @@ from fedrad.config import POOLED, Experiment, from_text
 from fedrad.core.meter import Meter
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
-from fedrad.errors import ConfigError
+from fedrad.errors import ConfigError, about_the_question
 from fedrad.federation.describe import description, keyed
 from fedrad.metrics.site_result import SIMULATED, Disclosure
 from fedrad.privacy.account import Account
@@ -86,12 +86,14 @@ class SiteTasks:
     def experiment(self, text: str) -> Experiment:
         """Return the experiment of a text."""
         if text not in self._experiments:
-            self._experiments[text] = from_text(text)
+            with about_the_question():
+                self._experiments[text] = from_text(text)
         return self._experiments[text]
 
     def _arm(self, text: str, name: str) -> Experiment:
         if (text, name) not in self._arms:
-            self._arms[text, name] = self.experiment(text).arm(name)
+            with about_the_question():
+                self._arms[text, name] = self.experiment(text).arm(name)
         return self._arms[text, name]
 
     def name(self, context: Context, text: str) -> str:
@@ -123,18 +125,21 @@ class SiteTasks:
         """Return whether any arm of an experiment is private; asked of every site there is."""
         if text not in self._privacy:
             arms = self.experiment(text).arm_names
-            self._privacy[text] = any(asked_of(self._arm(text, name)) for name in arms)
+            with about_the_question():
+                self._privacy[text] = any(asked_of(self._arm(text, name)) for name in arms)
         return self._privacy[text]
 
     def handler(self, text: str, arm: str, action: str) -> Handler:
         """Return the site's half of an action."""
         if (text, arm) not in self._handlers:
-            self._handlers[text, arm] = dict(handlers_of(self._arm(text, arm)))
+            with about_the_question():
+                self._handlers[text, arm] = dict(handlers_of(self._arm(text, arm)))
         return _known(self._handlers[text, arm], action)
 
     def stream(self, text: str, arm: str, action: str) -> StreamHandler:
         """Return the site's half of a stream."""
-        return _known(streams_of(self._arm(text, arm)), action)
+        with about_the_question():
+            return _known(streams_of(self._arm(text, arm)), action)
 
     def task(self, text: str, arm: str, seed: int, site: str) -> LocalTask:
         """Return a site's task in an arm."""
@@ -188,15 +193,18 @@ class SiteTasks:
     def _model(self, arm: Experiment) -> nn.Module:
         key = f"{arm.model} {arm.task} {arm.local.channels_last} {algorithm_of(arm).cut}"
         if key not in self._models:
-            check_model(arm)
-            self._models = {key: site_model_of(arm).to(self._device)}
+            with about_the_question():
+                check_model(arm)
+                model = site_model_of(arm)
+            self._models = {key: model.to(self._device)}
         return self._models[key]
 
 
 def _known(table: Mapping[str, T], action: str) -> T:
-    if action not in table:
-        raise ConfigError(f"action '{action}' is not one of {', '.join(sorted(table))}")
-    return table[action]
+    with about_the_question():
+        if action not in table:
+            raise ConfigError(f"action '{action}' is not one of {', '.join(sorted(table))}")
+        return table[action]
 
 
 def _data(federation: Federation, site: str, arm: Experiment) -> tuple[SiteData, int | None]:

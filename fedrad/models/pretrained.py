@@ -43,7 +43,8 @@ def pretrained(path: Path, own: State) -> State:
         if names:
             raise ConfigError(
                 f"model.weights: {path.name} {what} {min(names)} ({len(names)} such arrays); "
-                "it must come from the same network"
+                "it must come from the same network",
+                stays=True,
             )
     return found
 
@@ -58,9 +59,13 @@ def _read(path: Path) -> State:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
         kind = type(error).__name__
-        raise ConfigError(f"model.weights: {path.name} is no state_dict ({kind})") from None
+        raise ConfigError(
+            f"model.weights: {path.name} is no state_dict ({kind})", stays=True
+        ) from None
     if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise ConfigError(f"model.weights: {path.name} holds more than names and arrays")
+        raise ConfigError(
+            f"model.weights: {path.name} holds more than names and arrays", stays=True
+        )
     return dict(found)
 
 

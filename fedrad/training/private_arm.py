@@ -6,7 +6,7 @@ from torch import nn
 
 from fedrad.config import Experiment, Local
 from fedrad.data.base import SiteData
-from fedrad.errors import ConfigError
+from fedrad.errors import ConfigError, about_the_question
 from fedrad.privacy import PRIVACY
 from fedrad.privacy.account import Account
 from fedrad.privacy.dp_sgd import Asked, Plan, plan, rounded
@@ -137,7 +137,8 @@ def private_at(
     if found is None:
         return None
     if account is None:
-        raise ConfigError(_NO_ACCOUNT)
+        with about_the_question():
+            raise ConfigError(_NO_ACCOUNT)
     return Private(found, account, arm.name, arm.digest())
 
 

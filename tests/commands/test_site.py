@@ -49,7 +49,6 @@ def test_keygen_makes_a_key_once_and_never_shows_it(tmp_path: Path) -> None:
 
 def test_approving_closes_the_site_to_everything_else(nord: Path) -> None:
     file = nord / "site.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("experiments: any", "experiments: []"))
     file.chmod(0o640)
     before = file.read_text(encoding="utf-8").splitlines()
     digest = load_experiment(QUICKSTART).digest()
@@ -67,7 +66,6 @@ def test_a_canonical_text_is_approved_as_it_is(nord: Path, tmp_path: Path) -> No
         update={"data": None, "sites": ("sites/nord.yaml",)}
     )
     file = nord / "site.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("experiments: any", "experiments: []"))
     (tmp_path / "text.yaml").write_text(text.text(), encoding="utf-8")
     call("site", "approve", tmp_path / "text.yaml", "--site", file)
     assert load_site_file(file).experiments == (text.digest(),)
@@ -79,6 +77,7 @@ def test_a_preview_names_every_array_and_connects_to_nothing(
     def refuse(*_: object) -> None:
         raise AssertionError("it connected")
 
+    call("site", "approve", QUICKSTART, "--site", nord / "site.yaml")
     monkeypatch.setattr("socket.socket.connect", refuse)
     ran = call("site", "preview", nord / "site.yaml", QUICKSTART)
     assert ran.exit_code == 0, ran.output
@@ -86,6 +85,8 @@ def test_a_preview_names_every_array_and_connects_to_nothing(
     told = json.loads(call("site", "preview", nord / "site.yaml", QUICKSTART, "--json").stdout)
     assert {one["policy"] for one in told} == {"allowed"}
     fit = next(one for one in told if one["arm"] == "fedavg" and "fit" in one["action"])
+    assert fit["update"].startswith("an update is made of ")
+    assert "fedavg: an update is made of" in " ".join(ran.stdout.split())
     assert fit["arrays"]["model/stem.0.weight"] == {"shape": [16, 1, 5, 5], "kind": "float32"}
 
 
@@ -108,7 +109,15 @@ def test_an_audit_log_is_shown_and_verified(nord: Path) -> None:
     log = AuditLog(nord / "state" / "audit.jsonl")
     log.append(Entry(7, "ab12", "fedavg", 0, 3, "fit", 100, 200, "cd34", "sent"))
     assert "fit" in call("site", "audit", nord / "site.yaml").stdout
-    assert "1 lines" in call("site", "audit", nord / "site.yaml", "--verify").stdout
+    long = Entry(
+        7, "ab12", "a" * 90, 0, 3, "split-validate", 10**12, 10**12, "", "refused", "y " * 99
+    )
+    log.append(long)
+    shown = call("site", "audit", nord / "site.yaml").stdout.splitlines()
+    assert max(map(len, shown)) <= 80 and any("refused" in one for one in shown)
+    told = json.loads(call("site", "audit", nord / "site.yaml", "--json").stdout)
+    assert [one["decision"] for one in told] == ["sent", "refused"]
+    assert "2 lines" in call("site", "audit", nord / "site.yaml", "--verify").stdout
     log.path.write_bytes(log.path.read_bytes().replace(b"200", b"300"))
     with pytest.raises(RunError, match="line 1: was changed"):
         call("site", "audit", nord / "site.yaml", "--verify")

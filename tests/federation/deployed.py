@@ -125,6 +125,12 @@ class Deployed:
         }
         self._write("federation.yaml", federation)
         provision(load_federation(folder / "federation.yaml"), self.kits)
+        for name in sites:
+            # A new kit approves no experiment; tests change theirs by --set, so each would be new.
+            own = self.kits / name / "site.yaml"
+            text = own.read_text(encoding="utf-8")
+            assert "\nexperiments: []\n" in text
+            own.write_text(text.replace("experiments: []", "experiments: any"), encoding="utf-8")
         raw = {"name": "small", **yaml.safe_load(EXPERIMENT)}
         raw_sites = [f"{name}.yaml" for name in sites]
         self.experiment = self._write("small.yaml", raw | {"sites": raw_sites})

@@ -85,7 +85,7 @@ def question(
     what = what or made.experiment()
     config = {"experiment": what.text(), "action": action, **greeting()}
     if action != "describe":
-        config |= {"arm": arm, "seed": 0, "server-round": number}
+        config |= {"arm": arm, "seed": 0, "server-round": number, "training-sites": 3}
     content = pack(model() if send is None else send, config={**config, **changes})
     return Message(content, 2, "train")
 
@@ -143,8 +143,11 @@ def lines(folder: Path) -> list[dict[str, Any]]:
         (
             {"task": {"name": "binary", "labels": ["tumour"], "input": [6]}},
             {},
-            "nord: task.labels: limit tumour, asked lesion",
+            "nord: task.labels: limit those of the site's own file, asked lesion",
         ),
+        ({"min_sites": 4}, {}, "nord: min_sites: limit 4, asked a mean of 3"),
+        ({}, {"training-sites": 1}, "nord: min_sites: limit 2, asked a mean of 1"),
+        ({}, {"training-sites": "9"}, "nord: min_sites: limit 2, asked a mean, without training"),
         ({"max_upload_mb": 1e-4}, {}, "nord: max_upload_mb: limit 0.0001, asked 0.000"),
         ({"epsilon": 8.0}, {}, "nord: epsilon: limit 8, asked unlimited: no differential privacy"),
     ],
@@ -379,7 +382,7 @@ def test_a_model_that_is_not_the_experiments_is_refused(tmp_path: Path) -> None:
         ({"experiment": "name: ["}, "names no experiment that can be read"),
         ({"arm": ""}, "names no arm"),
         ({"arm": "fedagv"}, "did you mean 'fedavg'"),
-        ({"seed": "zero", "server-round": "one", "arm": "fedagv"}, "did you mean 'fedavg'"),
+        ({"seed": "zero", "server-round": "one"}, "seed is not one of the experiment's"),
     ],
 )
 def test_a_message_that_cannot_be_read_is_answered_and_logged(
@@ -440,13 +443,15 @@ def test_an_answer_that_is_given_again_leaves_again_and_is_logged(tmp_path: Path
     assert [line["decision"] for line in lines(tmp_path)] == ["sent", "sent"]
 
 
-def test_nothing_leaves_without_a_line(tmp_path: Path) -> None:
+def test_nothing_leaves_without_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A disk that is full must not make a message unseen."""
     answer = guard(tmp_path)
     log = tmp_path / "state" / "audit.jsonl"
     assert not answer(question(), context(tmp_path)).has_error()
     log.write_bytes(b"")
-    assert "audit.jsonl: ends with line 0" in reason(answer(question(), context(tmp_path)))
+    told = reason(answer(question(), context(tmp_path)))
+    assert told == "RunError: the site's own log says more"
+    assert "audit.jsonl: ends with line 0" in caplog.text
 
 
 def test_a_site_does_not_start_on_a_log_that_was_tampered_with(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
-from fedrad.config import load_federation, load_site_file
+from fedrad.config import FederationFile, load_federation, load_site_file
+from fedrad.config.checking import checked
 from fedrad.errors import ConfigError, RunError
 from fedrad.federation.kits.certificates import names_of, read_certificate
 from fedrad.federation.kits.keys import make_node_key, public_key_of, read_public_key, write_secret
@@ -292,3 +294,21 @@ def test_a_port_for_streams_can_be_added_later(tmp_path: Path) -> None:
 def test_a_port_of_another_service_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--stream-port: the ports must differ"):
         load_federation(asked(tmp_path)).with_stream_port(9092)
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "[::1]", "0:0:0:0:0:0:0:1", "2001:DB8::0:7", "127.0.0.1", "fl.example.org"]
+)
+def test_any_way_of_writing_an_address_makes_a_kit_that_loads(tmp_path: Path, host: str) -> None:
+    """YAML takes `{host: ::1}` for something else; a certificate knows one form of an address."""
+    raw = {"name": "six", "coordinator": {"host": host, "also": ["[::1]"]}, "sites": {"nord": {}}}
+    federation = checked(FederationFile, raw, where="federation.yaml")
+    provision(federation, tmp_path)
+    wanted = {"[::1]": "::1", "0:0:0:0:0:0:0:1": "::1", "2001:DB8::0:7": "2001:db8::7"}
+    text = (tmp_path / "nord" / "site.yaml").read_text(encoding="utf-8")
+    found = yaml.safe_load(text)["coordinator"]["host"]
+    assert found == wanted.get(host, host)
+    certificate = read_certificate(tmp_path / "coordinator" / "server.pem")
+    assert set(names_of(certificate)) == {found, "::1"}
+    # A second time nothing is missing.
+    assert not provision(federation, tmp_path).made

@@ -231,7 +231,11 @@ def test_the_site_gives_up_at_the_rounds_deadline(pem: Certificates) -> None:
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
-        (DataError("row 3: no such label"), "^DataError: row 3: no such label$"),
+        (
+            DataError("row 3: 'Erika' is no such label", rule="label-unknown", rows=(3,)),
+            "^DataError: label-unknown, row 3; the site's own log says more$",
+        ),
+        (ConfigError("data.csv: ['/films/erika']"), "^ConfigError: the site's own log says more$"),
         (KeyError("/home/erika.mustermann"), "^KeyError$"),
         (TrainingDiverged("round 1: no number"), "^TrainingDiverged: round 1: no number$"),
     ],
@@ -239,7 +243,7 @@ def test_the_site_gives_up_at_the_rounds_deadline(pem: Certificates) -> None:
 def test_a_site_that_fails_says_why_and_never_more(
     pem: Certificates, raised: Exception, told: str
 ) -> None:
-    """The text of an error that is not fedrad's own can hold a path, and a path a name."""
+    """An error's text can hold a path or a cell, and those a name."""
 
     def fails() -> Half:
         yield Frame("ask", {"x": torch.ones(1)})

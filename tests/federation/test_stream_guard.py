@@ -85,14 +85,16 @@ def answered(
         (
             {"address": "elsewhere.example.org:9095"},
             {},
-            "coordinator.stream_port: limit localhost:9095, asked a stream to another address",
+            "coordinator.stream_port: limit the address in the site's own file, asked a stream "
+            "to another address",
         ),
         (
             {"address": "localhost:443"},
             {},
-            "coordinator.stream_port: limit localhost:9095, asked a stream to another address",
+            "coordinator.stream_port: limit the address in the site's own file, asked a stream "
+            "to another address",
         ),
-        ({"ca": "another"}, {}, "certificates.ca: limit ca.crt, asked another authority"),
+        ({"ca": "another"}, {}, "certificates.ca: limit the kit's own, asked another authority"),
         (
             {},
             {"coordinator": {"host": "localhost", "port": 9092}},

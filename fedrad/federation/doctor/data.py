@@ -8,7 +8,7 @@ from fedrad.config import SiteFile, Task
 from fedrad.data.base import SPLITS, Records
 from fedrad.data.leaks import check
 from fedrad.data.sites import records_of
-from fedrad.errors import FedradError
+from fedrad.errors import FedradError, MissingError
 from fedrad.federation.doctor.finding import Finding, amber, green, red
 from fedrad.federation.doctor.images import surprises
 
@@ -35,6 +35,11 @@ def check_data(site: SiteFile, task: Task | None) -> Iterator[Finding]:
         return
     try:
         records = records_of(task, site)
+    except MissingError as error:
+        yield red(
+            "data", str(error), "the machine's owner: make room there, or let this user write"
+        )
+        return
     except (FedradError, ValueError) as error:
         # A ValueError of a library may quote a row: its text is not repeated.
         told = str(error) if isinstance(error, FedradError) else type(error).__name__

@@ -1,12 +1,14 @@
 """What a message asks of a site, as far as the guard could read it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fedrad.config import Experiment
 from fedrad.core.state import Bundle
 from fedrad.federation.outline import Outline
 
-__all__ = ["LONGEST", "Round", "Task"]
+__all__ = ["LONGEST", "Round", "Task", "number_of", "round_of"]
 
 LONGEST = 100
 """Letters of a name from outside that the log keeps."""
@@ -31,6 +33,11 @@ class Task:
     look: Outline | None = None
     updates: frozenset[str] = frozenset()
 
+    @staticmethod
+    def unread(run: int) -> "Task":
+        """Return what is known of a message before it is read: its run."""
+        return Task(run, 0, None, "", "", 0, 0, "", {})
+
     @property
     def actions(self) -> list[str]:
         """Return what is asked for: several may be in one message, as "fit+validate"."""
@@ -40,3 +47,13 @@ class Task:
     def key(self) -> Round:
         """Return the round that the message belongs to."""
         return self.run, self.digest, self.arm, self.seed, self.round
+
+
+def number_of(value: Any) -> int:
+    """Return a whole number of a message, or 0 of what is none that the log can keep."""
+    return value if isinstance(value, int) and abs(value) < 1 << 63 else 0
+
+
+def round_of(line: Mapping[str, Any]) -> Round:
+    """Return the round that a line of the log is about."""
+    return line["run"], line["experiment"], line["arm"], line["seed"], line["round"]

@@ -3,6 +3,10 @@
 Each line holds the hash of the line before it, and a file beside the log holds the number and hash
 of the last one, so that a changed, missing or cut-off line is found. The chain shows tampering to
 whoever kept an earlier hash; it cannot stop one who may rewrite both files.
+
+A disk that was full, or a crash, accuses nobody: a line counts once the head knows it, and what
+stands after that without its end was never told to anybody. Where both files are gone, what else
+the site keeps says that it had answered messages.
 """
 
 import fcntl
@@ -37,7 +41,7 @@ class Entry:
         bytes_in, bytes_out: of arrays, numbers and settings, without framing.
         sent: SHA-256 of what left, "" when nothing did.
         decision: "sent", "refused" or "failed"; "opened" before the first frame of a stream, with
-            the bytes of all its frames.
+            the bytes of all its frames; "mended" and "restarted" are the log's own, of no message.
         reason: why it was not sent, as the coordinator was told; of a stream, what it is and was.
     """
 
@@ -71,27 +75,68 @@ class AuditLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._head = path.with_name(f"{path.stem}.head.json")
+        self._begun = path.with_name("answered.json")
 
     def append(self, entry: Entry) -> None:
-        """Add a line; it is on the disk when this returns.
+        """Add a line; it is on the disk when this returns, or it is not there at all.
 
         Raises:
             RunError: the disk is full, or the log's end was tampered with.
         """
         with self._locked() as file:
             number, before = self._end(file)
-            line = {"number": number + 1, "time": _now(), **asdict(entry), "before": before}
-            line[_HASH] = _hash(line)
-            try:
-                file.seek(0, os.SEEK_END)
-                file.write(_text(line))
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError as error:
-                raise RunError(
-                    f"{self.path.name} could not be written ({error.strerror})"
-                ) from None
+            self._add(file, entry, number, before)
+
+    def mend(self) -> str:
+        """Drop a last line that has no end, and say so in a line; return what was done, or "".
+
+        Only what the head does not know is dropped: nothing that it tells of had left.
+
+        Raises:
+            RunError: the disk is full, or the log was tampered with.
+        """
+        if not self.path.exists():
+            return ""
+        with self._locked() as file:
+            cut = _cut_off(file)
+            if not cut:
+                return ""
+            number, before = self._end(file)
+            told = (
+                f"a last line without its end ({cut} bytes) was dropped: the disk was full or the "
+                "process ended while it was written; what it told of had not left"
+            )
+            self._add(file, _own("mended", told), number, before)
+        return told
+
+    def restart(self, reason: str) -> None:
+        """Begin a new log where both files are gone; its first line says so.
+
+        Raises:
+            RunError: there is a log.
+        """
+        if self._head.exists() or (self.path.exists() and self.path.stat().st_size):
+            raise RunError(f"{self.path.name}: is there; it is not begun anew")
+        with self._locked() as file:
+            self._add(file, _own("restarted", reason), 0, _START)
+
+    def _add(self, file: BufferedRandom, entry: Entry, number: int, before: str) -> None:
+        line = {"number": number + 1, "time": _now(), **asdict(entry), "before": before}
+        line[_HASH] = _hash(line)
+        start = file.seek(0, os.SEEK_END)
+        try:
+            if not self._begun.exists():
+                write_atomic(self._begun, json.dumps({"first line": line["time"]}).encode())
+                self._begun.chmod(0o600)
+            # Not by the buffer: it would try again to write what had no room.
+            _write_all(file.fileno(), _text(line))
+            os.fsync(file.fileno())
             self._keep_head(number + 1, line[_HASH])
+        except (OSError, RunError) as error:
+            # A line of what will not leave must not stay; to cut off needs no room.
+            os.ftruncate(file.fileno(), start)
+            told = error.strerror if isinstance(error, OSError) else error
+            raise RunError(f"{self.path.name} could not be written ({told})") from None
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the lines, oldest first, each checked against the one before.
@@ -104,7 +149,10 @@ class AuditLog:
             return
         number, before = 0, _START
         with self._locked() as file:
+            known = self._read_head()["number"]
             for raw in file:
+                if not raw.endswith(b"\n") and number >= known:
+                    break  # never told to anybody; the site drops it when it starts
                 number += 1
                 line = self._line(raw, number, before)
                 before = str(line[_HASH])
@@ -137,8 +185,21 @@ class AuditLog:
             raise RunError(f"{where}: does not follow from line {number - 1}; a line was replaced")
         return line
 
+    def unfinished(self) -> int:
+        """Return the bytes of a last line without its end, or 0."""
+        if not self.path.exists():
+            return 0
+        with self.path.open("r+b") as file:
+            return _cut_off(file)
+
     def _check_end(self, number: int, last: str) -> None:
         head = self._read_head()
+        if not number and not head["number"] and (known := self._answered()):
+            raise RunError(
+                f"{self.path.name}, {self._head.name}: both are gone, but {known} says that this "
+                "site has answered messages; find out who took them away. fedrad site audit "
+                "--restart begins a new log, and says so in it"
+            )
         # A crash between a line and the head leaves the log one line ahead.
         if head["number"] > number:
             raise RunError(
@@ -152,6 +213,12 @@ class AuditLog:
                 f"{self._head.name}: knows {head['number']} lines, the log has {number}; "
                 "it was replaced by an older one"
             )
+
+    def _answered(self) -> str:
+        """Return what of the site's other files says that there was a log, or ""."""
+        folder = self.path.parent
+        places = (self._begun, folder / "privacy" / "ledger.jsonl", folder / "memory")
+        return next((place.name for place in places if place.exists()), "")
 
     def _end(self, file: BufferedRandom) -> tuple[int, str]:
         """Return the number and hash of the last line; a line that a crash cut off is dropped."""
@@ -192,6 +259,20 @@ class AuditLog:
             # A reader in another process sees whole lines only.
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
+
+
+def _own(decision: str, reason: str) -> Entry:
+    return Entry(0, "", "", 0, 0, "", 0, 0, "", decision, reason)
+
+
+def _write_all(place: int, raw: bytes) -> None:
+    while raw:
+        raw = raw[os.write(place, raw) :]
+
+
+def _cut_off(file: BufferedRandom) -> int:
+    lines = _last_lines(file)
+    return 0 if not lines or lines[-1].endswith(b"\n") else len(lines[-1])
 
 
 def _last_lines(file: BufferedRandom) -> list[bytes]:

@@ -13,20 +13,20 @@ from functools import partial
 from typing import Any
 
 import torch
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 
-from fedrad.assemble import model_of
-from fedrad.config import Experiment, SiteFile, from_text
-from fedrad.core.state import Bundle
+from fedrad.config import Experiment, SiteFile
+from fedrad.config.received import received
 from fedrad.data.base import SPLITS, SiteData
-from fedrad.errors import ConfigError, FedradError, Refused
+from fedrad.errors import ConfigError, FedradError, Refused, about_the_question, outward_of
 from fedrad.federation.client import COUNTS
 from fedrad.federation.describe import description
 from fedrad.federation.frame_outline import Streamed, streamed_of
 from fedrad.federation.handshake import check_version
-from fedrad.federation.hospital.asked import LONGEST, Round, Task
+from fedrad.federation.hospital.asked import LONGEST, Round, Task, number_of, round_of
 from fedrad.federation.hospital.audit import AuditLog, Entry
 from fedrad.federation.hospital.contents import digest_of, weight_of
+from fedrad.federation.hospital.form import check_form, check_sent, check_size
 from fedrad.federation.hospital.policy import (
     UNMEASURED,
     Ledger,
@@ -39,6 +39,8 @@ from fedrad.federation.hospital.policy import (
 )
 from fedrad.federation.hospital.replies import fault_of, numbers_in
 from fedrad.federation.hospital.stream_guard import Gate, check_invitation
+from fedrad.federation.hospital.update import check_sites, check_update
+from fedrad.federation.hospital.whole_run import add_refusals
 from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.site_tasks import Source
@@ -60,8 +62,12 @@ def guarded(
     source: Source,
     ledger: Ledger | None = None,
     gate: Gate | None = None,
+    unpack: Callable[[RecordDict], RecordDict] = lambda content: content,
 ) -> Answer:
     """Return what answers messages, with the hospital's guard around it.
+
+    Whatever a message holds, and whatever fails in reading or answering it, ends in an answer and
+    in a line of the log; nothing is raised.
 
     Args:
         answer: what works on a message that the policy allows.
@@ -69,6 +75,7 @@ def guarded(
         source: finds the hospital's own data; asked only for how many patients there are.
         ledger: the account of privacy that `epsilon` is held against.
         gate: through which `answer` passes its streams; without one there are none.
+        unpack: makes of a message's content what `answer` takes.
 
     Raises:
         ConfigError: the policy names what fedrad does not have.
@@ -77,8 +84,10 @@ def guarded(
     guard = Guard(site, source, ledger, gate)
 
     def stand(message: Message, context: Context) -> Message:
-        task = guard.read(message)
+        task = Task.unread(message.metadata.run_id)
         try:
+            message.content = unpack(message.content)
+            task = guard.read(message)
             task = guard.before(message, task)
             reply = answer(message, context)
             if not reply.has_error():
@@ -106,10 +115,12 @@ class Guard:
         self._source = source
         self._ledger = ledger
         self._audit = AuditLog(site.state_dir / "audit.jsonl")
+        if mended := self._audit.mend():
+            log.warning("%s", mended)
         # What left in a round counts also after a restart of this process.
         self._left: Counter[Round] = Counter()
         for line in self._audit.entries():
-            self._left[_round_of(line)] += int(line["bytes_out"])
+            self._left[round_of(line)] += int(line["bytes_out"])
         self._looks: dict[Any, tuple[Outline, frozenset[str]]] = {}
         self._texts: dict[str, tuple[Experiment, str]] = {}
 
@@ -123,8 +134,8 @@ class Guard:
             experiment=experiment,
             digest=digest,
             arm=str(config.get("arm", ""))[:LONGEST],
-            seed=_number(config.get("seed")),
-            round=_number(config.get("server-round")),
+            seed=number_of(config.get("seed")),
+            round=number_of(config.get("server-round")),
             action=str(config.get("action", ""))[:LONGEST],
             sent={k: v for k, v in bundle_of(message.content).items() if k != COUNTS},
         )
@@ -137,21 +148,30 @@ class Guard:
             ConfigError: the message is of another version, or cannot be read.
         """
         config = config_of(message.content)
-        check_version(config)
+        with about_the_question():
+            check_version(config)
+            experiment = task.experiment
+            if experiment is None:
+                raise ConfigError("the message names no experiment that can be read")
+            check_form(self._site, config, experiment)
+            arm = experiment.arm(task.arm) if task.arm else None
+            if arm is None and task.actions != ["describe"]:
+                raise ConfigError("the message names no arm")
         invited = check_invitation(self._site, config)
-        experiment = task.experiment
-        if experiment is None:
-            raise ConfigError("the message names no experiment that can be read")
-        arm = experiment.arm(task.arm) if task.arm else None
-        if arm is None and task.actions != ["describe"]:
-            raise ConfigError("the message names no arm")
 
         def patients(part: str) -> int:
             data = self._data(experiment)
             return sum(data.patients(one) for one in (SPLITS if part == "all" else (part,)))
 
         check_task(self._site, experiment, arm, task.actions, patients)
-        look, updates = self._look(task, experiment, arm)
+        if arm is not None:
+            check_size(self._site, arm)
+        with about_the_question():
+            look, updates = self._look(task, experiment, arm)
+        if arm is not None and (updates or "share" in task.actions):
+            check_update(self._site, arm, self._data(experiment))
+        if arm is not None and updates:
+            check_sites(self._site, arm, config)
         streamed = self._streamed(task, experiment, arm) if invited else None
         more = look.bytes + (streamed.bytes if streamed else 0)
         check_upload(self._site, self._left[task.key], more)
@@ -177,6 +197,9 @@ class Guard:
             RunError: the log cannot be written; then nothing leaves.
         """
         content = reply.content
+        if task.actions == ["describe"] and task.experiment is not None:
+            data = partial(self._data, task.experiment)
+            add_refusals(content, self._site, task.experiment, data, self._ledger)
         arrays = bundle_of(content)
         assert task.look is not None, "before() comes first"
         wrong = fault_of(content, task.look, describes=task.actions == ["describe"])
@@ -197,7 +220,8 @@ class Guard:
         try:
             self._write(task, len(reason.encode()), "", decision, reason)
         except FedradError as error:
-            reason = f"{type(error).__name__}: {error}"
+            log.error("the audit log takes no line: %s", error)
+            reason = outward_of(error)
         return Message(Error(code, reason), reply_to=message)
 
     def _data(self, experiment: Experiment) -> SiteData:
@@ -214,7 +238,7 @@ class Guard:
     def _experiment(self, text: str) -> tuple[Experiment | None, str]:
         try:
             if text not in self._texts:
-                experiment = from_text(text)
+                experiment = received(text)
                 self._texts = {text: (experiment, experiment.digest())}
         except ConfigError:
             return None, ""
@@ -235,20 +259,13 @@ class Guard:
                 found = Outline(shapes_of(bundle_of(told)), frozenset(numbers_in(told)))
                 updates = Outline({}, frozenset())
             else:
-                self._check_sent(arm, sent)
+                check_sent(self._site, arm, sent)
                 number = max(task.round, 1)
                 found = outline_of(arm, task.actions, sent, {}, round=number)
                 training = [one for one in task.actions if one not in UNMEASURED]
                 updates = outline_of(arm, training, sent, {}, round=number)
             self._looks[key] = found, frozenset(updates.arrays)
         return self._looks[key]
-
-    def _check_sent(self, arm: Experiment, sent: Bundle) -> None:
-        """Refuse a model that is not the experiment's: the answer would be as large as it."""
-        own = shapes_of({"model": model_of(arm).state_dict()})["model"]
-        for key, shape in shapes_of(sent).get("model", {}).items():
-            if own.get(key) != shape:
-                raise refuse(self._site.name, "message", "the experiment's model", "another one")
 
     def _opened(self, task: Task, streamed: Streamed) -> None:
         self._write(task, streamed.bytes, "", "opened", f"a stream: {streamed.told}")
@@ -272,17 +289,10 @@ class Guard:
         self._left[task.key] += weight
 
 
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _round_of(line: dict[str, Any]) -> Round:
-    return line["run"], line["experiment"], line["arm"], line["seed"], line["round"]
-
-
 def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, FedradError):
-        return _FEDRAD_ERROR, f"{type(error).__name__}: {error}"
+        log.warning("a message could not be answered: %s: %s", type(error).__name__, error)
+        return _FEDRAD_ERROR, outward_of(error)
     # The text stays here: it can hold a path, and a path can hold a name.
     log.error("a message could not be answered", exc_info=error)
-    return _OTHER_ERROR, type(error).__name__
+    return _OTHER_ERROR, outward_of(error)

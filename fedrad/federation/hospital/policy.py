@@ -1,7 +1,8 @@
 """A hospital's rules, each as a check that either passes or refuses with rule, limit and asked.
 
-A refusal travels to the coordinator. It says what the policy allows and what was asked, and nothing
-else that is known here: not how many patients there are, only that they are too few.
+A refusal travels to the coordinator. It says which rule it is, the rule's limit where that is a
+number or a name that fedrad gave, and what was asked; nothing else that is known here: not how many
+patients there are, only that they are too few, and no text of the site's own file.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +52,9 @@ class Ledger(Protocol):
 
         Infinite where what leaves is not differentially private.
         """
+
+    def project_run(self, arms: Sequence[Experiment], *, seeds: int) -> float:
+        """Return the epsilon that a patient would have spent after whole arms of a run."""
 
 
 def refuse(site: str, rule: str, limit: object, asked: object) -> Refused:
@@ -196,12 +200,12 @@ def _check_labels(site: SiteFile, experiment: Experiment) -> None:
     ours = site.task
     if ours is None:
         return
-    for rule, limit, asked in (
-        ("task.name", ours.name, experiment.task.name),
-        ("task.labels", ", ".join(ours.labels), ", ".join(experiment.task.labels)),
-    ):
-        if limit != asked:
-            raise refuse(site.name, rule, limit, asked)
+    if ours.name != experiment.task.name:
+        raise refuse(site.name, "task.name", ours.name, experiment.task.name)
+    if ours.labels != experiment.task.labels:
+        # The site's own labels are text of its file, and stay there.
+        asked = ", ".join(experiment.task.labels)
+        raise refuse(site.name, "task.labels", "those of the site's own file", asked)
 
 
 def _actions() -> set[str]:

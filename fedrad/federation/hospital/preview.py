@@ -19,6 +19,7 @@ from fedrad.config import Experiment
 from fedrad.core.state import Bundle, State, num_bytes
 from fedrad.federation.describe import description
 from fedrad.federation.frame_outline import streamed_of
+from fedrad.federation.hospital.policy import UNMEASURED
 from fedrad.federation.outline import Outline, answer_of, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, numbers_of
 from fedrad.federation.streams.empty_streams import EmptyStreams
@@ -41,6 +42,7 @@ class Exchange:
         bytes_in: of the arrays that come with the question.
         answer: what leaves.
         told: the same in words, of a stream.
+        update: what leaves is a model that was trained here.
     """
 
     arm: str
@@ -49,6 +51,7 @@ class Exchange:
     bytes_in: int
     answer: Outline
     told: str = ""
+    update: bool = False
 
 
 def introduction(experiment: Experiment) -> Exchange:
@@ -170,8 +173,10 @@ class _EmptySites:
             # Over a network the validation of a model goes with the first question that sends it.
             asked, self.rides = f"{action}+validate", None
         look = outline_of(self.arm, asked.split("+"), send, self.memory, round=self.number)
-        self.noted.append(Exchange(self.name, self.when, asked, num_bytes(send), look))
-        reply, self.memory = answer_of(self.arm, action, send, self.memory, round=self.number)
+        size, memory = num_bytes(send), self.memory
+        reply, self.memory = answer_of(self.arm, action, send, memory, round=self.number)
+        update = action == "share" or (action not in UNMEASURED and bool(reply.arrays))
+        self.noted.append(Exchange(self.name, self.when, asked, size, look, update=update))
         return reply
 
     def gather(self, action: str, send: Bundle) -> Iterator[tuple[str, Reply]]:
@@ -187,7 +192,8 @@ class _EmptySites:
     @contextmanager
     def stream(self, action: str, send: Mapping[str, Bundle]) -> Iterator[Streams]:
         look = outline_of(self.arm, [action], send[_SITE], self.memory, round=self.number)
-        self.noted.append(Exchange(self.name, self.when, action, num_bytes(send[_SITE]), look))
+        size, update = num_bytes(send[_SITE]), action not in UNMEASURED and bool(look.arrays)
+        self.noted.append(Exchange(self.name, self.when, action, size, look, update=update))
         streamed = streamed_of(self.arm, action, lambda split: 0)
         assert streamed is not None, "only a cut network opens streams"
         frames = Outline(streamed.frames, frozenset())

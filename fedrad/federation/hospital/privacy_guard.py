@@ -1,11 +1,12 @@
 """What a hospital's guard asks the ledger before anything is trained."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 
 from fedrad.config import Experiment
 from fedrad.data.base import SiteData
+from fedrad.privacy.accountant import compose
 from fedrad.privacy.site_account import SiteAccount
 from fedrad.training.private_arm import private_at
 
@@ -49,3 +50,26 @@ class GuardLedger:
             return inf
         charge = private.charge(data, round=round, steps=private.plan.steps)
         return self.account.project(charge).after.epsilon
+
+    def project_run(self, arms: Sequence[Experiment], *, seeds: int) -> float:
+        """Return the epsilon that a training patient would have spent after whole arms of a run.
+
+        Rounds of them that are booked already count once: a run that goes on has only the rest of
+        its rounds before it.
+
+        Args:
+            arms: the experiment as each arm sees it; those without privacy add nothing here.
+            seeds: how often each is trained.
+        """
+        booked = [entry.charge for entry in self.account.ledger.entries()]
+        uses = [charge.use for charge in booked]
+        for arm in arms:
+            data = self.data(arm)
+            private = private_at(arm, data, self.account)
+            if private is None:
+                continue
+            whole, digest = arm.rounds * seeds, arm.digest()
+            left = whole - sum(charge.digest == digest for charge in booked) % whole
+            use = private.charge(data, round=1, steps=private.plan.steps).use
+            uses.append(replace(use, steps=use.steps * left))
+        return compose(uses, self.account.delta).epsilon

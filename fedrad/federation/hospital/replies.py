@@ -12,7 +12,7 @@ from fedrad.federation.records import bundle_of, config_of
 __all__ = ["fault_of", "numbers_in"]
 
 _SITE = frozenset({"site"})
-_DESCRIPTION = frozenset({"site", "fedrad", "torch", "device", "data", "machine"})
+_DESCRIPTION = frozenset({"site", "fedrad", "torch", "device", "data", "machine", "refuses"})
 
 
 def fault_of(content: RecordDict, look: Outline, *, describes: bool = False) -> str | None:

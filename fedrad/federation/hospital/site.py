@@ -19,6 +19,7 @@ from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError
 from fedrad.federation.child import environment, start
 from fedrad.federation.daemon import locked, stop, stop_signals
+from fedrad.federation.streams.invitation import address_of
 
 __all__ = ["run_site"]
 
@@ -108,7 +109,7 @@ def _look_after(site: SiteFile, path: Path, say: Say) -> None:
 def _supernode(
     site: SiteFile, port: int, secret: Path, say: Say, stopping: Callable[[], bool]
 ) -> subprocess.Popen[bytes]:
-    place = f"{site.coordinator.host}:{site.coordinator.port}"
+    place = address_of(site.coordinator.host, site.coordinator.port)
     options = [
         *("--superlink", place),
         *("--root-certificates", str(site.certificates.ca)),

@@ -43,9 +43,10 @@ def check_invitation(site: SiteFile, config: Mapping[str, Any]) -> bool:
         raise refuse(site.name, "coordinator.stream_port", "none", "a stream")
     own = address_of(site.coordinator.host, port)
     if invitation.address != own:
-        raise refuse(site.name, "coordinator.stream_port", own, "a stream to another address")
+        limit = "the address in the site's own file"
+        raise refuse(site.name, "coordinator.stream_port", limit, "a stream to another address")
     if invitation.ca.split() != _authority(site).split():
-        raise refuse(site.name, "certificates.ca", site.certificates.ca.name, "another authority")
+        raise refuse(site.name, "certificates.ca", "the kit's own", "another authority")
     return True
 
 

@@ -39,7 +39,7 @@ from fedrad.assemble import device_of
 from fedrad.config import Experiment, SiteFile, from_text, load_site_file
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation, hospital_of
-from fedrad.errors import ConfigError, FedradError
+from fedrad.errors import ConfigError, FedradError, about_the_question, outward_of
 from fedrad.federation.child import beat_faster, die_with_parent
 from fedrad.federation.client import client_app
 from fedrad.federation.hospital.guard import Answer, guarded
@@ -112,13 +112,14 @@ def answering(site: SiteFile) -> Answer:
     def answer(message: Message, context: Context) -> Message:
         config = config_of(message.content)
         try:
-            rounds.check(message, config)
+            with about_the_question():
+                rounds.check(message, config)
         except FedradError as error:
-            reason = f"{type(error).__name__}: {error}"
-            return Message(Error(_FEDRAD_ERROR, reason), reply_to=message)
+            return Message(Error(_FEDRAD_ERROR, outward_of(error)), reply_to=message)
         return app(message, _context(site, config, context))
 
-    return guarded(_once(answer), site, hospital, GuardLedger(account, hospital.data), gate)
+    ledger_of = GuardLedger(account, hospital.data)
+    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked)
 
 
 def _secret(state_dir: Path) -> bytes:
@@ -238,6 +239,10 @@ def _work(address: str, token: str, answer: Answer, superseded: Callable[[], boo
     except httpx.HTTPError as error:
         # The SuperNode is gone or has given the task up; the coordinator will ask again.
         log.warning("an answer could not be handed over (%s)", type(error).__name__)
+    except Exception as error:
+        # What cannot even be put together is nobody's question; the next one may be.
+        log.error("a message is dropped", exc_info=error)
+        push_task_output(client, None, SubStatus.FAILED, type(error).__name__)
     finally:
         beat.stop()
         client.close()
@@ -246,7 +251,6 @@ def _work(address: str, token: str, answer: Answer, superseded: Callable[[], boo
 def _across(answer: Answer, message: Message, context: Context) -> Message:
     """Answer a message in the form in which it came: arrays in one, or a stock strategy's."""
     one = in_one(message.content)
-    message.content = unpacked(message.content)
     reply = answer(message, context)
     if one and reply.has_content():
         reply.content = packed(reply.content)

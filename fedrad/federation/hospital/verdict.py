@@ -1,6 +1,6 @@
 """What a site's policy would say to an exchange, before anybody asks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from fedrad.config import Experiment, SiteFile
@@ -10,34 +10,82 @@ from fedrad.errors import FedradError, Refused
 from fedrad.federation.frame_outline import streamed_of
 from fedrad.federation.hospital.policy import check_names, check_task, check_upload
 from fedrad.federation.hospital.preview import Exchange
+from fedrad.federation.hospital.update import check_quorum, check_update, risk_of
 
-__all__ = ["verdict_of"]
+__all__ = ["check_exchange", "reader_of", "risks_of", "verdict_of"]
 
 
-def verdict_of(site: SiteFile, experiment: Experiment) -> Callable[[Exchange], str]:
-    """Return what says, of each exchange, "allowed" or why it would be refused.
+Read = Callable[[], SiteData]
 
-    The site's data are read, once, when a rule asks for the number of patients. Not foreseen is
-    what depends on training: the length of an update.
 
-    Raises:
-        ConfigError: the policy names what fedrad does not have.
-    """
-    check_names(site)
+def reader_of(site: SiteFile, experiment: Experiment) -> Read:
+    """Return what reads a site's own data when it is first asked, and then keeps them."""
 
     @cache
     def data() -> SiteData:
         return hospital_of(experiment, site).sites[site.name]
 
+    return data
+
+
+def risks_of(experiment: Experiment, exchanges: Iterable[Exchange], data: Read) -> dict[str, str]:
+    """Return, for each arm that sends a trained model, what could be drawn from one update of it.
+
+    Args:
+        experiment: the whole of it.
+        exchanges: with a site, of all of its arms.
+        data: reads the site's own.
+    """
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(one.arm for one in exchanges if one.update):
+        try:
+            found[name] = risk_of(experiment.arm(name), data())
+        except FedradError as error:
+            found[name] = f"how few patients an update is made of is not known: {error}"
+    return found
+
+
+def check_exchange(site: SiteFile, experiment: Experiment, exchange: Exchange, data: Read) -> None:
+    """Hold one exchange against a site's policy.
+
+    Raises:
+        Refused: a rule does not allow it.
+        FedradError: the data cannot be read, or the experiment does not fit them.
+    """
+    arm = experiment.arm(exchange.arm) if exchange.arm in experiment.arm_names else None
+
     def patients(part: str) -> int:
         return sum(data().patients(one) for one in (SPLITS if part == "all" else (part,)))
 
+    check_task(site, experiment, arm, exchange.action.split("+"), patients)
+    if arm and exchange.update:
+        check_update(site, arm, data())
+        check_quorum(site, arm)
+    streamed = arm and streamed_of(arm, exchange.action, lambda split: data().images(split))
+    check_upload(site, streamed.bytes if streamed else 0, exchange.answer.bytes)
+
+
+def verdict_of(
+    site: SiteFile, experiment: Experiment, data: Read | None = None
+) -> Callable[[Exchange], str]:
+    """Return what says, of each exchange, "allowed" or why it would be refused.
+
+    Not foreseen is what depends on training: the length of an update.
+
+    Args:
+        site: whose policy it is.
+        experiment: the whole of it.
+        data: reads the site's own; asked once a rule needs the number of patients.
+
+    Raises:
+        ConfigError: the policy names what fedrad does not have.
+    """
+    check_names(site)
+    data = data or reader_of(site, experiment)
+
     def verdict(exchange: Exchange) -> str:
-        arm = experiment.arm(exchange.arm) if exchange.arm in experiment.arm_names else None
         try:
-            check_task(site, experiment, arm, exchange.action.split("+"), patients)
-            streamed = arm and streamed_of(arm, exchange.action, lambda split: data().images(split))
-            check_upload(site, streamed.bytes if streamed else 0, exchange.answer.bytes)
+            check_exchange(site, experiment, exchange, data)
         except Refused as refusal:
             return f"refused: {str(refusal).partition(': ')[2]}"
         except FedradError as error:

@@ -13,6 +13,8 @@ POLICY: Mapping[str, Any] = {
     "models": ("cnn", "densenet121", "mlp", "resnet18", "resnet34", "resnet50"),
     "actions": ("count", "describe", "finetune", "fit", "share", "test", "tune", "validate"),
     "min_patients": 10,
+    "min_sites": 2,
+    "min_cell": 5,
     "max_upload_mb": 250,
     "max_norm": 100,
 }

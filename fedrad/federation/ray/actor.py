@@ -171,7 +171,11 @@ class SiteActor:
         meter = Meter()
         self._device = torch.device(device)
         app, door = site_apps(
-            Known(opened(federation)), self._device, meter=meter, account=Simulated()
+            Known(opened(federation)),
+            self._device,
+            meter=meter,
+            account=Simulated(),
+            simulated=True,
         )
         self._grid = InProcessGrid(app, folders, meter, door)
         self._halves: dict[str, tuple[Half, Job]] = {}

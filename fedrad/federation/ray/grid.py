@@ -255,7 +255,9 @@ def run_ray(
         started.wait()
         actors = _actor_count(workers, trained)
         meter = Meter()
-        app, door = site_apps(Known(federation), device, meter=meter, account=Simulated())
+        app, door = site_apps(
+            Known(federation), device, meter=meter, account=Simulated(), simulated=True
+        )
         inner = InProcessGrid(app, sites, meter, door)
         pool = ActorPool(
             federation,

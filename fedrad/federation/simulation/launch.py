@@ -74,7 +74,7 @@ def run_local(
     together = _together(play, len(federation.training), device, way)
     trainer = together.fit if together else None
     app, door = site_apps(
-        Known(federation), device, meter=meter, account=Simulated(), trainer=trainer
+        Known(federation), device, meter=meter, account=Simulated(), simulated=True, trainer=trainer
     )
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     trained = len(federation.training)

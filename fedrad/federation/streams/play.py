@@ -15,7 +15,7 @@ import grpc  # type: ignore[import-untyped]
 
 from fedrad.algorithms.base import Frame
 from fedrad.core.plain import plain
-from fedrad.errors import ConfigError, FedradError, SiteFailed
+from fedrad.errors import ConfigError, SiteFailed, about_the_question, outward_of
 from fedrad.federation import split_pb2
 from fedrad.federation.streams.call import HELLO, METHOD, PING, WELCOME
 from fedrad.federation.streams.invitation import Invitation
@@ -46,8 +46,7 @@ def play_stream(
 
     Raises:
         SiteFailed: the server cannot be reached, refused the stream, or ended the round.
-        Exception: whatever the half raises; the server is told its class, and its text if it is
-            one of fedrad's own.
+        Exception: whatever the half raises; the server is told what `outward_of` says.
     """
     calls = _Calls(invitation, site, patience)
     try:
@@ -63,12 +62,8 @@ def play_stream(
             answer = calls.receive()
     except SiteFailed:
         raise
-    except FedradError as error:
-        calls.end(f"{type(error).__name__}: {error}")
-        raise
     except Exception as error:
-        # Its text stays here: it can hold a path, and a path can hold a name.
-        calls.end(type(error).__name__)
+        calls.end(outward_of(error))
         raise
     finally:
         half.close()
@@ -97,7 +92,8 @@ class _Calls:
         try:
             self._link.send(frame)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
+            with about_the_question():
+                raise ConfigError(str(error)) from None
 
     def receive(self) -> Frame:
         """Wait for the server's answer.
@@ -207,8 +203,10 @@ class _Calls:
         if code not in _BROKEN:
             raise SiteFailed(f"the coordinator refused or ended the stream: {plain(told)}")
         if time.monotonic() - self._broken_since > self._patience:
+            # What gRPC found on the way, a proxy or an address inside, is for this site's people.
+            log.warning("no connection to %s: %s", self._invitation.address, told)
             raise SiteFailed(
-                f"no connection to {self._invitation.address} for {self._patience:g} s ({told}); "
+                f"no connection to {self._invitation.address} for {self._patience:g} s; "
                 "the port must be open outwards, and the name must be in the server's certificate"
             )
         log.info("the stream's connection broke (%s); connecting again", code.name)

@@ -1,0 +1,122 @@
+"""At the roll call a site says which arms it will not play to their end."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import made
+import pytest
+import torch
+from leaving import POLICY, context, in_flowers_runtime, question, site_file
+
+from fedrad.config import Experiment, SiteFile
+from fedrad.federation.client import client_app
+from fedrad.federation.hospital.guard import guarded
+from fedrad.federation.hospital.privacy_guard import GuardLedger
+from fedrad.federation.records import config_of
+from fedrad.federation.simulation.launch import Known
+from fedrad.privacy.ledger import Ledger
+from fedrad.privacy.site_account import SiteAccount
+
+DP = {"name": "dp_sgd", "noise": 1.0}
+ALLOW = POLICY["allow"] | {"algorithms": ["fedavg", "local"]}
+
+
+@pytest.fixture(autouse=True)
+def _runtime() -> Iterator[None]:
+    in_flowers_runtime()
+    yield
+
+
+def refused(folder: Path, what: Experiment, **policy: Any) -> dict[str, str]:
+    """What nord says at the roll call; {} where it says nothing of refusals."""
+    site, source = site_file(folder, data="phantom", **policy), Known(made.federation())
+    app = client_app(source, torch.device("cpu"))
+    answer = guarded(app, site, source, account(folder, site))
+    reply = answer(question(what, "describe"), context(folder))
+    assert not reply.has_error(), reply.error.reason
+    return json.loads(str(config_of(reply.content).get("refuses", "{}")))
+
+
+def account(folder: Path, site: SiteFile) -> GuardLedger:
+    ledger = Ledger(site.state_dir)
+    own = SiteAccount(ledger, ceiling=site.epsilon or 1e9, delta=1e-5)
+    return GuardLedger(own, lambda _: made.federation().sites["nord"])
+
+
+def test_a_run_that_fits_is_not_spoken_of(tmp_path: Path) -> None:
+    """An absent key is a yes; arms that pool the data are never asked of a site."""
+    assert refused(tmp_path, made.experiment()) == {}
+
+
+def test_each_arm_that_a_rule_refuses_is_named_with_the_rule(tmp_path: Path) -> None:
+    found = refused(tmp_path, made.experiment(), allow=ALLOW)
+    assert set(found) == {"fedprox", "tuned", "half"}
+    assert found["fedprox"] == (
+        "Refused: nord: allow.algorithms: limit fedavg, local, asked fedprox"
+    )
+
+
+def test_an_update_of_too_few_patients_is_known_at_the_roll_call(tmp_path: Path) -> None:
+    local = {"steps": 1, "batch": 2}
+    found = refused(tmp_path, made.experiment(local=local))
+    assert "min_patients: limit 5, asked an update from 1 step of 2" in found["fedavg"]
+    # What an arm trains at home leaves at the end, as the site's own model.
+    assert "min_patients" in found["local"]
+
+
+def private(rounds: int, seeds: list[int]) -> Experiment:
+    arms = {
+        "one": {"algorithm": "fedavg", "privacy": DP},
+        "two": {"algorithm": "fedavg", "privacy": {**DP, "noise": 1.5}},
+    }
+    actions = {"rounds": rounds, "seeds": seeds, "arms": arms}
+    return made.experiment(**actions, primary={"arm": "one", "against": "two"})
+
+
+def spent(folder: Path, what: Experiment, arms: list[str]) -> float:
+    site = site_file(folder, data="phantom")
+    asked = [what.arm(name) for name in arms]
+    return account(folder, site).project_run(asked, seeds=len(what.seeds))
+
+
+def test_all_rounds_and_seeds_of_all_arms_are_held_against_the_ceiling(tmp_path: Path) -> None:
+    """A first round that fits says nothing: in mid-run a refusal costs all others their epsilon."""
+    what = private(rounds=6, seeds=[0, 1])
+    first, both = spent(tmp_path, what, ["one"]), spent(tmp_path, what, ["one", "two"])
+    assert spent(tmp_path, private(1, [0]), ["one"]) < first < both
+    plain = {
+        "allow": POLICY["allow"] | {"actions": ["describe", "fit", "test", "tune", "validate"]}
+    }
+    for ceiling, names in ((both + 0.01, set()), (both - 0.01, {"two"}), (first - 0.01, {"one"})):
+        found = refused(tmp_path / f"{ceiling}", what, epsilon=ceiling, **plain)
+        assert names <= set(found), (ceiling, found)
+        assert names or not found
+    assert "epsilon: limit" in found["one"] and "after all rounds and seeds" in found["one"]
+
+
+def test_rounds_that_are_booked_count_once_when_a_run_goes_on(tmp_path: Path) -> None:
+    """Three of four rounds are in the ledger: the run has one before it, and fits as it did."""
+    what = private(rounds=4, seeds=[0])
+    site = site_file(tmp_path, data="phantom")
+    guard = account(tmp_path, site)
+    whole = guard.project_run([what.arm("one")], seeds=1)
+    from fedrad.training.private_arm import private_at
+
+    data, arm = made.federation().sites["nord"], what.arm("one")
+    own = private_at(arm, data, guard.account)
+    assert own is not None
+    for number in (1, 2, 3):
+        guard.account.spend(own.charge(data, round=number, steps=own.plan.steps))
+    again = account(tmp_path, site).project_run([arm], seeds=1)
+    assert again == pytest.approx(whole, rel=1e-6)
+
+
+def test_reasons_are_of_bounded_length(tmp_path: Path) -> None:
+    arms = {f"a{'x' * 60}{n}": {"algorithm": "fedprox"} for n in range(80)}
+    arms = {name: {"algorithm": {"name": "fedprox", "mu": 0.1}} for name in arms}
+    first, second, *_ = arms
+    what = made.experiment(arms=arms, primary={"arm": first, "against": second})
+    found = refused(tmp_path, what, allow=ALLOW)
+    assert len(found) == 64 and all(len(why) <= 200 for why in found.values())
