@@ -105,7 +105,7 @@ def answering(site: SiteFile) -> Answer:
         account=account,
         secret=_secret(Path(site.state_dir)),
         gate=gate,
-        disclosure=hospital_disclosure(),
+        disclosure=hospital_disclosure(site.min_cell),
     )
     rounds = _Rounds()
 
