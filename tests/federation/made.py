@@ -64,13 +64,15 @@ class Told(LoggedProgress):
 
     def __init__(self) -> None:
         self.rounds: list[tuple[str, int, int]] = []
+        self.paces: dict[tuple[str, int, int], str] = {}
         self.stopped: dict[str, str] = {}
         self.skips: list[str] = []
         self.notes: list[str] = []
 
-    def round_done(self, arm: str, seed: int, round: int, **_: object) -> None:
+    def round_done(self, arm: str, seed: int, round: int, **told: object) -> None:
         """Remember a round."""
         self.rounds.append((arm, seed, round))
+        self.paces[arm, seed, round] = str(told.get("pace", ""))
 
     def arm_stopped(self, arm: str, seed: int, reason: str) -> None:
         """Remember why an arm stopped."""

@@ -24,6 +24,7 @@ class SlowNetwork:
         self._server = self._loop.run_until_complete(listening)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self.passed = 0
+        self.most_held = 0
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> "SlowNetwork":
@@ -59,6 +60,7 @@ class SlowNetwork:
             except OSError:
                 data = b""
             held.put_nowait((self._loop.time() + self.delay, data))
+            self.most_held = max(self.most_held, held.qsize())
         await sending
 
     async def _send(self, held: asyncio.Queue, sink: asyncio.StreamWriter) -> None:

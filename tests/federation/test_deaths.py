@@ -53,12 +53,13 @@ def test_workers_of_a_killed_parent_stop_in_the_middle_of_their_work(
     code = PARENT.format(folder=str(Path(__file__).parent), out=str(tmp_path), arms=arms)
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     try:
-        assert waited(lambda: len([p for p in tmp_path.iterdir() if p.name.isdigit()]) == 2, 60)
+        assert waited(lambda: len([p for p in tmp_path.iterdir() if p.name.isdigit()]) == 2, 300)
         workers = [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()]
         assert all(alive(worker) for worker in workers)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-        assert waited(lambda: not any(alive(worker) for worker in workers), 10)
+        # Their work takes 600 s; that it ends before is what is asked, not how soon.
+        assert waited(lambda: not any(alive(worker) for worker in workers), 300)
     finally:
         parent.kill()
         for name in [p.name for p in tmp_path.iterdir() if p.name.isdigit()]:

@@ -260,7 +260,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(finished: Path, tmp_p
         assert process.poll() is None, "it ended before a round was done"
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
+    process.wait()
     play(tmp_path, arms=["tuned", "fedavg"])
     assert final(tmp_path, "tuned") == final(finished, "tuned")
 

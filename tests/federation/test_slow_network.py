@@ -30,6 +30,7 @@ def test_bytes_come_back_whole_and_later_by_twice_the_delay() -> None:
             began = time.monotonic()
             while len(found) < len(sent):
                 found += line.recv(1 << 16)
-            # 32 pieces of 64 kB, each held for 0.2 s by itself, would take over 6 s.
-            assert found == sent and 0.2 <= time.monotonic() - began < 3
+            assert found == sent and time.monotonic() - began >= 0.2
+            # Pieces that were held one after the other would never be on the line together.
+            assert network.most_held > 2
             line.close()

@@ -35,7 +35,7 @@ def test_time_that_is_slept_in_a_step_is_found_as_training(
     play(tmp_path, arms=["fedavg"], workers=workers, profile=True)
     found = json.loads((tmp_path / "profile.json").read_text())
     assert len(found["workers"]) == workers
-    assert 1.2 <= sum(one["training"] for one in found["workers"]) < 2 * found["seconds"]
+    assert sum(one["training"] for one in found["workers"]) >= 1.2
     for one in found["workers"]:
         assert one["idle"] >= 0 and one.keys() == {*PURPOSES, "idle"}
         assert sum(one.values()) == pytest.approx(found["seconds"])
@@ -46,7 +46,10 @@ def test_time_that_is_slept_in_a_step_is_found_as_training(
     ][2]
     lines = RunFolder(tmp_path).arm("fedavg", 0).rounds()
     assert all(line["worker_seconds"] > workers * 0.1 for line in lines)
-    assert 0.2 < arm["efficiency"] <= 1
+    inside = sum(line["efficiency"] * line["worker_seconds"] for line in lines)
+    whole = sum(line["worker_seconds"] for line in lines)
+    assert arm["efficiency"] == pytest.approx(inside / whole, abs=1e-3)
+    assert 1.2 / whole <= arm["efficiency"] <= 1
     assert arm["efficiency_by_seed"] == {"0": arm["efficiency"]}
     # However many workers: the time by which the report compares arms.
     training = sum(one["training"] for one in found["workers"])

@@ -1,11 +1,12 @@
 """How many sites at once, and in which way."""
 
-import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from fedrad.training import concurrency
 from fedrad.training.concurrency import at_once, fastest, sites_that_fit
 
 
@@ -32,20 +33,26 @@ def test_one_site_that_does_not_fit_is_an_error() -> None:
         at_once(train, [1, 2], 2)
 
 
-def test_the_probe_takes_the_fastest_way_that_fits_and_says_why() -> None:
+def test_the_probe_takes_the_fastest_way_that_fits_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The first turn, in which libraries warm up, does not count."""
-    turns = []
+    turns, now = [], [0.0]
+    monkeypatch.setattr(concurrency, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def takes(seconds: float) -> None:
+        now[0] += seconds
 
     def slow_at_first() -> None:
         turns.append(1)
-        time.sleep(0.2 if len(turns) == 1 else 0)
+        takes(0.2 if len(turns) == 1 else 0.001)
 
     def too_large() -> None:
         raise torch.OutOfMemoryError("full")
 
-    ways = {"eager": lambda: time.sleep(0.05), "graph": slow_at_first, "stacked": too_large}
+    ways = {"eager": lambda: takes(0.05), "graph": slow_at_first, "stacked": too_large}
     best, why = fastest(ways)
-    assert best == "graph" and why.startswith("graph: the fastest of eager 5")
+    assert best == "graph" and why == "graph: the fastest of eager 50.0 ms, graph 1.0 ms"
     with pytest.raises(torch.OutOfMemoryError, match="no way"):
         fastest({"stacked": too_large})
 
