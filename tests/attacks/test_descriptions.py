@@ -17,7 +17,7 @@ from test_replies import DATA, HOSTILE, NODES, SILENT, WHAT, check_named, honest
 
 from fedrad.core.plain import plain
 from fedrad.errors import SiteFailed
-from fedrad.federation.coordinator import network, questions, rollcall
+from fedrad.federation.coordinator import questions, rollcall, whereabouts
 from fedrad.federation.coordinator.expected import REFUSES, Expected
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.rollcall import Met, refusals, roll_call
@@ -35,7 +35,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses."""
     InProcessGrid(None, {})  # type: ignore[arg-type]  # lets messages be made outside a runtime
     monkeypatch.setattr(rollcall, "_POLL_S", 0.0)
-    monkeypatch.setattr(network, "_LOOK_S", 0.0)
+    monkeypatch.setattr(whereabouts, "_LOOK_S", 0.0)
     monkeypatch.setattr(questions, "_PAUSES_S", (0.0, 0.0))
 
 

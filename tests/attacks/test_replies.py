@@ -24,12 +24,15 @@ from fedrad.data.base import SPLITS
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation import exchange
 from fedrad.federation.client import client_app
-from fedrad.federation.coordinator import network, questions
+from fedrad.federation.coordinator import questions, whereabouts
 from fedrad.federation.coordinator.expected import Expected
+from fedrad.federation.coordinator.latecomers import Latecomers
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.plausible import Told
+from fedrad.federation.coordinator.rollcall import Met
 from fedrad.federation.exchange import FlowerSites
 from fedrad.federation.nodes import Node
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.simulation.launch import Known
 from fedrad.federation.wire import packed, unpacked
@@ -53,7 +56,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses: they bound how often is asked, not what comes of it."""
     InProcessGrid(None, {})  # type: ignore[arg-type]  # lets messages be made outside a runtime
     monkeypatch.setattr(exchange, "_POLL_S", 0.0)
-    monkeypatch.setattr(network, "_LOOK_S", 0.0)
+    monkeypatch.setattr(whereabouts, "_LOOK_S", 0.0)
     monkeypatch.setattr(questions, "_PAUSES_S", (0.0, 0.0))
 
 
@@ -240,6 +243,46 @@ def test_a_site_that_was_not_at_the_roll_call_has_told_nothing_to_be_held_agains
     expected.told = {node: told for node, told in expected.told.items() if NODES[node] != HOSTILE}
     assert same(asked.mean("fit", START).arrays, mean(HOSTILE).arrays)
     assert "was not there at the roll call" in asked.missing[HOSTILE]
+
+
+def late(description: Callable[[RecordDict], RecordDict]) -> FlowerSites:
+    """Three sites of which one was away at the roll call; it comes when a fit is asked for."""
+    asked = sites(None, "fit")
+    box, expected = asked.grid._link, asked.grid._check.__self__  # type: ignore[attr-defined]
+    answer = box.answer
+
+    def first(node: int, question: Message) -> list[Letter]:
+        if config_of(question.content)["action"] != "describe":
+            return answer(node, question)
+        return [letter(question, packed(description(honest(node, question, "describe"))))]
+
+    box.answer = first
+    expected.told = {node: told for node, told in expected.told.items() if NODES[node] != HOSTILE}
+    there = {name: data for name, data in DATA.items() if name != HOSTILE}
+    met = Met({name: Node(node, 0) for node, name in NODES.items()}, there, {})
+    Latecomers(WHAT, met, asked.grid, expected)  # type: ignore[arg-type]
+    return asked
+
+
+def test_a_site_that_comes_after_the_roll_call_describes_itself_and_takes_part() -> None:
+    """It is asked for nothing else before, and its numbers are held against what it told."""
+    asked = late(lambda content: content)
+    found = asked.mean("fit", START)
+    assert asked.missing == {} and same(found.arrays, mean().arrays)
+    grid = asked.grid
+    assert grid.strangers == {}  # type: ignore[attr-defined]
+    asked.mean("fit", START)
+    assert grid._link.asked == 3 + 1 + 3  # type: ignore[attr-defined]
+
+
+def test_a_site_that_comes_late_and_tells_nonsense_is_named_and_asked_for_nothing() -> None:
+    def impostor(content: RecordDict) -> RecordDict:
+        return pack(bundle_of(content), numbers_of(content), config_of(content) | {"site": "nord"})
+
+    asked = late(impostor)
+    found = asked.mean("fit", START)
+    assert same(found.arrays, mean(HOSTILE).arrays)
+    assert "when it came: the key of ost is used by a site" in asked.missing[HOSTILE]
 
 
 def test_what_a_site_told_is_what_its_data_hold() -> None:

@@ -1,16 +1,18 @@
-"""A site whose worker spoils every second update it sends: python rogue.py SITE_YAML.
+"""A site whose worker spoils updates that it sends: python rogue.py SITE_YAML.
 
-Everything but the worker's last step is the product's own.
+Every second one by default; with ROGUE=all one after the other in every way of `WAYS`. Everything
+but the worker's last step is the product's own.
 """
 
 import itertools
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
-from flwr.app import RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from fedrad.federation.child import environment
 from fedrad.federation.hospital import site, tasks
@@ -32,6 +34,47 @@ def spoiling() -> object:
     return spoilt
 
 
+def _file(content: RecordDict, data: bytes, kind: str = "uint8") -> RecordDict:
+    told = packed(content)
+    told["safetensors"] = ArrayRecord()
+    told["safetensors"]["file"] = Array(kind, (len(data),), "numpy.ndarray", data)
+    return told
+
+
+def _number(content: RecordDict, **numbers: float) -> RecordDict:
+    return packed(pack(bundle_of(content), numbers_of(content) | numbers, config_of(content)))
+
+
+def _more(content: RecordDict) -> RecordDict:
+    told = packed(content)
+    told["more"] = MetricRecord({"n": 1.0})
+    return told
+
+
+HEAD = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1099511627776,)}\n"
+WAYS = (
+    lambda content: _number(content, **{"num-examples": 1e12}),
+    lambda content: _file(content, b""),
+    lambda content: _file(content, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(HEAD)) + HEAD),
+    lambda content: _file(content, b"PK\x03\x04" + bytes(100)),
+    lambda content: _number(content, steps=-1.0),
+    _more,
+)
+"""What is sent instead of an update."""
+
+
+def spoiling_all() -> object:
+    """Return what packs an answer, and spoils one update after the other, each in its way."""
+    ways = iter(WAYS)
+
+    def spoilt(content: RecordDict) -> RecordDict:
+        update = "steps" in numbers_of(content)
+        way = next(ways, packed) if update else packed
+        return way(content)
+
+    return spoilt
+
+
 def worker(own, path: Path, port: int, secret: Path) -> subprocess.Popen:
     """Start this file as the site's worker."""
     return subprocess.Popen(
@@ -42,7 +85,7 @@ def worker(own, path: Path, port: int, secret: Path) -> subprocess.Popen:
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        tasks.packed = spoiling()
+        tasks.packed = spoiling_all() if os.environ.get("ROGUE") == "all" else spoiling()
         tasks.main(Path(sys.argv[1]), sys.argv[2], Path(os.environ["FEDRAD_TASK_SECRET"]))
     site._worker = worker
     site.run_site(Path(sys.argv[1]), lambda sentence: print(f"nord: {sentence}", flush=True))

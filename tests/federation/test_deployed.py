@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deployed import SITES, Deployed, same_weights
+from deployed import ENVIRONMENT, SITES, Deployed, same_weights
 
 pytestmark = pytest.mark.deploy
 
@@ -141,6 +141,34 @@ def test_a_site_that_sends_garbage_is_left_out_by_name_and_asked_again(
     assert [sorted(one) for one in missing] == [[], ["nord"], [], ["nord"], []]
     assert "not finite" in missing[1]["nord"]
     assert "nord" in federation.log("rogue")
+
+
+def test_a_hostile_site_is_named_in_every_round_and_the_mean_is_that_of_the_others(
+    federation: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a real server: a weight of 10^12, no bytes, 2^40 elements, a zip, and the like."""
+    rogue = (sys.executable, str(Path(__file__).with_name("rogue.py")))
+    monkeypatch.setitem(ENVIRONMENT, "ROGUE", "all")
+    federation.end("nord")
+    ready = federation.log("nord").count(": ready")
+    federation.begin("nord", federation.kits / "nord" / "site.yaml", program=rogue)
+    try:
+        federation.wait_for("nord", ": ready", more_than=ready)
+        options = ("--arm", "fedavg", "--set", "quorum=2", "--set", "validate_every=0")
+        run = federation.run("hostile", *options, "--set", "rounds=6")
+        assert run.wait(timeout=280) == 0, federation.log("hostile")
+    finally:
+        monkeypatch.undo()
+        federation.end("nord")
+        federation.start_site("nord")
+    missing = federation.missing("hostile", "fedavg")
+    assert [sorted(one) for one in missing] == [["nord"]] * 6
+    says = ["at the roll call it told", "no .npy file", "is 1099511627776 bytes; found 0",
+            "no .npy file", "steps is negative", "a record that nobody asked for"]  # fmt: skip
+    for one, told in zip(missing, says, strict=True):
+        assert told in one["nord"]
+    log = federation.log("hostile")
+    assert "Traceback" not in log and "nord" in log
 
 
 def test_a_site_whose_ceiling_a_private_round_would_pass_refuses_and_spends_nothing(

@@ -10,7 +10,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-from fedrad.federation.coordinator import network
+from fedrad.federation.coordinator import network, whereabouts
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.questions import CRASHES, Asked, Reply
 from fedrad.federation.coordinator.superlink import RunLost
@@ -95,7 +95,7 @@ def link(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
     monkeypatch.setattr(network, "heads", lambda link, sent: link.heads(sent))
     monkeypatch.setattr(network, "fetch", fetch)
     monkeypatch.setattr(network, "open_up", open_up)
-    monkeypatch.setattr(network, "_LOOK_S", 0.0)
+    monkeypatch.setattr(whereabouts, "_LOOK_S", 0.0)
     link.join(7)
     link.join(8)
     return link

@@ -24,6 +24,7 @@ from made import Told, experiment, federation, play
 from site_process import ProcessesGrid
 
 from fedrad.federation.client import client_app
+from fedrad.federation.coordinator.expected import Expected
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.launch import Known
@@ -82,7 +83,7 @@ def streaming(
             ca=pem.ca,
         ) as server,
     ):
-        yield grid, server, StreamGrid(grid, server)
+        yield grid, server, StreamGrid(grid, server, Expected(WHAT).rules)
 
 
 def run(folder: Path, grid: StreamGrid, *arms: str) -> Told:

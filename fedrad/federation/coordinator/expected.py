@@ -39,7 +39,7 @@ _SLACK = 1 << 20
 _UNFORESEEN = 256 << 20
 _PER_ARRAY = 300
 """Bytes: of an answer's frame, of one that could not be foreseen, and of an array's name."""
-_MOST_SETTING = 4000
+_MOST_SETTING, _MOST_REFUSALS = 4000, 100_000
 _DESCRIBE, _SITE = "describe", frozenset({"site"})
 
 
@@ -184,8 +184,10 @@ def unexpected_record(content: RecordDict, settings: frozenset[str]) -> str | No
     config = config_of(content)
     if set(config) - settings:
         return "a setting that nobody asked for"
-    if not all(isinstance(v, str) and len(v) <= _MOST_SETTING for v in config.values()):
-        return f"a setting is no text of up to {_MOST_SETTING} characters"
+    for key, value in config.items():
+        most = _MOST_REFUSALS if key == REFUSES else _MOST_SETTING
+        if not isinstance(value, str) or len(value) > most:
+            return f"a setting is no text of up to {most} characters"
     return None
 
 

@@ -20,18 +20,16 @@ from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator.post import fetch, heads, open_up, send
 from fedrad.federation.coordinator.questions import CRASHES, LOSSES, Asked
 from fedrad.federation.coordinator.superlink import Link, RunLost
-from fedrad.federation.coordinator.whereabouts import current
+from fedrad.federation.coordinator.whereabouts import Whereabouts
 from fedrad.federation.handshake import greeting
 from fedrad.federation.nodes import Node
-from fedrad.federation.records import config_of
+from fedrad.federation.records import config_of, pack
 from fedrad.federation.wire import Packer
 
 __all__ = ["NetworkGrid"]
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 2.0
-"""Pause between two looks at which sites are connected."""
 _CRASHED = {ErrorCode.CLIENT_APP_CRASHED, ErrorCode.CLIENT_APP_RAISED_EXCEPTION}
 _ASTRAY = {
     ErrorCode.NODE_UNAVAILABLE,
@@ -62,6 +60,8 @@ class NetworkGrid(Grid):
     Attributes:
         sites: by name, as the roll call met them.
         unasked: node -> arm -> why it is not asked anything of that arm; "" stands for every arm.
+        strangers: node -> the experiment for which it describes itself before it is asked more.
+        introduce: takes such a description in, and returns why it cannot be used, or None.
         slow: a message costs seconds, so that two questions go in one where they can.
     """
 
@@ -79,6 +79,8 @@ class NetworkGrid(Grid):
     ) -> None:
         self.sites: Mapping[str, Node] = {}
         self.unasked: Mapping[int, Mapping[str, str]] = {}
+        self.strangers: Mapping[int, str] = {}
+        self.introduce: Callable[[int, Message], str | None] = lambda node, description: None
         self._link = link
         self._deadline = deadline
         self._patience = patience
@@ -89,9 +91,7 @@ class NetworkGrid(Grid):
         self._by_sent: dict[str, Asked] = {}
         self._count = 0
         self._packer = Packer()
-        self._nodes: dict[int, NodeInfo] = {}
-        self._now: Mapping[int, NodeInfo] = {}
-        self._looked = float("-inf")
+        self._where = Whereabouts(link)
 
     def set_run(self, run: Run) -> None:
         """Do nothing: the link holds the run."""
@@ -120,31 +120,36 @@ class NetworkGrid(Grid):
 
     def look(self, age: float | None = None) -> dict[int, NodeInfo]:
         """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
-        if time.monotonic() - self._looked >= (_LOOK_S if age is None else age):
-            self._nodes = {info.node_id: info for info in self._link.nodes()}
-            self._now = current(self._nodes, self._now)
-            self._looked = time.monotonic()
-        return self._nodes
+        return self._where.look(age)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Ask; the numbers that are returned stay the same however often a question is repeated."""
         questions = []
         for message in messages:
-            self._count += 1
-            head = message.metadata
-            asked = Asked(
-                str(self._count),
-                message.content,
-                head.message_type,
-                head.dst_node_id,
-                head.group_id,
-                time.monotonic(),
-            )
+            asked = self._new(message)
+            if (text := self.strangers.get(asked.site)) is not None:
+                asked.first = self._new(self._describing(asked.site, text))
             self._asked[asked.number] = asked
             questions.append(asked)
         self.look(0.0)
         self._send([asked for asked in questions if self._unasked(asked) is None])
         return [asked.number for asked in questions]
+
+    def _new(self, message: Message) -> Asked:
+        self._count += 1
+        head = message.metadata
+        return Asked(
+            str(self._count),
+            message.content,
+            head.message_type,
+            head.dst_node_id,
+            head.group_id,
+            time.monotonic(),
+        )
+
+    def _describing(self, node: int, text: str) -> Message:
+        content = pack({}, config={"experiment": text, "action": "describe"})
+        return self.create_message(content, "query", node, "0")
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the next reply in the order asked for, if it is here; late ones hold none up."""
@@ -153,8 +158,8 @@ class NetworkGrid(Grid):
             self._forget(asked)  # Nobody waits for it any more.
         self._told({a.site: time.monotonic() - a.since for a in wanted if a.reply is None})
         try:
-            self._hear(wanted)
-            self._ask_again(wanted)
+            self._hear([asked.now for asked in wanted])
+            self._ask_again([asked.now for asked in wanted])
             for asked in wanted:
                 if message := self._answer(asked):
                     self._forget(asked)
@@ -179,7 +184,8 @@ class NetworkGrid(Grid):
                 time.sleep(0.05)
         return replies
 
-    def _send(self, questions: Sequence[Asked]) -> None:
+    def _send(self, asked_for: Sequence[Asked]) -> None:
+        questions = [asked.now for asked in asked_for]
         try:
             self._push(questions)
         except RunLost:
@@ -192,14 +198,14 @@ class NetworkGrid(Grid):
     def _push(self, questions: Sequence[Asked]) -> None:
         """Send the questions as new messages."""
         messages = [
-            asked.message(self._packer(asked.content), self._node(asked.site))
+            asked.message(self._packer(asked.content), self._where.node(asked.site))
             for asked in questions
         ]
         if not messages:
             return
         for asked, sent in zip(questions, send(self._link, messages), strict=True):
             asked.lost, asked.stalled = False, False
-            asked.activated = self._activated(asked.site)
+            asked.activated = self._where.activated(asked.site)
             asked.sent.append(sent)
             self._by_sent[sent] = asked
 
@@ -209,7 +215,7 @@ class NetworkGrid(Grid):
         self._link.open()
         self._by_sent.clear()
         for asked in self._asked.values():
-            asked.sent, asked.reply = [], None
+            asked.now.sent, asked.now.reply = [], None
         self._send([asked for asked in self._asked.values() if self._unasked(asked) is None])
 
     def _hear(self, wanted: Sequence[Asked]) -> None:
@@ -218,7 +224,7 @@ class NetworkGrid(Grid):
         sent = [
             one
             for asked in wanted
-            if not asked.complete and self._connected(asked.site)
+            if not asked.complete and self._where.connected(asked.site)
             for one in asked.sent
         ]
         if not sent:
@@ -235,10 +241,12 @@ class NetworkGrid(Grid):
         again = [
             asked
             for asked in wanted
-            if self._connected(asked.site)
+            if self._where.connected(asked.site)
             and self._unasked(asked) is None
             and time.monotonic() >= asked.due
-            and (asked.lost or (self._activated(asked.site) != asked.activated and asked.owed))
+            and (
+                asked.lost or (self._where.activated(asked.site) != asked.activated and asked.owed)
+            )
         ]
         if again:
             log.info("%d sites are asked again", len(again))
@@ -247,14 +255,34 @@ class NetworkGrid(Grid):
     def _answer(self, asked: Asked) -> Message | None:
         if (reason := self._unasked(asked)) is not None:
             return asked.failed(reason)
+        if asked.first is not None:
+            return self._introduced(asked, asked.first)
         try:
             if (message := self._arrived(asked)) is not None:
                 return message
         except SiteFailed as error:
             return asked.failed(str(error))
         away = time.monotonic() - asked.since
-        if not self._connected(asked.site) and away > self._patience:
+        if not self._where.connected(asked.site) and away > self._patience:
             return asked.failed(f"is not connected; it was waited for for {away:.0f} s")
+        return None
+
+    def _introduced(self, asked: Asked, first: Asked) -> Message | None:
+        """Ask what was to be asked, once the site has described itself; return why it cannot be."""
+        description = self._answer(first)
+        if description is None:
+            return None
+        asked.first = None
+        wrong = (
+            description.error.reason
+            if description.has_error()
+            else self.introduce(asked.site, description)
+        )
+        if wrong:
+            return asked.failed(f"when it came: {wrong}")
+        self.strangers = {n: text for n, text in self.strangers.items() if n != asked.site}
+        if self._unasked(asked) is None:
+            self._send([asked])
         return None
 
     def _arrived(self, asked: Asked) -> Message | None:
@@ -300,18 +328,9 @@ class NetworkGrid(Grid):
     def _late(self, asked: Asked) -> bool:
         """Return whether others need not wait for this one's turn any longer."""
         waited = time.monotonic() - asked.since
-        return waited > self._deadline / 2 or not self._connected(asked.site)
+        return waited > self._deadline / 2 or not self._where.connected(asked.site)
 
     def _forget(self, asked: Asked) -> None:
         del self._asked[asked.number]
-        for sent in asked.sent:
+        for sent in (*asked.sent, *asked.now.sent):
             self._by_sent.pop(sent, None)
-
-    def _node(self, node: int) -> int:
-        return int(self._now[node].node_id) if node in self._now else node
-
-    def _connected(self, node: int) -> bool:
-        return node in self._now and self._now[node].status == "online"
-
-    def _activated(self, node: int) -> str:
-        return str(self._now[node].last_activated_at) if node in self._now else ""

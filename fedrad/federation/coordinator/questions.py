@@ -50,6 +50,7 @@ class Asked:
         reply: the newest answer's head.
         parts: of the answer's content, as far as they were fetched.
         stalled: the answer's content is on its way.
+        first: what must be answered before this is asked at all, until it is.
     """
 
     number: str
@@ -67,6 +68,7 @@ class Asked:
     reply: Reply | None = None
     parts: dict[str, bytes] = field(default_factory=dict)
     stalled: bool = False
+    first: "Asked | None" = None
 
     def message(self, content: RecordDict, node: int) -> Message:
         """Return a new message that asks the question, with the content as it is to cross."""
@@ -98,6 +100,11 @@ class Asked:
             # On this machine it would end the run; what a site's disk is like ends no other's.
             reason = f"at the site, {reason}"
         return Message(Error(_SITE_SAID, reason), reply_to=self.question())
+
+    @property
+    def now(self) -> "Asked":
+        """Return the question that is on its way now: this one, or what comes first."""
+        return self if self.first is None else self.first
 
     @property
     def owed(self) -> bool:

@@ -17,6 +17,7 @@ from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, SiteFailed
 from fedrad.federation.coordinator.expected import Expected
 from fedrad.federation.coordinator.kit import CoordinatorKit
+from fedrad.federation.coordinator.latecomers import Latecomers
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.rollcall import Met, roll_call
 from fedrad.federation.coordinator.status import RunStatus
@@ -90,13 +91,14 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
             _check_held_out(experiment, met)
             grid.sites, grid.unasked = dict(met.nodes), met.unasked()
             expected.told = met.told(private=expected.private)
+            late = Latecomers(experiment, met, grid, expected)
             status.met(met)
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
             carrier = grid if server is None else StreamGrid(grid, server, expected.rules)
             server_app(replace(play, progress=status), device)(carrier, context)
-            return Federation(dict(met.data), tuple(sorted(play.held_out)), counted=True)
+            return Federation({**met.data, **late.data}, tuple(sorted(play.held_out)), counted=True)
         finally:
             link.close()
             status.ended()

@@ -22,7 +22,7 @@ from fedrad.federation.describe import site_of, versions_of
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 
-__all__ = ["Met", "refusals", "roll_call"]
+__all__ = ["Met", "Roll", "refusals", "roll_call"]
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def roll_call(
     asked = [grid.create_message(content, "query", infos[n].node_id, "0") for n in names]
     numbers = dict(zip(grid.push_messages(asked), names, strict=True))
     needed = _needed(experiment, len(names))
-    roll = _Roll(experiment, needed)
+    roll = Roll(experiment, needed)
     _collect(grid, numbers, infos, roll, wait, say)
     if roll.failed:
         say(f"goes on without {by_reason(roll.failed)}")
@@ -107,8 +107,17 @@ def roll_call(
 
 
 @dataclass
-class _Roll:
-    """The answers as they come in: those that can be used, and why others cannot."""
+class Roll:
+    """The answers as they come in: those that can be used, and why others cannot.
+
+    Args:
+        experiment: what sites describe themselves for.
+        needed: so many answers that can be used.
+        data: stand-ins for the data of those that answered.
+        told: their versions.
+        refuses: arm -> why, of each.
+        failed: why an answer cannot be used.
+    """
 
     experiment: Experiment
     needed: int
@@ -199,7 +208,7 @@ def _collect(
     grid: NetworkGrid,
     numbers: dict[str, str],
     infos: Mapping[str, NodeInfo],
-    roll: _Roll,
+    roll: Roll,
     wait: float,
     say: Say,
 ) -> None:

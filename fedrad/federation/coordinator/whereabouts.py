@@ -1,12 +1,53 @@
-"""Under which of Flower's nodes a site is reached now: let in anew, it has another one."""
+"""Which sites are connected, and under which of Flower's nodes: let in anew, a site has another."""
 
+import time
 from collections.abc import Mapping
 
 from flwr.proto.node_pb2 import NodeInfo
 
-__all__ = ["current"]
+from fedrad.federation.coordinator.superlink import Link
 
+__all__ = ["Whereabouts", "current"]
+
+_LOOK_S = 2.0
+"""Pause between two looks at which sites are connected."""
 _OUT = "unregistered"
+
+
+class Whereabouts:
+    """What the SuperLink knows of the sites' nodes, as of the last look.
+
+    A site goes by the node that it had when it was first seen.
+
+    Args:
+        link: to the SuperLink.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._nodes: dict[int, NodeInfo] = {}
+        self._now: Mapping[int, NodeInfo] = {}
+        self._looked = float("-inf")
+
+    def look(self, age: float | None = None) -> dict[int, NodeInfo]:
+        """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
+        if time.monotonic() - self._looked >= (_LOOK_S if age is None else age):
+            self._nodes = {info.node_id: info for info in self._link.nodes()}
+            self._now = current(self._nodes, self._now)
+            self._looked = time.monotonic()
+        return self._nodes
+
+    def node(self, site: int) -> int:
+        """Return the node under which a site is reached now."""
+        return int(self._now[site].node_id) if site in self._now else site
+
+    def connected(self, site: int) -> bool:
+        """Return whether a site was connected."""
+        return site in self._now and self._now[site].status == "online"
+
+    def activated(self, site: int) -> str:
+        """Return when a site's SuperNode last started."""
+        return str(self._now[site].last_activated_at) if site in self._now else ""
 
 
 def current(nodes: Mapping[int, NodeInfo], before: Mapping[int, NodeInfo]) -> dict[int, NodeInfo]:

@@ -1,0 +1,54 @@
+"""Sites that were away at the roll call, and come in the middle of a run.
+
+Such a site describes itself before it is asked anything else: what it answers is held against what
+it told, and a site that could skip this would weigh what it likes.
+"""
+
+from collections.abc import Mapping
+
+from flwr.app import Message
+
+from fedrad.config import Experiment
+from fedrad.data.base import SiteData
+from fedrad.federation.coordinator.expected import Expected
+from fedrad.federation.coordinator.network import NetworkGrid
+from fedrad.federation.coordinator.plausible import Told
+from fedrad.federation.coordinator.rollcall import Met, Roll
+
+__all__ = ["Latecomers"]
+
+
+class Latecomers:
+    """Takes in the descriptions of sites that were away.
+
+    Args:
+        experiment: what they describe themselves for.
+        met: the roll call's.
+        grid: is told whom to ask for a description, and which arms a site refuses.
+        expected: is told what a site's numbers are held against.
+
+    Attributes:
+        data: stand-ins for the data of those that came.
+    """
+
+    def __init__(
+        self, experiment: Experiment, met: Met, grid: NetworkGrid, expected: Expected
+    ) -> None:
+        away = met.nodes.keys() - met.data.keys() - met.failed.keys()
+        self._names: Mapping[int, str] = {met.nodes[name].id: name for name in away}
+        self._experiment, self._grid, self._expected = experiment, grid, expected
+        self.data: dict[str, SiteData] = {}
+        grid.strangers = {node: experiment.text() for node in self._names}
+        grid.introduce = self.take
+
+    def take(self, node: int, message: Message) -> str | None:
+        """Take in a description; return why it cannot be used, or None."""
+        name, roll = self._names[node], Roll(self._experiment, 0)
+        roll.take(name, message)
+        if name in roll.failed:
+            return roll.failed[name]
+        self.data[name] = roll.data[name]
+        told = Told.of(roll.data[name], private=self._expected.private)
+        self._expected.told = {**self._expected.told, node: told}
+        self._grid.unasked = {**self._grid.unasked, node: roll.refuses[name]}
+        return None
