@@ -17,7 +17,7 @@ def audit_lines(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     ...     "bytes_out": 0, "decision": "refused", "reason": "Refused: nord: min_patients"}
     >>> print("\n".join(audit_lines([line])))
     experiment 3fe2ab12cd34, run 7
-      12-01 05:56:12 refused   fedavg     round 3   fit+validate   1.2M in      0 out
+      12-01 05:56:12 refused   fedavg     round 3   fit+validate  1.2M in     0 out
           Refused: nord: min_patients
     """
     place = None
@@ -26,7 +26,7 @@ def audit_lines(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             place = entry["experiment"], entry["run"]
             yield f"experiment {entry['experiment'][:12]}, run {entry['run']}"
         when = f"{entry['time'][5:10]} {entry['time'][11:19]}"
-        sizes = f"{_size(entry['bytes_in']):>6} in {_size(entry['bytes_out']):>6} out"
+        sizes = f"{_size(entry['bytes_in']):>5} in {_size(entry['bytes_out']):>5} out"
         number = f"round {entry['round']}" if entry["arm"] else ""
         yield (
             f"  {when} {_cut(entry['decision'], 9):9} {_cut(entry['arm'], 10):10} "

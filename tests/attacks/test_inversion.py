@@ -156,3 +156,37 @@ def test_the_fewest_patients_are_those_with_most_images(tmp_path: Path) -> None:
     one = made.experiment(local={"steps": 1, "batch": 1}).arm("fedavg")
     assert risk_of(one, data).startswith("an update is made of 1 of 5 patients at least (1 step")
     assert "pixel for pixel" in risk_of(one, data)
+
+
+def test_weights_made_for_it_single_out_a_film_of_a_large_batch(tmp_path: Path) -> None:
+    """A known limit: `min_patients` holds against honest weights, and epsilon alone against these.
+
+    Fowl et al., "Robbing the Fed", ICLR 2022: every unit measures brightness against a threshold of
+    its own; what lies between two thresholds is the difference of two units' gradients.
+    """
+    what = from_text(ONE_STEP.replace("batch: 1,", "batch: 40,").replace("[32]", "[128]"))
+    own = films(tmp_path, what)
+    sent = initial_state(what.arm("fedavg"), 0)
+    first, last = [key for key in sent if key.endswith("weight")]
+    bright = own.mean(1)
+    thresholds = np.linspace(bright.min() - 0.01, bright.max() + 0.01, 128)
+    crafted = {
+        first: torch.full_like(sent[first], 1 / own.shape[1]),
+        first.replace("weight", "bias"): torch.from_numpy(-thresholds).float(),
+        last: torch.full_like(sent[last], 1e-3),
+    }
+    sent = {**sent, **crafted}
+    message = question(what, send={"model": sent})
+    reply = answering(hospital(tmp_path, **SHIPPED))(message, context(tmp_path))
+    update = bundle_of(reply.content)["model"]
+    change_w = (update[first] - sent[first]).numpy()
+    change_b = (
+        update[first.replace("weight", "bias")] - sent[first.replace("weight", "bias")]
+    ).numpy()
+    found = 0
+    for one, other in zip(range(127), range(1, 128), strict=True):
+        film, weight = change_w[one] - change_w[other], change_b[one] - change_b[other]
+        if abs(weight) > 1e-7:
+            likeness = max(np.corrcoef(film / weight, known)[0, 1] for known in own)
+            found += likeness > 0.999
+    assert found >= 5, found

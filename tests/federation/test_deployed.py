@@ -206,3 +206,21 @@ def test_a_site_whose_ceiling_a_private_round_would_pass_refuses_and_spends_noth
     booked = {name: federation.ledger(name).entries() for name in SITES}
     assert booked["nord"] == ()
     assert [len(booked[name]) for name in ("sued", "west")] == [2, 2]
+
+
+def test_a_coordinator_may_be_an_ipv6_address(tmp_path: Path) -> None:
+    """Messages and streams, over [::1]: the kit, the certificate and both of gRPC's targets fit."""
+    box = Deployed(tmp_path, ("nord", "sued"), host="[0:0:0:0:0:0:0:1]")
+    for name in box.sites:
+        box.allow_split(name)
+    try:
+        box.start()
+        chosen = ("--arm", "splitnn", "--arm", "fedavg")
+        small = ("--set", "local={epochs: 1, batch: 16}", "--set", "rounds=1")
+        run = box.run("six", *chosen, *small, file=box.split)
+        assert run.wait() == 0, box.log("six")
+        assert "connected to the coordinator at [::1]:" in box.log("nord")
+        kinds = {line["decision"] for line in box.audit("nord")}
+        assert "opened" in kinds and "refused" not in kinds
+    finally:
+        box.stop()
