@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedrad.report import gains, grounds, many, panels
+from fedrad.report import gains, grounds, many, panels, reseeding
 from fedrad.report.leakage_panel import leakage
 from fedrad.report.privacy import privacy_panel
 from fedrad.report.tradeoff import trade_off
@@ -61,6 +61,12 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "privacy": privacy_panel(results),
         "cuts": trade_off(results),
         "leaks": leakage(results),
+        "seeds": {
+            "arms": reseeding.beside_arms(results),
+            "sites": reseeding.beside_sites(results),
+            "others": reseeding.beside_others(results),
+            "matrix": reseeding.beside_matrix(results),
+        },
         "notes": results["notes"],
     }
 
