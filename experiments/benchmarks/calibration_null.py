@@ -44,7 +44,7 @@ class Mixture:
     interaction: float
     seeds: float
     arms: float = 0.0
-    dims: int = 8
+    dims: int = 20
 
 
 MIXTURES = (
@@ -56,7 +56,7 @@ MIXTURES = (
 
 
 def auroc_influence(scores: Array, ill: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Return the AUROC of scores [models, n] without ties, and each patient's influence [models, n].
+    """Return the AUROC of scores [models, n] without ties, and the influences [models, n].
 
     The influence is what the jackknife finds: the value minus that without the patient.
     """

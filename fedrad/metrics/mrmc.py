@@ -9,11 +9,11 @@ A quantity is an array [s, 1 + b]: a row for each seed, first what was observed,
 that show how it varies with the patients. Only variances and covariances of replicates are used.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from fedrad.metrics.base import Array
@@ -24,16 +24,16 @@ __all__ = [
     "other_seeds",
     "p_value",
     "ratio_interval",
-    "root",
     "variance_of",
 ]
 
-# Between Cochran's rule (1), too careful at two seeds, and Satterthwaite's degrees of freedom,
-# which call 13 of 100 equal arms different there: docs/statistics.md has the sizes.
-_POWER = 1.25
+# Between Cochran's rule (1), too careful, and Satterthwaite's degrees of freedom, which call up to
+# 13 of 100 equal arms different at two seeds and 8 at three: docs/statistics.md has the sizes.
+_POWER_OF_TWO, _POWER = 1.5, 2.0
 # scipy's quantiles of t have no infinite degrees of freedom; a million are normal to 6 digits.
 _MANY = 1e6
-_LEAST = 1e-30  # of p values
+# Of p values; further out scipy's quantiles of t may be infinite.
+_LEAST = 1e-30
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ def p_value(value: float, variance: Variance) -> float:
     size = abs(value) / sqrt(variance.total)
     if size == 0:
         return 1.0
-    # On the log scale, and not below 1e-30, where scipy's quantiles of t may be infinite.
-    return exp(root(lambda p: size - _critical(variance, exp(p)), log(_LEAST), 0.0))
+    if size >= _critical(variance, _LEAST):
+        return _LEAST
+    return exp(brentq(lambda p: size - _critical(variance, exp(p)), log(_LEAST), 0.0, xtol=1e-9))
 
 
 def other_seeds(values: Array, level: float) -> float | None:
@@ -124,9 +125,7 @@ def other_seeds(values: Array, level: float) -> float | None:
     return -float(stdtrit(count - 1, (1 - level) / 2)) * spread * sqrt(2 / count)
 
 
-def ratio_interval(
-    top: Array, bottom: Array, *, level: float, df: float = inf
-) -> tuple[float, float] | None:
+def ratio_interval(top: Array, bottom: Array, *, level: float) -> tuple[float, float] | None:
     """Return Fieller's interval of mean(top) / mean(bottom): the shares q that are not rejected.
 
     q is rejected where the test of top - q * bottom being zero rejects; its critical value is that
@@ -136,7 +135,6 @@ def ratio_interval(
         top: [s, 1 + b].
         bottom: the same, of the same seeds and replicates.
         level: of the interval.
-        df: as for `variance_of`.
 
     Returns:
         (low, high), or None where the interval has no end: the bottom may be zero.
@@ -148,7 +146,7 @@ def ratio_interval(
     True
     """
     over, under = float(top[:, 0].mean()), float(bottom[:, 0].mean())
-    contrast = variance_of(top - over / under * bottom, df)
+    contrast = variance_of(top - over / under * bottom)
     square = _critical(contrast, 1 - level) ** 2
     (a, b), (_, c) = _covariance(top, bottom).tolist()
     first, middle, last = under**2 - square * c, over * under - square * b, over**2 - square * a
@@ -158,29 +156,14 @@ def ratio_interval(
     return (middle - half) / first, (middle + half) / first
 
 
-def root(falls: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function changes its sign between two places, by bisection.
-
-    >>> round(root(lambda x: x * x - 2, 0.0, 2.0), 6)
-    1.414214
-    """
-    start = falls(low) > 0
-    for _ in range(100):
-        middle = (low + high) / 2
-        if (falls(middle) > 0) == start:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
 def _critical(variance: Variance, p: float) -> float:
     patients = -float(stdtrit(min(variance.df, _MANY), p / 2))
     if variance.seeds < 2 or not variance.total > 0:
         return patients
     training = -float(stdtrit(variance.seeds - 1, p / 2))
     share = variance.training / variance.total
-    return patients + (training - patients) * share**_POWER
+    power = _POWER_OF_TWO if variance.seeds == 2 else _POWER
+    return float(patients + (training - patients) * share**power)
 
 
 def _between(left: Array, right: Array) -> float:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from math import inf, isfinite, sqrt
 
 import numpy as np
+from scipy.optimize import brentq
 
 from fedrad.metrics.base import Array
-from fedrad.metrics.mrmc import Variance, critical, root
+from fedrad.metrics.mrmc import Variance, critical
 
 __all__ = ["SCALES", "Basis", "Scale", "interval_on"]
 
@@ -122,7 +123,12 @@ def _inverted(basis: Basis, scale: Scale, value: float, half: float) -> tuple[fl
         high = value + half
         while apart(high) < 0:
             high += 2 * (high - value)
-    return root(apart, scale.low, value), root(apart, value, high)
+    return _end(apart, scale.low, value), _end(apart, high, value)
+
+
+def _end(apart: Callable[[float], float], far: float, near: float) -> float:
+    """Return where a distance less its half width is zero; the far place if it is nowhere above."""
+    return float(brentq(apart, far, near, xtol=1e-9)) if apart(far) > 0 else far
 
 
 def _relative(basis: Basis, x: float) -> float:
@@ -165,7 +171,7 @@ def _at_bound(
     middle = scale.low if value == scale.high else scale.high
     # Just inside the bound: at the bound itself both sides are zero.
     inside = value + (middle - value) * 1e-9
-    end = root(apart, middle, inside)
+    end = _end(apart, middle, inside)
     return (end, value) if value == scale.high else (value, end)
 
 

@@ -60,7 +60,8 @@ def compare(
     >>> from fedrad.metrics.ranking import auroc
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
     >>> def run(arm: str, model: str, value: float, seed: int) -> ArmRun:
-    ...     cell = {"auroc": value + np.linspace(-0.01, 0.01, 101) * (arm == "fedavg")}
+    ...     noise = np.linspace(-0.01, 0.01, 101) * (arm == "fedavg")
+    ...     cell = {"auroc": np.append(value, value + noise)}
     ...     return ArmRun(arm, seed, {(model, "nord"): cell})
     >>> found = compare(
     ...     [

@@ -54,17 +54,15 @@ def difference(
         return missing(why_not(evidence, metric, arms, own)), float("nan")
     values = mean_over(parts[0]) - mean_over(parts[1])
     names = [site for site, _ in used]
-    basis = evidence.basis(names)
     found = estimate(
         values,
         level=evidence.level,
-        basis=basis,
         refusal=evidence.refusal(names),
         remark=over_sites(len(sites), names),
     )
     if found["low"] is None or found["value"] is None:
         return found, float("nan")
-    return found, p_value(found["value"], variance_of(values, basis.df))
+    return found, p_value(found["value"], variance_of(values))
 
 
 def common(

@@ -151,17 +151,15 @@ class Evidence:
                 return f"no interval: {found}; needs {LEAST_PATIENTS} of each class"
         return None
 
-    def basis(
-        self, sites: Sequence[str], metric: str | None = None, weights: Sequence[float] = ()
-    ) -> Basis:
-        """Return what a quantity of these sites rests on beside its replicates.
+    def basis(self, sites: Sequence[str], metric: str, weights: Sequence[float] = ()) -> Basis:
+        """Return what a metric's mean over these sites rests on beside its replicates.
 
         Args:
             sites: whose mean it is; "pooled" for all training sites taken as one.
-            metric: whose value it is; None for a difference, which has no bounds.
+            metric: its name.
             weights: of the sites; alike if there are none.
         """
-        scale = None if metric is None else SCALES.get(metric)
+        scale = SCALES.get(metric)
         if list(sites) == [POOLED]:
             counts = [_added([self.counts.get(site, {}) for site in self.sites])]
         else:

@@ -100,12 +100,8 @@ def _gap_closed(
     names = [site for site, _ in used]
     sign = 1 if metric.higher_is_better else -1
     ours, alone, best = (sign * mean_over(part) for part in parts)
-    gap = estimate(
-        best - alone,
-        level=evidence.level,
-        basis=evidence.basis(names),
-        refusal=evidence.refusal(names),
-    )
+    refusal = evidence.refusal(names)
+    gap = estimate(best - alone, level=evidence.level, refusal=refusal)
     if gap["low"] is None:
         return missing(f"undefined: pooled minus local has {gap['reason']}")
     if gap["low"] <= 0:
@@ -134,8 +130,7 @@ def _share(
     top, bottom = parts
     level, why = evidence.level, unsure(top + bottom, evidence.refusal(sites))
     value = float(top[:, 0].mean() / bottom[:, 0].mean())
-    df = evidence.basis(sites).df
-    ends = None if why else ratio_interval(top, bottom, level=level, df=df)
+    ends = None if why else ratio_interval(top, bottom, level=level)
     if ends is None and why is None:
         return missing(nothing)
     by_seed = top[:, 0] / np.where(bottom[:, 0] > 0, bottom[:, 0], np.nan)
