@@ -22,7 +22,7 @@ from calibration_coverage import (
     truth_of,
 )
 from calibration_null import MIXTURES, null_p
-from calibration_trainings import pairs, wrong_of
+from calibration_trainings import Pair, made_up, pairs, wrong_of
 
 from fedrad.config.reading import load_experiment
 from fedrad.data.sites import federation_of
@@ -138,24 +138,37 @@ def _window(draws: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def trainings(count: int, rng: np.random.Generator) -> None:
-    """Print how often FedAvg is called better or worse than FedAvg, on the heart disease table."""
+    """Print how often FedAvg is called better or worse than FedAvg, of trainings that were made."""
+    path = Path(__file__).parents[1] / "heart_disease.yaml"
+    head("patients", "trainings", *(f"{s} seeds: wrong %" for s in SEEDS))
+    generated = load_experiment(path, ["local.batch=32", "seeds=[0]"])
+    new = max(1, count // 10)
+    _dealt(
+        "generated table, new patients for every ten pairs",
+        (pairs(generated, made_up(rng), 10, ROUNDS) for _ in range(new)),
+        rng,
+    )
     root = os.environ.get("FEDRAD_DATA")
     if root is None:
-        print("\ntrainings: FEDRAD_DATA names no folder; left out")
+        print("\nheart disease: FEDRAD_DATA names no folder; left out")
         return
-    path = Path(__file__).parents[1] / "heart_disease.yaml"
-    head("splits of the patients", "trainings", *(f"{s} seeds: wrong %" for s in SEEDS))
-    total = {s: np.zeros(2, int) for s in SEEDS}
     splits = max(1, count // 40)
-    for split in range(splits):
-        experiment = load_experiment(path, [f"split.seed={split}"])
-        found = list(
-            pairs(experiment, federation_of(experiment, Path(root)), count // splits, ROUNDS)
-        )
+    tables = (load_experiment(path, [f"split.seed={split}"]) for split in range(splits))
+    _dealt(
+        "heart disease, a new split for every forty pairs",
+        (pairs(one, federation_of(one, Path(root)), 40, ROUNDS) for one in tables),
+        rng,
+    )
+
+
+def _dealt(name: str, batches: Iterable[Iterable[Pair]], rng: np.random.Generator) -> None:
+    total, played = {s: np.zeros(2, int) for s in SEEDS}, 0
+    for batch in batches:
+        found = list(batch)
+        played += 2 * len(found)
         for seeds in SEEDS:
             total[seeds] += wrong_of(found, seeds, rng)
-        cells = [share(*map(int, total[s])) for s in SEEDS]
-        row(split + 1, 2 * len(found) * (split + 1), *cells)
+    row(name, played, *(share(*map(int, total[s])) for s in SEEDS))
 
 
 def main() -> None:

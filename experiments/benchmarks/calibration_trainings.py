@@ -5,7 +5,8 @@ trains with its own code; then two, three, five or ten such pairs are an experim
 difference to be found.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,19 +16,46 @@ from numpy.typing import NDArray
 from fedrad.assemble import initial_state, local_task, model_of
 from fedrad.config import Experiment
 from fedrad.core.state import State
+from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
 from fedrad.report.differences import difference
 from fedrad.training.evaluate import predict
 from fedrad.training.local import LocalTask
 
-__all__ = ["pairs", "wrong_of"]
+__all__ = ["Pair", "made_up", "pairs", "wrong_of"]
 
 CPU = torch.device("cpu")
 
+# Site -> (scores [2, n] of both arms, who is ill), of one seed.
+Pair = dict[str, tuple[Array, NDArray[np.bool_]]]
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Sites as `pairs` needs them."""
+
+    sites: Mapping[str, SiteData]
+    training: tuple[str, ...]
+
+
+def made_up(rng: np.random.Generator, *, train: int = 64, test: int = 100) -> MadeUp:
+    """Return four sites with a generated table of ten features, new patients at every call."""
+    effect = rng.normal(size=10) / np.sqrt(10)
+    sites = {}
+    for number in range(4):
+        n = train + test
+        x = (rng.normal(size=(n, 10)) + 0.3 * rng.normal(size=10)).astype(np.float32)
+        y = (x @ effect + rng.normal(size=n) > 0).astype(np.float32)[:, None]
+        order = np.arange(n)
+        rows = {"train": order[:train], "val": order[:0], "test": order[train:]}
+        name = f"s{number}"
+        sites[name] = SiteData(name, x, y, order.astype(np.uint64), rows)
+    return MadeUp(sites, tuple(sites))
+
 
 def pairs(
-    experiment: Experiment, federation: Federation, count: int, rounds: int
-) -> Iterator[dict[str, tuple[Array, NDArray[np.bool_]]]]:
+    experiment: Experiment, federation: Federation | MadeUp, count: int, rounds: int
+) -> Iterator[Pair]:
     """Yield, for each of so many seeds, site -> (scores [2, n] of both arms, who is ill)."""
     arm = experiment.arm("fedavg")
     model = model_of(arm)
@@ -65,7 +93,7 @@ def _scores(task: LocalTask, state: State) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def wrong_of(
-    found: list[dict[str, tuple[Array, NDArray[np.bool_]]]],
+    found: list[Pair],
     seeds: int,
     rng: np.random.Generator,
     replicate: int = 1000,

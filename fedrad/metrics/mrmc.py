@@ -10,11 +10,11 @@ that show how it varies with the patients. Only variances and covariances of rep
 """
 
 from dataclasses import dataclass
-from math import exp, inf, log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from fedrad.metrics.base import Array
 
@@ -30,8 +30,6 @@ __all__ = [
 # Between Cochran's rule (1), too careful, and Satterthwaite's degrees of freedom, which call up to
 # 13 of 100 equal arms different at two seeds and 8 at three: docs/statistics.md has the sizes.
 _POWER_OF_TWO, _POWER = 1.5, 2.0
-# scipy's quantiles of t have no infinite degrees of freedom; a million are normal to 6 digits.
-_MANY = 1e6
 # Of p values; further out scipy's quantiles of t may be infinite.
 _LEAST = 1e-30
 
@@ -46,13 +44,11 @@ class Variance:
         patients: covariance between seeds, from the patients that they share; not below 0. With
             one seed, the variance over patients of that training.
         seeds: how many.
-        df: degrees of freedom of `patients`.
     """
 
     training: float
     patients: float
     seeds: int
-    df: float = inf
 
     @property
     def total(self) -> float:
@@ -60,24 +56,23 @@ class Variance:
         return self.training + self.patients
 
 
-def variance_of(values: Array, df: float = inf) -> Variance:
+def variance_of(values: Array) -> Variance:
     """Return the variance of a quantity's mean over seeds.
 
     Args:
         values: [s, 1 + b], what was observed without nan; replicates with a nan are left out.
-        df: degrees of freedom of the replicates' variances.
 
     Of s seeds: their variance / s, plus the mean covariance of two of them over the patients.
 
     >>> steady = np.array([[1.0, 0.0, 2.0], [3.0, 2.0, 4.0]])  # both rise with the same patients
     >>> variance_of(steady)
-    Variance(training=1.0, patients=2.0, seeds=2, df=inf)
+    Variance(training=1.0, patients=2.0, seeds=2)
     """
     count = len(values)
     patients = _between(values, values)
     if count == 1:
-        return Variance(0.0, max(patients, 0.0), 1, df)
-    return Variance(float(values[:, 0].var(ddof=1)) / count, max(patients, 0.0), count, df)
+        return Variance(0.0, max(patients, 0.0), 1)
+    return Variance(float(values[:, 0].var(ddof=1)) / count, max(patients, 0.0), count)
 
 
 def critical(variance: Variance, level: float) -> float:
@@ -157,7 +152,7 @@ def ratio_interval(top: Array, bottom: Array, *, level: float) -> tuple[float, f
 
 
 def _critical(variance: Variance, p: float) -> float:
-    patients = -float(stdtrit(min(variance.df, _MANY), p / 2))
+    patients = -float(ndtri(p / 2))
     if variance.seeds < 2 or not variance.total > 0:
         return patients
     training = -float(stdtrit(variance.seeds - 1, p / 2))

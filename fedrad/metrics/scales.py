@@ -19,7 +19,7 @@ from fedrad.metrics.mrmc import Variance, critical
 __all__ = ["SCALES", "Basis", "Scale", "interval_on"]
 
 # How many patients the formula counts as, beside those that were observed; see `_blended`.
-_PRIOR = 3.0
+_PRIOR = 5.0
 
 Shape = Callable[[float, Array, Array], Array]
 
@@ -163,7 +163,7 @@ def _at_bound(
         return None
     if basis.variance_at((scale.low + scale.high) / 2) is None:
         return None
-    wide = critical(Variance(0.0, 1.0, variance.seeds, variance.df), level)
+    wide = critical(Variance(0.0, 1.0, variance.seeds), level)
 
     def apart(x: float) -> float:
         return abs(value - x) - wide * sqrt(max(basis.variance_at(x) or 0.0, 0.0))

@@ -71,7 +71,7 @@ def estimate(
     basis = basis or Basis()
     why = unsure(values, refusal)
     value = float(values[:, 0].mean())
-    ends = None if why else interval_on(basis, value, variance_of(values, basis.df), level)
+    ends = None if why else interval_on(basis, value, variance_of(values), level)
     if ends is None and why is None:
         why = "no interval: neither patients nor seeds tell anything apart here"
     far = other_seeds(values, level)

@@ -54,22 +54,22 @@ def test_intervals_stay_within_bounds_and_hold_the_value():
     for name, scale in SCALES.items():
         for value in (0.02, 0.5, 0.98):
             for deviation in (0.001, 0.05, 0.3):
-                variance = Variance(deviation**2 / 2, deviation**2 / 2, 2, 20)
+                variance = Variance(deviation**2 / 2, deviation**2 / 2, 2)
                 low, high = interval_on(basis(name, 12, 30), value, variance, 0.95)
                 assert scale.low <= low < value < high <= scale.high
 
 
 def test_a_small_observed_variance_is_drawn_up_and_a_large_one_stays():
-    """3 patients' worth of the formula: 15 and 15 patients have 28 degrees of freedom."""
+    """5 patients' worth of the formula: 15 and 15 patients have 28 degrees of freedom."""
     here = basis("auroc", 15, 15)
     own = here.variance_at(0.9)
-    wide = interval_on(here, 0.9, Variance(0.0, 2 * own, 1, here.df), 0.95)
-    narrow = interval_on(here, 0.9, Variance(0.0, 0.2 * own, 1, here.df), 0.95)
-    blend = (28 * 0.2 + 3) / 31
+    wide = interval_on(here, 0.9, Variance(0.0, 2 * own, 1), 0.95)
+    narrow = interval_on(here, 0.9, Variance(0.0, 0.2 * own, 1), 0.95)
+    blend = (28 * 0.2 + 5) / 33
     low = narrow[0]
-    half = critical(Variance(0.0, 1.0, 1, here.df), 0.95) * np.sqrt(blend * here.variance_at(low))
+    half = critical(Variance(0.0, 1.0, 1), 0.95) * np.sqrt(blend * here.variance_at(low))
     assert 0.9 - low == pytest.approx(half, rel=1e-6)
-    half = critical(Variance(0.0, 1.0, 1, here.df), 0.95) * np.sqrt(2 * here.variance_at(wide[0]))
+    half = critical(Variance(0.0, 1.0, 1), 0.95) * np.sqrt(2 * here.variance_at(wide[0]))
     assert 0.9 - wide[0] == pytest.approx(half, rel=1e-6)
 
 

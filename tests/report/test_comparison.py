@@ -161,7 +161,7 @@ def test_a_site_loses_and_is_told_so():
 
 
 def test_differences_are_paired_by_patient():
-    """The noise of the patients is the same in both arms and cancels: what is left is the arms' own.
+    """The noise of the patients is the same in both arms and cancels, but for the arms' own.
 
     0.002 of fedavg's one model and 0.002 / sqrt(3) of the three local ones, times 1.96.
     """
