@@ -1,9 +1,9 @@
 """Whether fedrad's verdicts and intervals are right as often as they say: tables for the docs.
 
-    python experiments/benchmarks/calibration.py [--quick] [--part null coverage trainings]
+    python experiments/benchmarks/calibration.py [--quick] [--part rule null coverage trainings]
 
 Runs the functions that make every report (`difference`, `estimate`, `columns`, `triple`) on
-experiments whose truth is known. Without `--quick` about an hour on one core; `trainings` needs
+experiments whose truth is known. Without `--quick` about half an hour on a core of its own; `trainings` needs
 FEDRAD_DATA for the heart disease table. Every share is followed by its 95 % interval (Wilson).
 """
 
@@ -24,9 +24,12 @@ from calibration_coverage import (
 from calibration_null import MIXTURES, null_p
 from calibration_trainings import Pair, made_up, pairs, wrong_of
 
+from scipy.stats import t
+
 from fedrad.config.reading import load_experiment
 from fedrad.data.sites import federation_of
 from fedrad.metrics.intervals import wilson
+from fedrad.metrics.mrmc import Variance, critical
 
 SEEDS = (2, 3, 5, 10)
 PATIENTS = (30, 100, 300)
@@ -54,6 +57,24 @@ def head(*cells: str) -> None:
     print()
     row(*cells)
     row(*["---"] * len(cells))
+
+
+def rule(repeats: int, rng: np.random.Generator) -> None:
+    """Print the size of the t test alone, where the patients' share of the variance is known."""
+    parts = (0.0, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
+    head("seeds", "rule", *(f"patients {part:.0%}" for part in parts))
+    for seeds in SEEDS[:3]:
+        sizes: dict[str, list[str]] = {"Satterthwaite": [], "shipped": []}
+        for part in parts:
+            value = rng.normal(size=repeats)
+            training = (1 - part) * rng.chisquare(seeds - 1, repeats) / (seeds - 1)
+            total = training + part
+            shipped = [critical(Variance(float(w), part, seeds), 0.95) for w in training]
+            df = total**2 / (training**2 / (seeds - 1))
+            for name, edge in (("shipped", np.array(shipped)), ("Satterthwaite", t.ppf(0.975, df))):
+                sizes[name].append(f"{100 * (np.abs(value) > edge * np.sqrt(total)).mean():.1f}")
+        for name, cells in sizes.items():
+            row(seeds, name, *cells)
 
 
 def null(repeats: int, rng: np.random.Generator, draws: np.ndarray, names: Sequence[int]) -> None:
@@ -175,7 +196,7 @@ def main() -> None:
     """Print the tables that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--part", nargs="+", default=["null", "coverage", "trainings"])
+    parser.add_argument("--part", nargs="+", default=["rule", "null", "coverage", "trainings"])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--mixtures", nargs="+", type=int, default=list(range(len(MIXTURES))))
     parser.add_argument("--pairs", type=int, default=400)
@@ -185,6 +206,8 @@ def main() -> None:
     repeats, count = (60, 40) if asked.quick else (asked.repeats, asked.pairs)
     rng = np.random.default_rng(asked.seed)
     draws = rng.normal(size=(REPLICATES, 5000)).astype(np.float32)
+    if "rule" in asked.part:
+        rule(40 * repeats, rng)
     if "null" in asked.part:
         null(repeats, rng, draws, asked.mixtures)
     if "coverage" in asked.part:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t, ttest_1samp
+from scipy.stats import binomtest, norm, t, ttest_1samp
 
 from fedrad.metrics.mrmc import (
     Variance,
@@ -72,6 +72,19 @@ def test_critical_values_lie_between_those_of_patients_and_of_seeds():
     assert found == sorted(found)
     assert found[0] == pytest.approx(norm.ppf(0.975))
     assert found[-1] == pytest.approx(t.ppf(0.975, 2))
+
+
+@pytest.mark.parametrize(("seeds", "low", "high"), [(2, 0.03, 0.08), (3, 0.04, 0.07)])
+def test_the_test_has_its_size_whatever_share_the_patients_have(seeds, low, high):
+    """Known covariance of the patients, normal differences: the table of docs/statistics.md."""
+    rng, n = np.random.default_rng(seeds), 5000
+    for part in (0.0, 0.05, 0.6, 0.95):
+        value = np.abs(rng.normal(size=n))
+        training = (1 - part) * rng.chisquare(seeds - 1, n) / (seeds - 1)
+        edge = np.array([critical(Variance(w, part, seeds), 0.95) for w in training])
+        wrong = int((value > edge * np.sqrt(training + part)).sum())
+        ends = binomtest(wrong, n).proportion_ci(0.999)
+        assert ends.low <= high and ends.high >= low
 
 
 def test_one_seed_has_an_interval_over_patients_and_no_p_value():
