@@ -1,4 +1,4 @@
-"""How sure a number is: resamples by patient, intervals, p values and their adjustment."""
+"""How sure a number is: resamples by patient, intervals of shares, p values adjusted, plans."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -7,16 +7,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrad.metrics.base import Array
-
 __all__ = [
     "UNDEFINED_SHARE",
-    "bootstrap_p",
     "half_widths",
     "hanley_mcneil",
     "holm",
     "patient_weights",
-    "percentile",
     "wilson",
 ]
 
@@ -48,49 +44,6 @@ def patient_weights(patient: NDArray[np.generic], replicates: int, seed: int) ->
     place = drawn + np.arange(replicates)[:, None] * count
     times = np.bincount(place.ravel(), minlength=replicates * count).astype(np.int32)
     return times.reshape(replicates, count)[:, row]
-
-
-def percentile(values: Array, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of bootstrap replicates.
-
-    Args:
-        values: [b]; undefined replicates (nan) are left out.
-        level: share of the replicates inside.
-
-    Returns:
-        (low, high), both nan if there are no replicates or more than 5 % are undefined.
-
-    >>> percentile(np.arange(101.0), level=0.5)
-    (25.0, 75.0)
-    """
-    known = values[~np.isnan(values)]
-    if not len(known) or len(known) < (1 - UNDEFINED_SHARE) * len(values):
-        return float("nan"), float("nan")
-    tail = (1 - level) / 2
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def bootstrap_p(values: Array) -> float:
-    """Return the two-sided p value of a difference being zero, from its bootstrap replicates.
-
-    Twice the smaller share of replicates on either side of zero, where a replicate at zero is on
-    both and the observed sample counts as one more, so that p is never 0.
-
-    Args:
-        values: [b] differences; undefined replicates (nan) are left out.
-
-    Returns:
-        Between 2 / (b + 1) and 1; nan where `percentile` is.
-
-    >>> bootstrap_p(np.linspace(0.1, 0.2, 99))
-    0.02
-    """
-    known = values[~np.isnan(values)]
-    if not len(known) or len(known) < (1 - UNDEFINED_SHARE) * len(values):
-        return float("nan")
-    sides = (known <= 0).sum(), (known >= 0).sum()
-    return float(min(1.0, 2 * (1 + min(sides)) / (1 + len(known))))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -130,8 +83,8 @@ def wilson(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
 def hanley_mcneil(auroc: float, positives: float, negatives: float) -> float:
     """Return the standard error of an AUROC from counts alone; nan without both classes.
 
-    (Hanley and McNeil, Radiology 1982: negative-exponential scores. For plans; results have their
-    bootstrap.)
+    (Hanley and McNeil, Radiology 1982: negative-exponential scores. For plans; results have
+    replicates.)
 
     >>> round(hanley_mcneil(0.85, positives=50, negatives=50), 3)
     0.039

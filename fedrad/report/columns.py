@@ -8,7 +8,8 @@ import numpy as np
 from fedrad.core.names import listed
 from fedrad.metrics.base import Array, Metric
 from fedrad.metrics.intervals import UNDEFINED_SHARE
-from fedrad.report.evidence import POOLED, Estimate, Evidence, View, estimate, missing, model_of
+from fedrad.report.estimates import Estimate, estimate, missing
+from fedrad.report.evidence import POOLED, Evidence, View, model_of
 
 __all__ = ["collapse", "columns", "defined", "external", "matrix", "mean_over", "over_sites"]
 
@@ -20,8 +21,8 @@ _FULL = 0.9  # share of scores in one bin from which a model no longer tells ima
 def mean_over(parts: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
     """Return the mean of quantities [s, 1 + b] of sites; each counts once, or by its weight.
 
-    A resample in which sites lack a class has the mean over the others, as long as at most 5 % of
-    the sites lack one: among many small sites, some do in every resample.
+    A replicate that sites lack is the mean over the others, as long as at most 5 % of the sites
+    lack it: of a site with a single positive patient there is none.
 
     >>> mean_over([np.array([[0.5, 1.0]]), np.array([[0.7, 0.0]])]).tolist()
     [[0.6, 0.5]]
@@ -105,9 +106,11 @@ def _mean(
     if not used:
         first = evidence.sites[0]
         return missing(evidence.reason(arm, model_of(view, first), first, metric))
+    share = [weights[site] for site in used]
     return estimate(
-        mean_over([each[site] for site in used], [weights[site] for site in used]),
+        mean_over([each[site] for site in used], share),
         level=evidence.level,
+        basis=evidence.basis(used, metric, share),
         refusal=evidence.refusal(used),
         remark=over_sites(len(each), used),
     )
@@ -146,9 +149,13 @@ def _external(evidence: Evidence, arm: str, site: str, metric: str) -> Estimate:
     why = evidence.reason(arm, models[0], site, metric)
     if not seeds:
         return missing(why)
-    values = mean_over([evidence.cell(arm, model, site, metric, seeds) for model in models])
-    refusal = evidence.refusal([site])
-    return estimate(values, level=evidence.level, undefined=why, refusal=refusal)
+    return estimate(
+        mean_over([evidence.cell(arm, model, site, metric, seeds) for model in models]),
+        level=evidence.level,
+        basis=evidence.basis([site], metric),
+        undefined=why,
+        refusal=evidence.refusal([site]),
+    )
 
 
 def collapse(evidence: Evidence, arm: str) -> str | None:

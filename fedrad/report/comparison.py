@@ -9,10 +9,12 @@ from typing import Any
 
 from fedrad.config import Primary
 from fedrad.metrics.base import Metric
-from fedrad.metrics.intervals import bootstrap_p, holm
+from fedrad.metrics.intervals import holm
+from fedrad.report.chance import at_chance
 from fedrad.report.columns import collapse, columns, external, matrix
 from fedrad.report.differences import difference, verdict
-from fedrad.report.evidence import ArmRun, Cell, Estimate, Evidence, Models
+from fedrad.report.estimates import Estimate
+from fedrad.report.evidence import ArmRun, Cell, Evidence, Models
 from fedrad.report.sentences import headline, notes, sentence
 from fedrad.report.triple import beats_own_model, triple
 
@@ -50,24 +52,32 @@ def compare(
         "arms" (name, columns, global_columns, external, triple, beats_own_model, collapse),
         "matrix", "comparisons", "headline", "notes"; ready for JSON, without any nan.
 
-    Intervals are percentiles over replicates that resample patients and, with several seeds, seeds.
-    None is given where the test sets concerned have fewer than 10 images of a class.
+    Intervals hold the noise of patients and, with several seeds, of training (docs/statistics.md).
+    None is given where the test sets concerned have fewer than 10 patients of a class, and no
+    verdict is given of arms that were trained once each.
 
     >>> from fedrad.config import Task
     >>> from fedrad.metrics.ranking import auroc
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
-    >>> def run(arm: str, model: str, value: float) -> ArmRun:
-    ...     cell = {"auroc": np.full(101, value)}
-    ...     return ArmRun(arm, 0, {(model, "nord"): cell})
+    >>> def run(arm: str, model: str, value: float, seed: int) -> ArmRun:
+    ...     noise = np.linspace(-0.01, 0.01, 101) * (arm == "fedavg")
+    ...     cell = {"auroc": np.append(value, value + noise)}
+    ...     return ArmRun(arm, seed, {(model, "nord"): cell})
     >>> found = compare(
-    ...     [run("local", "personal:nord", 0.75), run("fedavg", "global", 0.875)],
+    ...     [
+    ...         run(arm, model, value, seed)
+    ...         for seed in (0, 1)
+    ...         for arm, model, value in [
+    ...             ("local", "personal:nord", 0.75), ("fedavg", "global", 0.875)
+    ...         ]
+    ...     ],
     ...     arms={"local": "personal", "fedavg": "global"},
     ...     sites=["nord"],
     ...     metrics=[auroc(task)],
     ...     primary=Primary(arm="fedavg", against="local", metric="auroc"),
     ... )
     >>> found["headline"][0].partition(",")[0]
-    'fedavg is better than local: AUROC +0.125 (95% interval +0.125 to +0.125)'
+    'fedavg is better than local: AUROC +0.125 (95% interval +0.114 to +0.136)'
     """
     evidence = Evidence(
         tuple(runs),
@@ -86,7 +96,7 @@ def compare(
         "matrix": matrix(evidence, metric.name, local),
         "comparisons": compared,
         "headline": headline(evidence, metric, primary.arm, told, compared),
-        "notes": notes(evidence, metric, told, compared),
+        "notes": notes(evidence, metric, told),
     }
 
 
@@ -112,7 +122,7 @@ def _comparisons(evidence: Evidence, primary: Primary, metric: Metric) -> list[d
         arm: difference(evidence, metric.name, (arm, primary.against), evidence.sites)
         for arm in [primary.arm, *others]
     }
-    p = {arm: bootstrap_p(replicates) for arm, (_, replicates) in found.items()}
+    p = {arm: each for arm, (_, each) in found.items()}
     adjusted = dict(zip(others, holm([p[arm] for arm in others]), strict=True))
     # The primary comparison is alone in its family: it was declared beforehand.
     adjusted[primary.arm] = p[primary.arm]
@@ -133,8 +143,8 @@ def _comparison(
 ) -> dict[str, Any]:
     way = verdict(found, metric.higher_is_better)
     first = arm == primary.arm
-    # Interval and p value must agree; beside the primary comparison Holm has the last word.
-    supported = way != "not shown" and adjusted < 1 - evidence.level
+    # Interval and p value are of one statistic; beside the primary one Holm has the last word.
+    supported = way in ("better", "worse") and adjusted < 1 - evidence.level
     told = {
         "arm": arm,
         "against": primary.against,
@@ -144,5 +154,6 @@ def _comparison(
         "p": p if p == p else None,
         "p_adjusted": adjusted if adjusted == adjusted else None,
         "supported": supported,
+        "chance": at_chance(evidence, metric, (arm, primary.against), evidence.sites),
     }
     return {**told, "sentence": sentence(told, metric, way, evidence.level)}

@@ -6,10 +6,15 @@ from itertools import compress
 import numpy as np
 
 from fedrad.metrics.base import Array
+from fedrad.metrics.mrmc import p_value, variance_of
 from fedrad.report.columns import defined, mean_over, over_sites
-from fedrad.report.evidence import Estimate, Evidence, estimate, missing, model_of, over_seeds
+from fedrad.report.estimates import Estimate, estimate, missing
+from fedrad.report.evidence import Evidence, model_of
 
-__all__ = ["Pair", "common", "difference", "verdict", "why_not"]
+__all__ = ["ONE_TRAINING", "Pair", "common", "difference", "verdict", "why_not"]
+
+ONE_TRAINING = "one training"
+"""The verdict on two arms that were trained once each: there is none."""
 
 Pair = tuple[str, str]  # the site that owns the model, the site whose test set it meets
 
@@ -17,11 +22,18 @@ Pair = tuple[str, str]  # the site that owns the model, the site whose test set 
 def verdict(difference: Estimate, higher_is_better: bool) -> str:
     """Return "better" or "worse" if the interval of a difference excludes zero, else "not shown".
 
-    >>> found = Estimate(value=-0.2, low=-0.3, high=-0.1, seed_sd=None, reason=None)
+    With one seed the interval holds for these two trained models, not for the arms, and the
+    verdict is "one training".
+
+    >>> found = {**missing(""), "value": -0.2, "low": -0.3, "high": -0.1, "seeds": 3}
     >>> verdict(found, higher_is_better=True), verdict(found, higher_is_better=False)
     ('worse', 'better')
+    >>> verdict({**found, "seeds": 1}, higher_is_better=True)
+    'one training'
     """
     low, high = difference["low"], difference["high"]
+    if difference["seeds"] == 1:
+        return ONE_TRAINING
     if low is None or high is None or low <= 0 <= high:
         return "not shown"
     return "better" if (low > 0) == higher_is_better else "worse"
@@ -29,22 +41,28 @@ def verdict(difference: Estimate, higher_is_better: bool) -> str:
 
 def difference(
     evidence: Evidence, metric: str, arms: tuple[str, str], sites: Sequence[str]
-) -> tuple[Estimate, Array]:
-    """Return the first arm minus the second, mean over sites, and its replicates [b].
+) -> tuple[Estimate, float]:
+    """Return the first arm minus the second, mean over sites, and the p value of no difference.
 
     Each arm is there with the model that it gives to the site, on the site's own test set; over the
-    seeds that both have finished and the sites where both are defined.
+    seeds that both have finished and the sites where both are defined. Interval and p value are of
+    one t statistic (`metrics.mrmc`); p is nan where there is no interval, and with one seed.
     """
     own = [(site, site) for site in sites]
     used, parts = common(evidence, metric, arms, own)
     if not used:
-        return missing(why_not(evidence, metric, arms, own)), np.zeros(0)
+        return missing(why_not(evidence, metric, arms, own)), float("nan")
     values = mean_over(parts[0]) - mean_over(parts[1])
     names = [site for site, _ in used]
-    refusal = evidence.refusal(names)
-    remark = over_sites(len(sites), names)
-    found = estimate(values, level=evidence.level, refusal=refusal, remark=remark)
-    return found, np.zeros(0) if refusal else over_seeds(values)[1:]
+    found = estimate(
+        values,
+        level=evidence.level,
+        refusal=evidence.refusal(names),
+        remark=over_sites(len(sites), names),
+    )
+    if found["low"] is None or found["value"] is None:
+        return found, float("nan")
+    return found, p_value(found["value"], variance_of(values))
 
 
 def common(

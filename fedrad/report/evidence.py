@@ -1,54 +1,31 @@
-"""What the finished arms and seeds measured, and how it becomes an estimate with an interval.
+"""What the finished arms and seeds measured, and on how many patients.
 
 A quantity is an array [s, 1 + b] here: a row for each seed of an arm; first what was observed, then
-one value for each bootstrap replicate. Replicate b has the same patients in every arm and seed, so
-differences of quantities are paired.
+one value for each replicate. A replicate of a site is the same draw in every arm and seed, so
+differences of quantities are paired; replicates say how a quantity varies with the site's patients,
+by their variances and covariances alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypedDict
+from typing import Literal
 
 import numpy as np
 
-from fedrad.core.seeds import seed
 from fedrad.metrics.base import Array, Metric
-from fedrad.metrics.intervals import percentile
+from fedrad.metrics.scales import SCALES, Basis
+from fedrad.report.estimates import Estimate, estimate
 from fedrad.runs import Counts
 
-__all__ = [
-    "POOLED",
-    "ArmRun",
-    "Cell",
-    "Estimate",
-    "Evidence",
-    "Models",
-    "View",
-    "estimate",
-    "missing",
-    "model_of",
-    "over_seeds",
-    "summary",
-]
+__all__ = ["LEAST_PATIENTS", "POOLED", "ArmRun", "Cell", "Evidence", "Models", "View", "model_of"]
 
-Cell = dict[str, Array]  # metric -> [1 + b]: observed, then bootstrap replicates
+Cell = dict[str, Array]  # metric -> [1 + b]: observed, then replicates
 Models = Literal["global", "personal", "both"]
 View = Literal["global", "personal"]
 
 POOLED = "pooled"  # the "site" whose sums are those of all training sites' test sets
-LEAST_IMAGES = 10  # of either class, for an interval
-LEAST_REPLICATES = 100  # with fewer, the ends of a 95 % interval are one or two chance resamples
-
-
-class Estimate(TypedDict):
-    """A number for results.json; `None` where undefined, and then the reason says why."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    seed_sd: float | None
-    reason: str | None
+LEAST_PATIENTS = 10  # of either class, for an interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +40,8 @@ class ArmRun:
         reasons: (model, site) -> metric -> why it is nan.
         share_in_fullest_bin: largest share of the test images' scores in one bin.
         one_class: every test image was given the same class.
-        counts: test site -> "images", "patients", and by output "positives" and "negatives".
+        counts: test site -> "images", "patients", and by output "positives" and "negatives"
+            (images), "positive_patients" and "negative_patients" (one with both in both).
     """
 
     arm: str
@@ -160,23 +138,51 @@ class Evidence:
     def refusal(self, sites: Iterable[str]) -> str | None:
         """Return why the test sets of these sites, together, are too small for an interval.
 
-        Of several findings or classes, the one with the fewest images counts: it is the least sure.
+        Of several findings or classes, the one with the fewest patients counts: it is the least
+        sure. Images count where a site does not tell its patients.
         """
         counts = [self.counts.get(site, {}) for site in sites]
-        for key, word in (("positives", "positive"), ("negatives", "negative")):
-            known = [count[key] for count in counts if key in count]
-            least = min(map(sum, zip(*known, strict=True)), default=LEAST_IMAGES)
-            if least < LEAST_IMAGES:
-                found = f"{least} {word} test images"
-                return f"no interval: {found}; needs {LEAST_IMAGES} of each class"
+        for word in ("positive", "negative"):
+            known = [each for count in counts if (each := _of_class(count, word))]
+            what = "patients" if all(f"{word}_patients" in count for count in counts) else "images"
+            least = min(map(sum, zip(*known, strict=True)), default=LEAST_PATIENTS)
+            if least < LEAST_PATIENTS:
+                found = f"{least} {word} test {what}"
+                return f"no interval: {found}; needs {LEAST_PATIENTS} of each class"
         return None
+
+    def basis(self, sites: Sequence[str], metric: str, weights: Sequence[float] = ()) -> Basis:
+        """Return what a metric's mean over these sites rests on beside its replicates.
+
+        Args:
+            sites: whose mean it is; "pooled" for all training sites taken as one.
+            metric: its name.
+            weights: of the sites; alike if there are none.
+        """
+        scale = SCALES.get(metric)
+        if list(sites) == [POOLED]:
+            counts = [_added([self.counts.get(site, {}) for site in self.sites])]
+        else:
+            counts = [self.counts.get(site, {}) for site in sites]
+        words = ("positive", "negative")
+        classes = [[_of_class(count, word) for count in counts] for word in words]
+        if not counts or not all(found for each in classes for found in each):
+            return Basis(scale)
+        share = np.asarray(weights or np.ones(len(counts)), np.float64)
+        ill, well = (np.asarray(each, np.float64) for each in classes)
+        return Basis(scale, ill, well, share / share.sum())
 
     def of_cell(self, arm: str, model: str, site: str, metric: str) -> Estimate:
         """Return the estimate of a model at a site (or "pooled")."""
         values = self.cell(arm, model, site, metric, self.seeds(arm))
         refusal = self.refusal(self.sites if site == POOLED else [site])
-        why = self.reason(arm, model, site, metric)
-        return estimate(values, level=self.level, undefined=why, refusal=refusal)
+        return estimate(
+            values,
+            level=self.level,
+            basis=self.basis([site], metric),
+            undefined=self.reason(arm, model, site, metric),
+            refusal=refusal,
+        )
 
 
 def model_of(view: View, site: str) -> str:
@@ -188,87 +194,16 @@ def model_of(view: View, site: str) -> str:
     return "global" if view == "global" else f"personal:{site}"
 
 
-def over_seeds(values: Array) -> Array:
-    """Return the mean over seeds; replicates take the mean over resampled seeds.
-
-    Args:
-        values: [s, 1 + b].
-
-    Returns:
-        [1 + b]. Replicate b has the same resample of seeds in all quantities of s seeds, so that
-        differences stay paired. With one seed nothing is resampled.
-
-    >>> over_seeds(np.array([[1.0, 1.0, 2.0]])).tolist()
-    [1.0, 1.0, 2.0]
-    """
-    count, replicates = len(values), values.shape[1] - 1
-    draw = np.random.default_rng(seed(0, "", 0, f"seeds-{count}"))
-    drawn = draw.integers(0, count, (count, replicates))
-    # Draw i of replicate b takes the value of seed drawn[i, b].
-    resampled = np.take_along_axis(values[:, 1:], drawn, axis=0)
-    return np.asarray(np.concatenate([values[:, :1], resampled], axis=1).mean(axis=0))
+def _of_class(count: Counts, word: str) -> list[int]:
+    """Return a site's patients of a class by output; its images where patients are not told."""
+    return list(count.get(f"{word}_patients", count.get(f"{word}s", [])))
 
 
-def missing(reason: str) -> Estimate:
-    """Return an estimate without a value.
-
-    >>> missing("not evaluated")["reason"]
-    'not evaluated'
-    """
-    return Estimate(value=None, low=None, high=None, seed_sd=None, reason=reason)
-
-
-def estimate(
-    values: Array,
-    *,
-    level: float,
-    undefined: str = "undefined",
-    refusal: str | None = None,
-    remark: str | None = None,
-) -> Estimate:
-    """Return the estimate of a quantity.
-
-    Args:
-        values: [s, 1 + b].
-        level: of the percentile interval over replicates.
-        undefined: the reason if the value is nan.
-        refusal: the reason if there must be no interval.
-        remark: what else to say of the value.
-
-    >>> values = np.concatenate([[50.0], np.arange(101.0)])[None]
-    >>> estimate(values, level=0.5, remark="over 2 of 3 sites")
-    {'value': 50.0, 'low': 25.0, 'high': 75.0, 'seed_sd': None, 'reason': 'over 2 of 3 sites'}
-    """
-    if not len(values) or np.isnan(values[:, 0]).any():
-        return missing(undefined)
-    return summary(over_seeds(values), values[:, 0], level=level, refusal=refusal, remark=remark)
-
-
-def summary(
-    mean: Array, by_seed: Array, *, level: float, refusal: str | None, remark: str | None
-) -> Estimate:
-    """Return the estimate of what was computed from means over seeds, such as a ratio.
-
-    Args:
-        mean: [1 + b], the first no nan.
-        by_seed: [s] the same from each seed alone; its SD is left out if one is nan.
-        level: as for `estimate`.
-        refusal: as for `estimate`.
-        remark: as for `estimate`.
-    """
-    low, high = percentile(mean[1:], level)
-    spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else float("nan")
-    why = refusal
-    if why is None and len(mean) == 1:
-        why = "no interval: no bootstrap replicates were asked for"
-    elif why is None and len(mean) <= LEAST_REPLICATES:
-        why = f"no interval: {len(mean) - 1} replicates; needs {LEAST_REPLICATES}"
-    elif why is None and np.isnan(low):
-        why = f"no interval: undefined in {np.isnan(mean[1:]).mean():.0%} of the resamples"
-    return Estimate(
-        value=float(mean[0]),
-        low=None if why else low,
-        high=None if why else high,
-        seed_sd=None if np.isnan(spread) else spread,
-        reason="; ".join(part for part in (remark, why) if part) or None,
-    )
+def _added(counts: Sequence[Counts]) -> Counts:
+    """Return the counts of several test sets taken as one; without those not told by all."""
+    keys = [f"{word}{what}" for word in ("positive", "negative") for what in ("_patients", "s")]
+    return {
+        key: [sum(each) for each in zip(*(count[key] for count in counts), strict=True)]
+        for key in keys
+        if all(key in count for count in counts)
+    }

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fedrad.report.differences import ONE_TRAINING
 from fedrad.report.figures import Scale, axis, interval_row, scale_of
 from fedrad.report.many import LISTED, ONE_BY_ONE, caterpillar
 from fedrad.report.panels import (
@@ -63,9 +64,11 @@ def _crowd(own: list[Any], scale: Scale, higher: bool) -> Part:
     }
 
 
-def _tally(rows: Iterable[Any]) -> list[int]:
-    """Return at how many sites an arm is better, not shown, worse."""
+def _tally(rows: Iterable[Any]) -> list[int] | None:
+    """Return at how many sites an arm is better, not shown, worse; None after one training."""
     counts = Counter(row["verdict"] for row in rows)
+    if counts[ONE_TRAINING]:
+        return None
     return [counts[word] for word in ("better", "not shown", "worse")]
 
 

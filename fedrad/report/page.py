@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedrad.report import gains, grounds, many, panels
+from fedrad.report import gains, grounds, many, panels, reseeding
 from fedrad.report.leakage_panel import leakage
 from fedrad.report.participation import rounds_panel
 from fedrad.report.privacy import privacy_panel
@@ -64,6 +64,12 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "cuts": trade_off(results),
         "leaks": leakage(results),
         "oddities": results.get("oddities", []),
+        "seeds": {
+            "arms": reseeding.beside_arms(results),
+            "sites": reseeding.beside_sites(results),
+            "others": reseeding.beside_others(results),
+            "matrix": reseeding.beside_matrix(results),
+        },
         "notes": results["notes"],
     }
 

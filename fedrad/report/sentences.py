@@ -5,12 +5,15 @@ from typing import Any
 
 from fedrad.core.names import listed
 from fedrad.metrics.base import Metric
-from fedrad.report.differences import difference, verdict
-from fedrad.report.evidence import LEAST_IMAGES, Estimate, Evidence
+from fedrad.report.differences import ONE_TRAINING, difference, verdict
+from fedrad.report.estimates import Estimate
+from fedrad.report.evidence import LEAST_PATIENTS, Evidence
 
 __all__ = ["headline", "notes", "sentence"]
 
 Told = Mapping[str, Any]
+
+NO_VERDICT = "one training of each: no verdict beyond it"
 
 
 def sentence(told: Told, metric: Metric, way: str, level: float) -> str:
@@ -30,9 +33,13 @@ def sentence(told: Told, metric: Metric, way: str, level: float) -> str:
     size = f"{metric.title} {_bounds(found, level)}, {scope}"
     if told["p_adjusted"] is not None:
         size += f"; p = {told['p_adjusted']:.2g}{'' if told['primary'] else ' after Holm'}"
+        size += _close(told["p_adjusted"], 1 - level)
+    beside = f" {told['chance']}" if told["chance"] else ""
+    if way == ONE_TRAINING:
+        return f"{arm} against {against}: {NO_VERDICT}; {size}.{beside}"
     if told["supported"]:
-        return f"{arm} is {way} than {against}: {size}."
-    return f"{arm} against {against}: no difference is shown; {size}."
+        return f"{arm} is {way} than {against}: {size}.{beside}"
+    return f"{arm} against {against}: no difference is shown; {size}.{beside}"
 
 
 def headline(
@@ -70,17 +77,31 @@ def _bounds(found: Estimate, level: float) -> str:
     value, low, high = found["value"], found["low"], found["high"]
     if low is None or high is None:
         return f"{value:+.3f} ({found['reason']})"
-    return f"{value:+.3f} ({level:.0%} interval {low:+.3f} to {high:+.3f})"
+    return f"{value:+.3f} ({level:.0%} interval {low:+.3f} to {high:+.3f}{_only_these(found)})"
+
+
+def _only_these(found: Estimate) -> str:
+    return " over patients, for these trained models only" if found["seeds"] == 1 else ""
+
+
+def _close(p: float, limit: float) -> str:
+    """Return a warning where a p value is so near the limit that little would turn the verdict."""
+    if not limit / 2 < p < 2 * limit:
+        return ""
+    return f", near the limit of {limit:.2g}: other seeds or another machine could turn it"
 
 
 def _who_gains(arm: str, metric: Metric, verdicts: Sequence[Told]) -> str:
+    where = f"{arm} against the model a site trains alone, {metric.title} at {len(verdicts)} sites"
+    if any(entry["verdict"] == ONE_TRAINING for entry in verdicts):
+        return f"{where}: {NO_VERDICT}."
+
     def named(verdict: str) -> str:
         found = [entry["site"] for entry in verdicts if entry["verdict"] == verdict]
         return f"{len(found)} ({listed(found)})" if found else "none"
 
     return (
-        f"{arm} against the model a site trains alone, {metric.title} at {len(verdicts)} sites: "
-        f"better at {named('better')}, worse at {named('worse')}, "
+        f"{where}: better at {named('better')}, worse at {named('worse')}, "
         f"not shown at {named('not shown')}."
     )
 
@@ -90,7 +111,8 @@ def _gap(arm: str, found: Estimate, level: float) -> str:
         return f"Share of the gap between local and pooled that {arm} closes: {found['reason']}."
     bounds = f" ({found['reason']})"
     if found["low"] is not None and found["high"] is not None:
-        bounds = f" ({level:.0%} interval {found['low']:.0%} to {found['high']:.0%})"
+        ends = f"{found['low']:.0%} to {found['high']:.0%}"
+        bounds = f" ({level:.0%} interval {ends}{_only_these(found)})"
     return f"{arm} closes {found['value']:.0%}{bounds} of the gap between local and pooled."
 
 
@@ -99,6 +121,8 @@ def _others(comparisons: Sequence[Told], metric: Metric) -> list[str]:
     if not comparisons:
         return []
     groups: dict[str, list[str]] = {"better": [], "worse": [], "not shown": []}
+    if any(told["difference"]["seeds"] == 1 for told in comparisons):
+        return [f"Other arms against {comparisons[0]['against']}: {NO_VERDICT}."]
     for told in comparisons:
         way = verdict(told["difference"], metric.higher_is_better)
         groups[way if told["supported"] else "not shown"].append(told["arm"])
@@ -106,20 +130,17 @@ def _others(comparisons: Sequence[Told], metric: Metric) -> list[str]:
     return [f"Other arms against {comparisons[0]['against']}, after Holm: {'; '.join(said)}."]
 
 
-def notes(
-    evidence: Evidence, metric: Metric, told: Sequence[Told], comparisons: Sequence[Told]
-) -> list[str]:
+def notes(evidence: Evidence, metric: Metric, told: Sequence[Told]) -> list[str]:
     """Return what limits the results.
 
     Args:
         evidence: of all arms.
         metric: the primary one.
         told: entries of "arms".
-        comparisons: the primary first.
     """
     return [
         *_on_seeds(evidence),
-        *_on_resamples(evidence, comparisons),
+        *_on_sites(evidence),
         *_on_sizes(evidence),
         *_on_arms(evidence),
         *_on_gains(evidence, metric, told),
@@ -132,13 +153,14 @@ def _on_seeds(evidence: Evidence) -> list[str]:
     counts = {len(found) for found in seeds.values()}
     if counts == {1}:
         lines.append(
-            "One seed: the intervals hold the noise of the test patients, not that of training; "
-            "another seed could reorder the arms."
+            "One training of each arm: the intervals hold the noise of the test patients, not that "
+            "of training, and no verdict is given; another seed could reorder the arms."
         )
     elif counts:
         lines.append(
-            f"Intervals resample test patients and the {max(counts)} seeds together; from so few "
-            "seeds the noise of training is only roughly known."
+            f"Intervals and p values hold the noise of the test patients and that of training, "
+            f"from {max(counts)} seeds, as a study of {max(counts)} readers would (Obuchowski and "
+            "Rockette; docs/statistics.md); they are about these sites, not about others."
         )
     every = set().union(*seeds.values())
     for arm, found in seeds.items():
@@ -147,14 +169,14 @@ def _on_seeds(evidence: Evidence) -> list[str]:
     return lines
 
 
-def _on_resamples(evidence: Evidence, comparisons: Sequence[Told]) -> list[str]:
-    b, others = evidence.replicates, len(comparisons) - 1
-    lines = [f"Intervals are percentiles of {b} bootstrap resamples of patients within each site."]
-    # The smallest p that b replicates can give, times Holm's first factor.
-    if b and others > 0 and others * 2 / (b + 1) >= 1 - evidence.level:
-        lines.append(f"{b} resamples are too few for {others} comparisons: none can be supported.")
-    lines.append("Verdicts for single sites are not adjusted for their number.")
-    return lines
+def _on_sites(evidence: Evidence) -> list[str]:
+    """Return that verdicts site by site are many, and how many would be wrong by chance."""
+    count = len(evidence.sites)
+    wrong = (1 - evidence.level) * count
+    return [
+        f"Verdicts for single sites are not adjusted for their number: with nothing to be found, "
+        f"each arm would still be called better or worse at about {wrong:.2g} of {count} sites."
+    ]
 
 
 def _on_sizes(evidence: Evidence) -> list[str]:
@@ -162,7 +184,7 @@ def _on_sizes(evidence: Evidence) -> list[str]:
     if not small or evidence.refusal(evidence.sites):
         return []
     return [
-        f"Fewer than {LEAST_IMAGES} test images of a class at {listed(small)}: no interval "
+        f"Fewer than {LEAST_PATIENTS} test patients of a class at {listed(small)}: no interval "
         "there, and their share of the intervals of means is rough."
     ]
 
@@ -207,7 +229,9 @@ def _on_gains(evidence: Evidence, metric: Metric, told: Sequence[Told]) -> list[
     found, _ = difference(evidence, metric.name, (first, second), evidence.sites)
     if found["value"] is None:
         return []
-    shown = verdict(found, metric.higher_is_better) != "not shown"
-    noise = "beyond the noise, though picked afterwards" if shown else "within the noise"
+    way = verdict(found, metric.higher_is_better)
+    noise = {"not shown": "within the noise", ONE_TRAINING: NO_VERDICT}.get(
+        way, "beyond the noise, though picked afterwards"
+    )
     size = _bounds(found, evidence.level)
     return [f"The two best means are those of {first} and {second}, {size} apart: {noise}."]

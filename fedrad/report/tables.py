@@ -1,7 +1,7 @@
 """A run's results for a terminal: the headline, the arms, and each site against its own model.
 
 Readable in 100 columns and without colour: every verdict is a word. Bold stands only on
-differences whose interval excludes zero.
+differences whose interval excludes zero, and on none of a single training.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedrad.core.names import listed
+from fedrad.report.differences import ONE_TRAINING
 from fedrad.report.many import ONE_BY_ONE
 from fedrad.report.panels import (
     comparison_with,
@@ -25,6 +26,7 @@ from fedrad.report.panels import (
 from fedrad.report.participation import took_part
 from fedrad.report.plan import budgets_differ
 from fedrad.report.record import time_of
+from fedrad.report.reseeding import beside_arms, beside_sites
 from fedrad.report.wording import Cell, cell, marks, plain, seconds, size
 
 __all__ = ["results_tables"]
@@ -45,6 +47,7 @@ def results_tables(results: Results, *, page: Path | None = None) -> list[Render
     """
     parts: list[RenderableType] = [_headline(results), "", _arms(results)]
     parts.extend(_footnotes(_arm_marks(results)))
+    parts.extend(_beside(beside_arms(results)))
     parts.extend(_troubles(results))
     parts.extend(Text(plain(sentence)) for sentence in [*_steps(results), *took_part(results)])
     if max(map(len, _own(results).values()), default=0) > ONE_BY_ONE:
@@ -53,6 +56,7 @@ def results_tables(results: Results, *, page: Path | None = None) -> list[Render
         for table in _sites(results):
             parts.extend(["", table])
         parts.extend(_footnotes(marks(_own(results))))
+    parts.extend(_beside(beside_sites(results)))
     if page is not None:
         parts.extend(["", Text.assemble("The whole report: ", plain(page))])
     return parts
@@ -145,6 +149,9 @@ def _tallies(results: Results) -> Table:
     for title in ("arm", *VERDICTS, "worse at"):
         table.add_column(title, overflow="fold", justify="right" if title in VERDICTS else "left")
     for arm, rows in own.items():
+        if any(row["verdict"] == ONE_TRAINING for row in rows.values()):
+            table.add_row(Text(plain(arm)), "", "", "", Text("one training of each: no verdict"))
+            continue
         counts = Counter(row["verdict"] for row in rows.values())
         told = [Text(f"{counts[v]}", style=COLOURS.get(v, "")) for v in VERDICTS]
         worse = [site for site, row in rows.items() if row["verdict"] == "worse"]
@@ -199,6 +206,10 @@ def _arm_marks(results: Results) -> dict[str, str]:
     ]
     shown += [(comparison_with(results, arm["name"]) or {}) for arm in results["arms"]]
     return marks(shown)
+
+
+def _beside(told: str | None) -> Sequence[Text]:
+    return [Text(plain(told), style="dim")] if told else []
 
 
 def _footnotes(letters: Mapping[str, str]) -> Sequence[Text]:

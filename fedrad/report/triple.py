@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from fedrad.metrics.base import Array, Metric
+from fedrad.metrics.mrmc import ratio_interval
 from fedrad.report.columns import mean_over, over_sites
 from fedrad.report.differences import Pair, common, difference, verdict, why_not
-from fedrad.report.evidence import Estimate, Evidence, estimate, missing, over_seeds, summary
+from fedrad.report.estimates import Estimate, estimate, missing, told, unsure
+from fedrad.report.evidence import Evidence
 
 __all__ = ["beats_own_model", "triple"]
 
 AT_HOME = "each site's own model was tested at home only"
+NO_GAP = "undefined: pooled minus local is not clearly positive (interval includes 0)"
 
 
 def triple(
@@ -76,16 +79,13 @@ def _relative(
     if not used:
         return missing(why_not(evidence, metric.name, arms, pairs))
     ours, alone = mean_over(parts[0]), mean_over(parts[1])
-    if over_seeds(alone)[0] <= 0:
+    if alone[:, 0].mean() <= 0:
         return missing(f"undefined: {arms[1]} has a mean that is not above 0")
     sign = 1 if metric.higher_is_better else -1
-    return summary(
-        sign * (over_seeds(ours - alone) / _positive(over_seeds(alone))),
-        sign * (ours - alone)[:, 0] / _positive(alone[:, 0]),
-        level=evidence.level,
-        refusal=evidence.refusal(sorted({j for _, j in used})),
-        remark=None if len(used) == len(pairs) else f"over {len(used)} of {len(pairs)} pairs",
-    )
+    remark = None if len(used) == len(pairs) else f"over {len(used)} of {len(pairs)} pairs"
+    sites = sorted({j for _, j in used})
+    nothing = f"undefined: {arms[1]} has a mean that is not clearly above 0"
+    return _share(evidence, (sign * (ours - alone), alone), sites, remark=remark, nothing=nothing)
 
 
 def _gap_closed(
@@ -104,19 +104,34 @@ def _gap_closed(
     gap = estimate(best - alone, level=evidence.level, refusal=refusal)
     if gap["low"] is None:
         return missing(f"undefined: pooled minus local has {gap['reason']}")
-    if gap["low"] <= 0 or not over_seeds(best - alone)[0] > 0:
-        return missing(
-            "undefined: pooled minus local is not clearly positive (interval includes 0)"
-        )
-    return summary(
-        over_seeds(ours - alone) / _positive(over_seeds(best - alone)),
-        (ours - alone)[:, 0] / _positive((best - alone)[:, 0]),
-        level=evidence.level,
-        refusal=None,
-        remark=over_sites(len(own), names),
-    )
+    if gap["low"] <= 0:
+        return missing(NO_GAP)
+    remark = over_sites(len(own), names)
+    return _share(evidence, (ours - alone, best - alone), names, remark=remark, nothing=NO_GAP)
 
 
-def _positive(values: Array) -> Array:
-    """Return the values with nan in place of those not above zero: no base for a share."""
-    return np.where(values > 0, values, np.nan)
+def _share(
+    evidence: Evidence,
+    parts: tuple[Array, Array],
+    sites: Sequence[str],
+    *,
+    remark: str | None,
+    nothing: str,
+) -> Estimate:
+    """Return the ratio of two quantities [s, 1 + b] with Fieller's interval.
+
+    Args:
+        evidence: of all arms.
+        parts: what is shared out, and the whole, whose mean is above zero.
+        sites: whose test sets these rest on.
+        remark: as for `estimate`.
+        nothing: the reason where the whole may be zero.
+    """
+    top, bottom = parts
+    level, why = evidence.level, unsure(top + bottom, evidence.refusal(sites))
+    value = float(top[:, 0].mean() / bottom[:, 0].mean())
+    ends = None if why else ratio_interval(top, bottom, level=level)
+    if ends is None and why is None:
+        return missing(nothing)
+    by_seed = top[:, 0] / np.where(bottom[:, 0] > 0, bottom[:, 0], np.nan)
+    return told(value, by_seed, ends, why=why, remark=remark)

@@ -80,13 +80,17 @@ def interval(estimate: Estimate, *, signed: bool = False, as_percent: bool = Fal
 def excludes_zero(estimate: Estimate) -> bool:
     """Return whether the estimate has an interval, and zero lies outside of it.
 
+    Never of one training of each: its interval holds for these trained models only.
+
     >>> excludes_zero({"value": 0.1, "low": 0.02, "high": 0.2})
     True
     >>> excludes_zero({"value": 0.1, "low": None, "high": None})
     False
     """
     low, high = estimate.get("low"), estimate.get("high")
-    return low is not None and high is not None and (low > 0 or high < 0)
+    if low is None or high is None or estimate.get("seeds") == 1:
+        return False
+    return bool(low > 0 or high < 0)
 
 
 def tone(difference: Estimate, *, higher_is_better: bool = True) -> str:

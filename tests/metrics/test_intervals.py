@@ -1,16 +1,14 @@
-"""Resamples by patient, intervals and p values, against scipy, closed forms and simulation."""
+"""Resamples by patient, intervals of shares and Holm, against scipy and closed forms."""
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 
 from fedrad.metrics.intervals import (
-    bootstrap_p,
     half_widths,
     hanley_mcneil,
     holm,
     patient_weights,
-    percentile,
     wilson,
 )
 
@@ -42,44 +40,6 @@ def test_resamples_follow_the_patients_not_their_order_and_repeat_with_the_seed(
 def test_no_patients_have_empty_resamples():
     """A site without test images sends sums of zero, not an error."""
     assert patient_weights(np.array([], np.uint64), 5, seed=0).shape == (5, 0)
-
-
-def test_percentiles_are_numpys_and_too_many_undefined_replicates_are_no_interval():
-    """5 % may be undefined; the interval is then that of the others."""
-    values = np.random.default_rng(0).normal(size=1000)
-    assert percentile(values) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
-    values[:50] = np.nan
-    assert percentile(values) == pytest.approx(tuple(np.quantile(values[50:], [0.025, 0.975])))
-    values[50] = np.nan
-    assert np.isnan(percentile(values)).all()
-    assert np.isnan(bootstrap_p(values))
-    assert np.isnan(percentile(np.array([]))).all()
-
-
-def test_the_interval_of_a_mean_is_the_normal_one_when_patients_are_single_images():
-    """Percentiles of the resampled mean lie 1.96 standard errors away, and clusters widen them.
-
-    Each patient's value twice: naive resampling of images would shrink the interval by sqrt(2).
-    """
-    values = np.random.default_rng(0).normal(size=400)
-    twice, patient = np.repeat(values, 2), np.repeat(np.arange(400), 2)
-    times = patient_weights(patient, 4000, seed=0)
-    low, high = percentile((times @ twice) / times.sum(axis=1))
-    half = norm.ppf(0.975) * values.std() / 20
-    assert (high - low) / 2 == pytest.approx(half, rel=0.05)
-
-
-def test_the_bootstrap_p_is_the_normal_one_for_a_normal_difference():
-    """Replicates around 2 standard errors: p is about 2 * (1 - Phi(2)) = 0.0455."""
-    replicates = np.random.default_rng(0).normal(2, 1, 100_000)
-    assert bootstrap_p(replicates) == pytest.approx(2 * norm.sf(2), abs=0.003)
-    assert bootstrap_p(-replicates) == bootstrap_p(replicates)
-
-
-def test_the_bootstrap_p_of_no_difference_is_one_and_is_never_zero():
-    """All replicates at zero: both sides hold them all; all above: 2 / (b + 1)."""
-    assert bootstrap_p(np.zeros(99)) == 1
-    assert bootstrap_p(np.ones(99)) == 0.02
 
 
 def test_holm_multiplies_in_steps_and_never_decreases():
