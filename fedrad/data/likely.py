@@ -17,6 +17,9 @@ from fedrad.data.repeats import repeats_of
 
 __all__ = ["likely_leaks"]
 
+_CONTRAST = 32
+"""Grey levels that an image spans at least before it is certain that it is another one."""
+
 ImageOf = Callable[[int], np.ndarray]
 
 _ONE_OF_TWO = (
@@ -90,7 +93,7 @@ def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _refuse_turned(records: Records, pairs: Pairs, image_of: ImageOf) -> None:
-    """Raise where one image, at the task's size, is exactly the other, turned or mirrored."""
+    """Raise where one image, at the task's size, is the other, turned or mirrored."""
     place = _codes(records)
     cure = "they are equal as the network sees them, perhaps turned or mirrored; keep one of them"
     for axis, where in enumerate(("in two splits", "at two sites")):
@@ -98,9 +101,16 @@ def _refuse_turned(records: Records, pairs: Pairs, image_of: ImageOf) -> None:
             (one, other)
             for one, other, turn in zip(pairs.one, pairs.other, pairs.turn, strict=True)
             if place[axis, one] != place[axis, other]
-            and np.array_equal(image_of(one), turned(image_of(other), int(turn)))
+            and _equal(image_of(one), turned(image_of(other), int(turn)))
         ]
         refuse_rows(records, np.array(rows, np.int64).reshape(-1), len(rows), "image", where, cure)
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether two images differ by no more than a resizer rounds, one grey level."""
+    if one.shape != other.shape or np.ptp(one) < _CONTRAST:
+        return False
+    return bool(np.abs(one.astype(np.int16) - other.astype(np.int16)).max(initial=0) <= 1)
 
 
 def _copies(records: Records, pairs: Pairs) -> list[Oddity]:
@@ -150,6 +160,9 @@ def _repeated_rows(records: Records) -> list[Oddity]:
 def _contradictions(records: Records, pairs: Pairs) -> list[Oddity]:
     """Return that one image stands with two labels."""
     differ = _differ(records.y[pairs.one], records.y[pairs.other])
+    if records.pixels is not None:
+        # Equal pixels are counted below, whoever's they are.
+        differ &= records.pixels[pairs.one] != records.pixels[pairs.other]
     rows = np.stack([pairs.one[differ], pairs.other[differ]], axis=1).reshape(-1)
     number = int(differ.sum())
     if records.pixels is not None:

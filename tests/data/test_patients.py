@@ -40,7 +40,10 @@ DIFFERENT = [("7", "70"), ("1-11", "11-1"), ("12.1", "12"), ("P7", "Q7"), ("1 11
 
 
 def written(folder: Path, ids: list[str], splits: list[str], header: str = "id") -> Path:
-    rows = [f"{one},{k},{k % 2},nord,{split}" for k, (one, split) in enumerate(zip(ids, splits, strict=True))]
+    rows = [
+        f"{one},{k},{k % 2},nord,{split}"
+        for k, (one, split) in enumerate(zip(ids, splits, strict=True))
+    ]
     text = "\n".join([f"{header},age,sick,site,split", *rows])
     (folder / "t.csv").write_text(text, encoding="utf-8")
     return folder

@@ -254,3 +254,13 @@ def test_a_browser_has_nothing_to_complain_of_and_asks_for_nothing(tmp_path: Pat
     assert open_in_browser(page, tmp_path) == ""
     told = open_in_browser(page.replace("<main>", '<main><img src="http://0.0.0.0/x">'), tmp_path)
     assert "Content Security Policy" in told
+
+
+def test_what_looks_odd_in_the_data_stands_on_the_page_and_is_escaped() -> None:
+    """A reader of the figures must see what was told before the run; nothing odd, no heading."""
+    odd = {"site": EVIL, "rule": "images-alike", "found": f"Two look alike {EVIL}.", "rows": [1, 3],
+           "mend": "keep one."}  # fmt: skip
+    page = render(example() | {"oddities": [odd]})
+    assert "What looks odd in the data" in page and "To mend it: keep one." in page
+    assert "<script" not in page
+    assert "What looks odd" not in render(example())
