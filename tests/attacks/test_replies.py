@@ -187,7 +187,7 @@ def test_a_hostile_answer_to_a_question_about_a_site_is_that_sites_alone(
         def attack(question: Message, content: RecordDict, rng: Random = rng) -> list[Letter]:
             try:
                 return MUTATIONS[name](rng, question, content)
-            except (IndexError, ValueError, KeyError):
+            except (IndexError, ValueError, KeyError, RuntimeError):
                 # This answer has no number, or no array, of the kind.
                 return [letter(question, Error(101, "no such thing"))]
 
