@@ -11,6 +11,7 @@ from fedrad.assemble import steps_per_round
 from fedrad.config import Experiment
 from fedrad.core.state import Bundle
 from fedrad.data.base import SPLITS, SiteData
+from fedrad.federation.coordinator.results import unlikely
 
 __all__ = ["MOST_IMAGES", "Told", "implausible", "not_counts"]
 
@@ -23,6 +24,8 @@ _TRAINS = frozenset({"fit", "finetune"})
 _SPLIT = {"test": "test", "tune": "val", "validate": "val"}
 _COUNTS = frozenset({"num-examples", "patients", "sites", "steps"})
 _ONE_SITE = "sites"
+_RESULT = "result"
+"""The state of a reply that tells of a model on a split's images."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,13 @@ def implausible(
         plain = action.removeprefix("split-")
         if action in _TRAINS and (wrong := _training(arm, numbers, told)):
             return wrong
-        if plain in _SPLIT and (wrong := _evaluated(_SPLIT[plain], action, actions, numbers, told)):
+        if plain not in _SPLIT:
+            continue
+        split = _SPLIT[plain]
+        if wrong := _evaluated(split, action, actions, numbers, told):
+            return wrong
+        found = arrays.get(_RESULT, {})
+        if wrong := unlikely(found, told.images[split], told.patients[split]):
             return wrong
     return _counted(arrays, told)
 
