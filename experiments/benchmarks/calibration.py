@@ -3,8 +3,9 @@
     python experiments/benchmarks/calibration.py [--quick] [--part rule null coverage trainings]
 
 Runs the functions that make every report (`difference`, `estimate`, `columns`, `triple`) on
-experiments whose truth is known. Without `--quick` about half an hour on a core of its own; `trainings` needs
-FEDRAD_DATA for the heart disease table. Every share is followed by its 95 % interval (Wilson).
+experiments whose truth is known. Without `--quick` about half an hour on a core of its own. With
+FEDRAD_DATA, `trainings` has the heart disease table too. Every share is followed by its 95 %
+interval (Wilson).
 """
 
 import argparse
@@ -23,7 +24,6 @@ from calibration_coverage import (
 )
 from calibration_null import MIXTURES, null_p
 from calibration_trainings import Pair, made_up, pairs, wrong_of
-
 from scipy.stats import t
 
 from fedrad.config.reading import load_experiment
@@ -62,16 +62,18 @@ def head(*cells: str) -> None:
 def rule(repeats: int, rng: np.random.Generator) -> None:
     """Print the size of the t test alone, where the patients' share of the variance is known."""
     parts = (0.0, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
+    shares = np.linspace(0, 1, 501)
     head("seeds", "rule", *(f"patients {part:.0%}" for part in parts))
     for seeds in SEEDS[:3]:
+        edges = [critical(Variance(float(h), float(1 - h), seeds), 0.95) for h in shares]
         sizes: dict[str, list[str]] = {"Satterthwaite": [], "shipped": []}
         for part in parts:
             value = rng.normal(size=repeats)
             training = (1 - part) * rng.chisquare(seeds - 1, repeats) / (seeds - 1)
             total = training + part
-            shipped = [critical(Variance(float(w), part, seeds), 0.95) for w in training]
+            shipped = np.interp(training / total, shares, edges)
             df = total**2 / (training**2 / (seeds - 1))
-            for name, edge in (("shipped", np.array(shipped)), ("Satterthwaite", t.ppf(0.975, df))):
+            for name, edge in (("shipped", shipped), ("Satterthwaite", t.ppf(0.975, df))):
                 sizes[name].append(f"{100 * (np.abs(value) > edge * np.sqrt(total)).mean():.1f}")
         for name, cells in sizes.items():
             row(seeds, name, *cells)
@@ -207,7 +209,7 @@ def main() -> None:
     rng = np.random.default_rng(asked.seed)
     draws = rng.normal(size=(REPLICATES, 5000)).astype(np.float32)
     if "rule" in asked.part:
-        rule(40 * repeats, rng)
+        rule(100 * repeats, rng)
     if "null" in asked.part:
         null(repeats, rng, draws, asked.mixtures)
     if "coverage" in asked.part:
