@@ -298,7 +298,6 @@ class Experiment(Frozen):
         if name not in self.arm_names:
             known = ", ".join(self.arm_names)
             raise ConfigError(f"arm '{name}' is not one of {known}{nearest(name, self.arm_names)}")
-        # `accept` changes no weight: an arm is the same with and without.
         base = self.model_dump(exclude={"arms", "seeds", "primary", "accept"})
         base["algorithm"] = self.algorithm or self.arms[name]["algorithm"]
         # An arm's own budget replaces the base's: `steps` and `epochs` exclude each other.
@@ -309,9 +308,8 @@ class Experiment(Frozen):
 
     def text(self) -> str:
         """Return the canonical text: equal for equal experiments, and `from_text` reads it."""
-        values = self.model_dump(mode="json", exclude_none=True)
-        if not self.accept:
-            del values["accept"]  # as before there was such a key
+        values = self.model_dump(mode="json", exclude_none=True, exclude={"accept"})
+        values |= {"accept": list(self.accept)} if self.accept else {}
         return yaml.safe_dump(values, sort_keys=True, width=100)
 
     def digest(self) -> str:
