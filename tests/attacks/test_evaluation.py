@@ -141,20 +141,17 @@ def test_no_cell_s_end_is_a_patient_s_score() -> None:
 
 
 def unmixed(draws: Array) -> Array:
-    """Return how like each of ten patients is to something that component analysis finds.
+    """Return how like each of 20 patients is to something that component analysis finds.
 
-    The attacker sees the draws of 20 models, paired: more models than patients, and 10,000 draws,
+    The attacker sees the draws of 40 models, paired: more models than patients, and 10,000 draws,
     the most that an experiment may ask for. Independent component analysis looks for the patients
     (Hyvarinen and Oja, Neural Networks 13, 2000).
     """
-    rng = np.random.default_rng(3)
-    parts = rng.beta(2, 5, (10, 20)) ** 2
+    parts = np.random.default_rng(3).beta(2, 5, (20, 40)) ** 2
     parts -= parts.mean(axis=0)
-    analysis = FastICA(
-        9, fun="cube", whiten="unit-variance", max_iter=3000, tol=1e-5, random_state=0
-    )
-    analysis.fit(draws @ parts / 10)
-    return np.abs(np.corrcoef(analysis.mixing_.T, parts)[:9, 9:]).max(axis=0)
+    analysis = FastICA(19, fun="cube", whiten="unit-variance", max_iter=1000, random_state=0)
+    analysis.fit(draws @ parts / 20)
+    return np.abs(np.corrcoef(analysis.mixing_.T, parts)[:19, 19:]).max(axis=0)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -165,9 +162,10 @@ def test_models_that_share_their_draws_do_not_give_the_patients_away() -> None:
     apart: any rotation of the patients explains them as well.
     """
     rng = np.random.default_rng(5)
-    resamples = rng.multinomial(10, np.full(10, 1 / 10), 10_000).astype(float)
-    assert (unmixed(resamples) > 0.95).mean() > 0.5
-    assert (unmixed(rng.standard_normal((10_000, 10))) > 0.95).mean() == 0
+    resamples = rng.multinomial(20, np.full(20, 1 / 20), 10_000).astype(float)
+    # Measured: 19 of 20 with resamples; with normal draws none comes above 0.7.
+    assert (unmixed(resamples) > 0.9).mean() > 0.5
+    assert (unmixed(rng.standard_normal((10_000, 20))) > 0.9).mean() == 0
 
 
 def test_draws_of_different_metrics_have_nothing_in_common() -> None:
