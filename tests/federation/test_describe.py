@@ -7,6 +7,7 @@ import pytest
 import torch
 from made import experiment, federation
 
+from fedrad.config import Task
 from fedrad.core.state import Bundle
 from fedrad.data.sites import Federation
 from fedrad.errors import SiteFailed
@@ -79,7 +80,36 @@ def test_of_private_training_data_only_rounded_counts_are_told() -> None:
     assert numbers_of(one) == numbers_of(other)
     told = site_of(one, task)
     assert told.images("train") == 40 and told.images("test") == known.images("test")
-    assert (told.y[told.rows["train"]] == 1).sum() % 10 == 0
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_no_label_of_private_training_data_is_told(kind: str) -> None:
+    """Rounded counts would tell no positive from one; all descriptions are alike to the bit."""
+    labels = ("lesion",) if kind == "binary" else ("none", "mild", "severe")
+    task, known = Task(name=kind, labels=labels, input=(1, 8, 8)), federation().sites["nord"]
+    told = []
+    for positives in (0, 1, 20):
+        y = np.zeros_like(known.y)
+        y[known.rows["train"][:positives]] = 1
+        one = description(replace(known, y=y), task, CPU, digest="", private=True)
+        told.append(bundle_of(one)["labels"]["train"])
+        assert np.isnan(site_of(one, task).y[: told[-1].sum()]).all()
+    assert torch.equal(told[0], told[1]) and torch.equal(told[0], told[2])
+
+
+@pytest.mark.parametrize("positives", [1, 4, 5])
+def test_labels_of_few_patients_are_not_counted_to_others(positives: int) -> None:
+    """Four patients with a finding look like one; five, the policy's `min_cell`, are told."""
+    task, known = experiment().task, federation().sites["nord"]
+    rows, y = known.rows["test"], np.zeros_like(known.y)
+    _, first = np.unique(known.patient[rows], return_index=True)
+    y[rows[first[:positives]]] = 1
+    data = replace(known, y=y)
+    told = bundle_of(description(data, task, CPU, digest="", min_cell=5))["labels"]["test"]
+    if positives < 5:
+        assert told.tolist() == [[0, 0, len(rows)]]
+    else:
+        assert told.tolist() == [[len(rows) - 5, 5, 0]]
 
 
 def test_a_digest_under_a_key_cannot_be_tried_out_and_still_changes_with_the_data() -> None:
