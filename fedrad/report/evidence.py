@@ -39,6 +39,8 @@ class ArmRun:
             "personal:pooled" is each site's own model on its own test set, sums added.
         reasons: (model, site) -> metric -> why it is nan.
         share_in_fullest_bin: largest share of the test images' scores in one bin.
+        bounds: model -> metric -> how far its pooled value can be from that of all scores, where
+            that is above 0.005.
         one_class: every test image was given the same class.
         counts: test site -> "images", "patients", and by output "positives" and "negatives"
             (images), "positive_patients" and "negative_patients" (one with both in both).
@@ -49,6 +51,7 @@ class ArmRun:
     cells: Mapping[tuple[str, str], Cell]
     reasons: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     share_in_fullest_bin: float = 0.0
+    bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     one_class: bool = False
     counts: Mapping[str, Counts] = field(default_factory=dict)
 
@@ -182,7 +185,16 @@ class Evidence:
             basis=self.basis([site], metric),
             undefined=self.reason(arm, model, site, metric),
             refusal=refusal,
+            remark=self._bound(arm, model, metric) if site == POOLED else None,
         )
+
+    def _bound(self, arm: str, model: str, metric: str) -> str | None:
+        """Return how far a pooled value can be from that of all scores, in words, if it is far."""
+        runs = self.by_arm[arm].values()
+        most = max((run.bounds.get(model, {}).get(metric, 0.0) for run in runs), default=0.0)
+        if not most:
+            return None
+        return f"within {most:.3f} of that of all scores, of which sites tell cells of patients"
 
 
 def model_of(view: View, site: str) -> str:

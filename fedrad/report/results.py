@@ -207,6 +207,7 @@ def _arm_run(arm: str, seed: int, folder: ArmFolder) -> ArmRun:
         reasons=found.reasons,
         share_in_fullest_bin=found.facts["share_in_fullest_bin"],
         one_class=found.facts["one_class"],
+        bounds=found.facts.get("pooled_bounds", {}),
         counts=found.counts,
     )
 

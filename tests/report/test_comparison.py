@@ -542,3 +542,19 @@ def test_own_models_that_were_tested_at_home_only_are_told():
     note = "local: with 3 sites, each site's own model was tested at home only"
     assert any(each.startswith(note) for each in alone["notes"])
     assert not any(each.startswith(note) for each in told()["notes"])
+
+
+def test_what_cells_of_patients_may_have_moved_is_said_of_the_pooled_value():
+    """Beside the number; the sites' own values are exact."""
+    cell = {"auroc": np.full(401, 0.8)}
+    places = {("global", "nord"): cell, ("global", "pooled"): cell}
+    run = ArmRun("fedavg", 0, places, bounds={"global": {"auroc": 0.0123}})
+    found = compare(
+        [run],
+        arms={"fedavg": "global"},
+        sites=["nord"],
+        metrics=[METRICS["auroc"](TASK)],
+        primary=Primary(arm="fedavg", against="local", metric="auroc"),
+    )["arms"][0]["columns"]["auroc"]
+    assert found["pooled"]["reason"].startswith("within 0.012 of that of all scores")
+    assert "within" not in (found["mean"]["reason"] or "")
