@@ -23,10 +23,13 @@ PROGRAM = "import sys; from fedrad.cli import main; sys.argv[0] = 'fedrad'; main
 CHECK = ("check", "exp.yaml", "--data-root", ".")
 RUN = ("run", "exp.yaml", "--data-root", ".", "--out", "out", "--workers", "1", "--arm", "fedavg")
 
-pytestmark = pytest.mark.skipif(
-    not (HOME / "README.md").is_file(),
-    reason=f"{HOME} holds no cases; FEDRAD_CASES names the folder",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (HOME / "README.md").is_file(),
+        reason=f"{HOME} holds no cases; FEDRAD_CASES names the folder",
+    ),
+]
 
 
 @dataclass(frozen=True)

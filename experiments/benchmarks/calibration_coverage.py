@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fedrad.metrics import METRICS
-from fedrad.metrics.base import Metric, sums
+from fedrad.metrics.base import Metric, sample
+from fedrad.metrics.influence import groups_of, influences
 from fedrad.report.columns import columns
 from fedrad.report.differences import difference
 from fedrad.report.triple import triple
@@ -72,8 +73,7 @@ def truth_of(name: str, prevalence: float, signal: float) -> float:
 
 
 def _value(metric: Metric, scores: Array, ill: Array) -> float:
-    found = sums([metric.statistic], scores[:, None], ill[:, None])[metric.statistic.name]
-    return float(metric.compute(found[0], None))
+    return float(metric.value(sample(TASK, scores[:, None], ill[:, None]))[0])
 
 
 def other_of_one_site(
@@ -85,14 +85,13 @@ def other_of_one_site(
     rng: np.random.Generator,
     draws: Draws,
 ) -> bool | None:
-    """Return whether the shipped interval of another metric holds the truth; jackknife by hand."""
+    """Return whether the shipped interval of another metric holds the truth."""
     metric = METRICS[name](TASK)
     scores, ill = _scores(n, rng, prevalence, signal)
-    terms = metric.statistic.terms(scores[:, None], ill[:, None])
-    total = terms.sum(axis=0)
-    value = metric.compute(total, None)
-    without = metric.compute(total - terms, None)
-    influence = np.sqrt((n - 1) / n) * (without.mean() - without)
+    found = sample(TASK, scores[:, None], ill[:, None])
+    parts, psi = influences([metric], found, groups_of(np.arange(n)))[name]
+    # A difference in a mean of several parts is the mean of its parts' differences.
+    value, influence = metric.combine(parts[None])[0], psi.mean(axis=1)
     row = replicates(np.array([value]), influence[None], draws)[0]
     cells = {("a", 0): {("global", "s"): {name: row}}}
     evidence = evidence_of(cells, {"s": counts_of(ill > 0)}, [metric], arms=("a",))

@@ -288,7 +288,7 @@ class FlowerSites:
             # As long as answers come, those that are here, or whose turn it is, are not late.
             if waiting and not pulled and time.monotonic() > ends:
                 for key in sorted(waiting.values()):
-                    self._fail(key, f"no answer within {self.deadline:g} s", failed)
+                    self._fail(key, f"no answer within {self.deadline:.3g} s", failed)
                     yield key, None
                 return
             if waiting and not pulled:

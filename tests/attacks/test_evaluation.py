@@ -154,6 +154,7 @@ def unmixed(draws: Array) -> Array:
     return np.abs(np.corrcoef(analysis.mixing_.T, parts)[:19, 19:]).max(axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_models_that_share_their_draws_do_not_give_the_patients_away() -> None:
     """Secret resamples with replacement are undone by independent component analysis.

@@ -24,6 +24,8 @@ from fedrad.federation.records import config_of
 from fedrad.federation.simulation.launch import Known
 from fedrad.federation.wire import packed, unpacked
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = 200
 MB = 1 << 10
 """Of `ru_maxrss`, which is in kB."""

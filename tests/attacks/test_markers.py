@@ -20,6 +20,8 @@ from fedrad.config import Experiment, from_text
 from fedrad.errors import ConfigError, DataError, FedradError, outward_of
 from fedrad.federation.hospital.tasks import answering
 
+pytestmark = pytest.mark.slow
+
 MARKER = "Mustermann1964"
 TEXT = f"Hr. Max {MARKER}, geb. 12.8.1964"
 ASKED = ("describe", "fit+validate", "test")

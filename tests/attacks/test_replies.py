@@ -38,6 +38,8 @@ from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.simulation.launch import Known
 from fedrad.federation.wire import packed, unpacked
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 6
 HOSTILE = "ost"
 NODES = {2: "nord", 3: HOSTILE, 4: "sued"}

@@ -85,7 +85,7 @@ def test_with_a_quorum_the_last_word_is_over_those_that_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """The absent site's cells say why; all others, also the pooled ones, are as if it was not."""
-    failing(monkeypatch, "evaluate", lambda task: task.site == "ost")
+    failing(monkeypatch, "predict", lambda task: task.site == "ost")
     for arm, models in (("fedavg", ["global"]), ("local", ["personal:ost"])):
         told = play(tmp_path, experiment(quorum=2), arms=[arm], workers=workers)
         assert told.stopped == {}
@@ -105,7 +105,7 @@ def test_with_a_quorum_the_last_word_is_over_those_that_answer(
 def test_without_a_quorum_the_last_word_needs_every_site(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing(monkeypatch, "evaluate", lambda task: task.site == "ost")
+    failing(monkeypatch, "predict", lambda task: task.site == "ost")
     told = play(tmp_path, arms=["fedavg"])
     assert "2 of 3 sites answered" in told.stopped["fedavg"]
 
@@ -113,7 +113,7 @@ def test_without_a_quorum_the_last_word_needs_every_site(
 def test_fewer_than_the_quorum_have_no_last_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing(monkeypatch, "evaluate", lambda task: task.site != "nord")
+    failing(monkeypatch, "predict", lambda task: task.site != "nord")
     told = play(tmp_path, experiment(quorum=2), arms=["fedavg"])
     assert "1 of 3 sites answered" in told.stopped["fedavg"]
 
@@ -121,7 +121,7 @@ def test_fewer_than_the_quorum_have_no_last_word(
 def test_a_held_out_site_that_is_absent_costs_its_own_cell_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing(monkeypatch, "evaluate", lambda task: task.site == "sued")
+    failing(monkeypatch, "predict", lambda task: task.site == "sued")
     what = experiment(quorum=2, held_out_sites=["sued"])
     play(tmp_path / "absent", what, federation("sued"), arms=["fedavg"])
     monkeypatch.undo()

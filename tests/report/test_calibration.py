@@ -22,6 +22,8 @@ from fedrad.metrics import mrmc  # noqa: E402
 from fedrad.metrics.scales import Basis  # noqa: E402
 from fedrad.report import differences, estimates  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 DRAWS = np.random.default_rng(0).normal(size=(300, 2000)).astype(np.float32)
 
 
