@@ -39,6 +39,7 @@ def images(
     label: str | None = None,
     labels: dict[str, str] | list[str] | None = None,
     values: dict[Word, Value] | None = None,
+    separator: str | None = None,
     drop: Sequence[Word] = (),
     site: str | None = None,
     sites: list[str] | None = None,
@@ -63,6 +64,8 @@ def images(
         labels: finding -> column (or a list of columns named as the findings), for several.
         values: label's text -> 0, 1, class name or null (not read); without it cells are 0, 1,
             empty (not read), or a class's name or index.
+        separator: a label's cell lists findings with this between them, such as "|" in
+            "Effusion|Mass"; a finding that is not listed is 0.
         drop: rows with one of these texts as label are left out.
         site: column of the site.
         sites: keep only these.
@@ -81,7 +84,9 @@ def images(
     size = _size(task)
     if not 1 <= bits <= 16:
         raise ConfigError(f"bits: found {bits}; fits 1 to 16")
-    rule = label_rule(task, label=label, labels=labels, values=values, drop=drop)
+    rule = label_rule(
+        task, label=label, labels=labels, values=values, drop=drop, separator=separator
+    )
     named = [image, *rule.columns, *(where or ()), patient, site, split, age, sex, view]
     table = read_columns(root / csv, named=named, private=[patient, image])
     table = selected(table, where=where, site=site, sites=sites)

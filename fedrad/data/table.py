@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 
 from fedrad.config import Task
 from fedrad.data.base import Records
+from fedrad.data.cells import number_of
 from fedrad.data.columns import (
     Columns,
     Word,
@@ -21,12 +22,14 @@ from fedrad.data.columns import (
     split_of,
 )
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
-from fedrad.errors import ConfigError, DataError
+from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
 __all__ = ["Feature", "table"]
 
 Missing = Literal["centre", "indicator"]
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def table(
     labels: dict[str, str] | list[str] | None = None,
     values: dict[Word, Value] | None = None,
     threshold: float | None = None,
+    separator: str | None = None,
+    decimal: Literal[".", ","] = ".",
     drop: Sequence[Word] = (),
     patient: str | None = None,
     patient_per_site: bool = False,
@@ -90,6 +95,9 @@ def table(
         labels: finding -> column (or a list of columns named as the findings), for several.
         values: label's text -> 0, 1, class name or null (not read).
         threshold: the finding is there where the label's number is above it.
+        separator: a label's cell lists findings with this between them, such as "|" in
+            "Effusion|Mass"; a finding that is not listed is 0.
+        decimal: the decimal mark of features and labels.
         drop: rows with one of these texts as label are left out.
         patient: column of the patients' ids; without it each row is its own patient.
         patient_per_site: ids are each site's own; equal ids at two sites are two patients.
@@ -119,6 +127,8 @@ def table(
         drop=drop,
         missing=missing_words,
         threshold=threshold,
+        separator=separator,
+        decimal=decimal,
     )
     plan = _planned(task, features, missing, missing_zero)
     named = [*features, *rule.columns, *(where or ()), patient, site, split, age, sex]
@@ -129,7 +139,7 @@ def table(
         cells = drop_rows(selected(cells, where=where, site=site, sites=sites), rule)
         places = site_of(cells, site) if name is None else np.full(len(cells), name)
         part = Records(
-            x=_numbers(cells, plan, missing_words, missing_zero),
+            x=_numbers(cells, plan, missing_words, missing_zero, decimal),
             y=labels_of(cells, rule),
             patient=patient_of(cells, patient, places, per_site=patient_per_site),
             site=places,
@@ -175,35 +185,66 @@ def _numbers(
     plan: Mapping[str, Feature],
     missing_words: Sequence[str],
     missing_zero: Sequence[str],
+    decimal: str,
 ) -> np.ndarray:
     """Return x, float32 [n, f]: the features, then the indicators."""
-    raw = np.stack([_raw(cells, name, missing_words) for name in plan], axis=1)
+    raw = np.stack([_raw(cells, name, missing_words, decimal) for name in plan], axis=1)
     zero_is_missing = np.array([name in missing_zero for name in plan])
     gone = np.isnan(raw) | (zero_is_missing & (raw == 0))
     centre = np.array([feature.centre for feature in plan.values()])
     scale = np.array([feature.scale for feature in plan.values()])
     values = np.where(gone, 0.0, (raw - centre) / scale)
+    _refuse_beyond(cells, list(plan), values)
     marked = np.array([feature.missing == "indicator" for feature in plan.values()])
     return np.concatenate([values, gone[:, marked]], axis=1).astype(np.float32)
 
 
-def _raw(cells: Columns, name: str, missing_words: Sequence[str]) -> np.ndarray:
+def _refuse_beyond(cells: Columns, names: Sequence[str], values: np.ndarray) -> None:
+    """Refuse what the model's 32-bit numbers would make infinite, or nothing, of a value."""
+    sizes = np.abs(values)
+    beyond = (sizes > _LARGEST) | ((sizes > 0) & (sizes < _SMALLEST))
+    wrong = [
+        (
+            int(index),
+            f"feature '{names[k]}' is, after centre and scale, beyond what 32-bit numbers hold "
+            f"({_SMALLEST:.1g} to {_LARGEST:.1g}); mend the cell, or give another scale",
+        )
+        for index, k in np.argwhere(beyond)
+    ]
+    if wrong:
+        raise cells.refusal(wrong, rule="feature-beyond")
+
+
+def _raw(cells: Columns, name: str, missing_words: Sequence[str], decimal: str) -> np.ndarray:
     """Return a column's numbers, float64 [n]; nan is missing."""
     column = cells.column(name, "features")
     numbers = np.full(len(cells), np.nan)
+    wrong: list[tuple[int, str]] = []
     for index, cell in enumerate(column):
         if cell in missing_words:
             continue
         try:
-            numbers[index] = float(cell)
+            numbers[index] = number_of(cell, decimal)
         except ValueError:
             numbers[index] = np.inf
         if not np.isfinite(numbers[index]):
-            raise DataError(
-                f"{cells.where(index)}: feature '{name}' is {cells.found(name, index)}; fits a "
-                f"number, or one of {', '.join(map(repr, missing_words))} for missing"
-            )
+            wrong.append((index, _no_number(cells, name, index, missing_words, decimal)))
+    if wrong:
+        raise cells.refusal(wrong, rule="feature-no-number")
     return numbers
+
+
+def _no_number(
+    cells: Columns, name: str, index: int, missing_words: Sequence[str], decimal: str
+) -> str:
+    cell = cells.cells[name][index]
+    other = "," if decimal == "." else "."
+    mark = cell.count(other) == 1 and cell.replace(other, "").lstrip("+-").isdecimal()
+    cure = f"; if '{other}' is the decimal mark, say decimal: '{other}'" if mark else ""
+    return (
+        f"feature '{name}' is {cells.found(name, index)}; fits a number, or one of "
+        f"{', '.join(map(repr, missing_words))} for missing{cure}"
+    )
 
 
 def _stacked(parts: Sequence[Records]) -> Records:
