@@ -195,7 +195,7 @@ def doubled(times: int) -> str:
         (b"a: " + b"[" * 40 + b"]" * 40, r"^tiny\.yaml: values are nested too deeply$"),
         (b"a: &a [*a]", r"^tiny\.yaml: values are nested too deeply$"),
         (doubled(29).encode(), r"^tiny\.yaml: holds more than 100,000 values$"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", r"^tiny\.yaml: cannot be read \(it is no UTF-8 text\)$"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", r"^tiny\.yaml: cannot be read \(it is no UTF-8 text, line 1\); save it as UTF-8$"),
         (b"PK\x03\x04\x00\x00", r"^tiny\.yaml: no YAML$"),
         (b"a: {[1]: 2, [1]: 3}", r"stands twice$"),
         (b"a: {[1]: 2}", r"^tiny\.yaml:1: found unhashable key$"),

@@ -10,6 +10,7 @@ from hashlib import blake2b, sha256
 
 import numpy as np
 
+from fedrad.data.oddities import Oddity
 from fedrad.errors import DataError
 
 __all__ = [
@@ -40,6 +41,9 @@ class Records:
         pixels: uint64 [n], a hash of each decoded image, or None for tables.
         attributes: age (float32, nan unknown), sex, view (str, "" unknown), each [n].
         row: int64 [n], the source's own row numbers from 1, for messages; None is 1, 2, 3 ...
+        oddities: what its adapter saw that looks odd; their `site` is "" where a table holds
+            several.
+        columns: names of x's columns, of a table.
     """
 
     x: np.ndarray
@@ -50,6 +54,8 @@ class Records:
     pixels: np.ndarray | None
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     row: np.ndarray | None = None
+    oddities: tuple[Oddity, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         columns = (self.y, self.patient, self.site, self.split, self.pixels, self.row)
@@ -72,6 +78,8 @@ class SiteData:
         attributes: of the whole source, as in `Records`.
         pixels: of the whole source, as in `Records`.
         unlabelled: rows of this site that were left out, because none of their labels was read.
+        columns: of the whole source, as in `Records`.
+        row: of the whole source, as in `Records`.
     """
 
     site: str
@@ -82,6 +90,8 @@ class SiteData:
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     pixels: np.ndarray | None = None
     unlabelled: int = 0
+    columns: tuple[str, ...] = ()
+    row: np.ndarray | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -130,7 +140,8 @@ def select(records: Records, rows: np.ndarray) -> Records:
     def pick(column: np.ndarray | None) -> np.ndarray | None:
         return None if column is None else column[rows]
 
-    return Records(
+    return replace(
+        records,
         x=records.x[rows],
         y=records.y[rows],
         patient=records.patient[rows],
@@ -149,7 +160,8 @@ def row_numbers(records: Records) -> np.ndarray:
 
 def at_site(records: Records, site: str) -> Records:
     """Return the records with every row at one site, as a hospital sees its own table."""
-    return replace(records, site=np.full(len(records), site))
+    own = tuple(replace(oddity, site=site) for oddity in records.oddities)
+    return replace(records, site=np.full(len(records), site), oddities=own)
 
 
 def sites_of(records: Records) -> dict[str, SiteData]:
@@ -178,6 +190,8 @@ def _site_of(records: Records, name: str, read: np.ndarray) -> SiteData:
         attributes=records.attributes,
         pixels=records.pixels,
         unlabelled=int((here & ~read).sum()),
+        columns=records.columns,
+        row=records.row,
     )
 
 

@@ -1,13 +1,16 @@
 """Decoded images on the site's own disk: decoded once, then mapped into memory.
 
 The folder is $FEDRAD_CACHE, or ~/.cache/fedrad. An entry is two files, `<key>.npy` with the images
-and `<key>.pixels.npy` with their fingerprints, written beside their places and renamed: a reader
-finds all of an entry or nothing, and two writers of one key write the same bytes.
+and `<key>.notes.npy` with what else is known of each, written beside their places and renamed: a
+reader finds all of an entry or nothing, and two writers of one key write the same bytes.
+
+An entry that is hardly older than a file it was made of is made again: a file may change twice
+within one tick of a file system's clock, and then its times do not tell.
 """
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -15,13 +18,25 @@ from typing import IO
 
 import numpy as np
 
-from fedrad.errors import MissingError
+from fedrad.data.decode import Decoded
+from fedrad.errors import DataError, MissingError
 
-__all__ = ["decoded", "folder", "key_of"]
+__all__ = ["Misfits", "decoded", "folder", "key_of"]
 
 _AT_ONCE = 256
 
-Decode = Callable[[int], tuple[np.ndarray, int]]
+_TICK_NS = 2_000_000_000
+"""The coarsest step of a file system's times in use (FAT's), in nanoseconds."""
+
+Decode = Callable[[int], Decoded]
+
+
+class Misfits(Exception):
+    """Images that cannot be decoded: rows from 0, and why."""
+
+    def __init__(self, wrong: Sequence[tuple[int, DataError]]) -> None:
+        super().__init__(f"{len(wrong)} images cannot be decoded")
+        self.wrong = tuple(wrong)
 
 
 def folder() -> Path:
@@ -43,69 +58,91 @@ def key_of(parts: Iterable[str]) -> str:
 
 
 def decoded(
-    key: str, shape: tuple[int, int, int, int], decode: Decode, *, threads: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and their fingerprints, decoding only what is not kept yet.
+    key: str,
+    shape: tuple[int, int, int, int],
+    decode: Decode,
+    *,
+    changed_ns: int = 0,
+    threads: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images, their fingerprints and highest values, decoding only what is not kept yet.
 
     Args:
         key: names all that the images depend on (see `key_of`).
         shape: n, c, h, w.
-        decode: row -> uint8 [c, h, w] and the fingerprint of the image in its source.
+        decode: row -> an image uint8 [c, h, w] and what is known of it.
+        changed_ns: when the last of the files changed, by its own file system's clock.
         threads: that decode at once; by default one a core, eight at most.
 
     Returns:
-        uint8 [n, c, h, w], a read-only memmap, and uint64 [n].
+        uint8 [n, c, h, w], a read-only memmap, uint64 [n], and int64 [n].
 
     Raises:
         MissingError: the folder cannot be written, or the disk is full.
+        Misfits: images that cannot be decoded, by their rows.
     """
-    images, pixels = folder() / f"{key}.npy", folder() / f"{key}.pixels.npy"
-    found = _kept(images, pixels, shape)
-    if found is not None:
-        return found
-    try:
-        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        prints = _write(images, shape, decode, threads or min(8, os.cpu_count() or 1))
-        _whole(pixels, lambda file: np.save(file, prints))
-    except OSError as error:
-        raise MissingError(
-            f"decoded images cannot be kept ({error.strerror}): set FEDRAD_CACHE to a folder "
-            f"with {np.prod(shape) / 1e6:.0f} MB to spare"
-        ) from None
-    return np.load(images, mmap_mode="r"), prints
+    images, notes = folder() / f"{key}.npy", folder() / f"{key}.notes.npy"
+    found = _kept(images, notes, shape, changed_ns)
+    if found is None:
+        try:
+            folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+            known = _write(images, shape, decode, threads or min(8, os.cpu_count() or 1))
+            _whole(notes, lambda file: np.save(file, known))
+        except OSError as error:
+            raise MissingError(
+                f"decoded images cannot be kept ({error.strerror}): set FEDRAD_CACHE to a folder "
+                f"with {np.prod(shape) / 1e6:.0f} MB to spare"
+            ) from None
+        found = np.load(images, mmap_mode="r"), known
+    x, known = found
+    return x, known[0], known[1].astype(np.int64)
 
 
 def _kept(
-    images: Path, pixels: Path, shape: tuple[int, ...]
+    images: Path, notes: Path, shape: tuple[int, ...], changed_ns: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return an entry, or None when it is not there or not whole."""
+    """Return an entry, or None when it is not there, not whole, or too new to be trusted."""
     try:
-        x, prints = np.load(images, mmap_mode="r"), np.load(pixels)
+        if images.stat().st_mtime_ns - changed_ns < _TICK_NS:
+            return None
+        x, known = np.load(images, mmap_mode="r"), np.load(notes)
     except (OSError, ValueError, EOFError):
         return None
-    return (x, prints) if x.shape == shape and prints.shape == shape[:1] else None
+    return (x, known) if x.shape == shape and known.shape == (2, shape[0]) else None
 
 
 def _write(path: Path, shape: tuple[int, ...], decode: Decode, threads: int) -> np.ndarray:
-    """Decode into a .npy file and return the fingerprints.
+    """Decode into a .npy file and return the fingerprints and highest values, uint64 [2, n].
 
     Written, not mapped: a full disk is an error here, and a dead process under a map.
     """
-    prints = np.zeros(shape[0], np.uint64)
+    known = np.zeros((2, shape[0]), np.uint64)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    wrong: list[tuple[int, DataError]] = []
+
+    def tried(row: int) -> Decoded | DataError:
+        try:
+            return decode(row)
+        except DataError as error:
+            return error
 
     def fill(file: IO[bytes]) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, shape[0], _AT_ONCE):
                 rows = range(start, min(start + _AT_ONCE, shape[0]))
-                for row, (image, mark) in zip(rows, pool.map(decode, rows), strict=True):
-                    assert image.shape == shape[1:] and image.dtype == np.uint8
-                    file.write(image.tobytes())
-                    prints[row] = mark
+                for row, one in zip(rows, pool.map(tried, rows), strict=True):
+                    if isinstance(one, DataError):
+                        wrong.append((row, one))
+                        continue
+                    assert one.image.shape == shape[1:] and one.image.dtype == np.uint8
+                    file.write(one.image.tobytes())
+                    known[:, row] = one.mark, one.highest
+        if wrong:
+            raise Misfits(wrong)
 
     _whole(path, fill)
-    return prints
+    return known
 
 
 def _whole(path: Path, fill: Callable[[IO[bytes]], None]) -> None:

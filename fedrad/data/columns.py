@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 
-
 def _word(value: object) -> object:
     """Refuse what YAML has made of a word, where its text is lost: yes, no, a date."""
     if isinstance(value, bool | date):

@@ -185,9 +185,7 @@ def _kinds(rows: Sequence[Sequence[str]], width: int) -> list[frozenset[str] | N
     return kinds
 
 
-def _all_rows(
-    lines: Sequence[str], delimiter: str, kinds: Sequence[frozenset[str] | None]
-) -> bool:
+def _all_rows(lines: Sequence[str], delimiter: str, kinds: Sequence[frozenset[str] | None]) -> bool:
     """Say whether each of some lines is a row by itself."""
     evidence = 0
     for line in lines:

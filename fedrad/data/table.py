@@ -22,6 +22,7 @@ from fedrad.data.columns import (
     split_of,
 )
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
+from fedrad.data.odd_values import sentinels
 from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
@@ -138,8 +139,9 @@ def table(
         cells = read_columns(path, header=columns, named=named, private=[patient])
         cells = drop_rows(selected(cells, where=where, site=site, sites=sites), rule)
         places = site_of(cells, site) if name is None else np.full(len(cells), name)
+        raw = np.stack([_raw(cells, one, missing_words, decimal) for one in plan], axis=1)
         part = Records(
-            x=_numbers(cells, plan, missing_words, missing_zero, decimal),
+            x=_numbers(cells, raw, plan, missing_zero),
             y=labels_of(cells, rule),
             patient=patient_of(cells, patient, places, per_site=patient_per_site),
             site=places,
@@ -147,6 +149,10 @@ def table(
             pixels=None,
             attributes=attributes_of(cells, age=age, sex=sex),
             row=cells.row,
+            oddities=tuple(
+                sentinels(_known(raw, plan, missing_zero), list(plan), places, cells.row)
+            ),
+            columns=tuple(plan),
         )
         parts.append(part)
     return _stacked(parts)
@@ -182,21 +188,25 @@ def _planned(
 
 def _numbers(
     cells: Columns,
+    raw: np.ndarray,
     plan: Mapping[str, Feature],
-    missing_words: Sequence[str],
     missing_zero: Sequence[str],
-    decimal: str,
 ) -> np.ndarray:
     """Return x, float32 [n, f]: the features, then the indicators."""
-    raw = np.stack([_raw(cells, name, missing_words, decimal) for name in plan], axis=1)
-    zero_is_missing = np.array([name in missing_zero for name in plan])
-    gone = np.isnan(raw) | (zero_is_missing & (raw == 0))
+    raw = _known(raw, plan, missing_zero)
+    gone = np.isnan(raw)
     centre = np.array([feature.centre for feature in plan.values()])
     scale = np.array([feature.scale for feature in plan.values()])
     values = np.where(gone, 0.0, (raw - centre) / scale)
     _refuse_beyond(cells, list(plan), values)
     marked = np.array([feature.missing == "indicator" for feature in plan.values()])
     return np.concatenate([values, gone[:, marked]], axis=1).astype(np.float32)
+
+
+def _known(raw: np.ndarray, plan: Mapping[str, Feature], missing_zero: Sequence[str]) -> np.ndarray:
+    """Return the numbers with nan where 0 means missing."""
+    zero_is_missing = np.array([name in missing_zero for name in plan])
+    return np.where(zero_is_missing & (raw == 0), np.nan, raw)
 
 
 def _refuse_beyond(cells: Columns, names: Sequence[str], values: np.ndarray) -> None:
@@ -268,4 +278,6 @@ def _stacked(parts: Sequence[Records]) -> Records:
             for name in parts[0].attributes
         },
         row=joined([part.row for part in parts]),
+        oddities=tuple(oddity for part in parts for oddity in part.oddities),
+        columns=parts[0].columns,
     )
