@@ -1,6 +1,7 @@
 """What adapters read from a table's columns: patients, sites, splits, attributes."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Annotated
@@ -79,13 +80,13 @@ def selected(
         return table
     if site is None:
         raise ConfigError("sites: needs a site column (option site)")
-    column = table.column(site, "site")
+    column = [_one(name) for name in table.column(site, "site")]
     known = set(column)
     for name in sites:
-        if name not in known:
+        if _one(name) not in known:
             hint = nearest(name, table.words(site))
             raise ConfigError(f"sites: {table.file} has no row of site '{name}'{hint}")
-    return _among(table, column, sites)
+    return _among(table, column, [_one(name) for name in sites])
 
 
 def _among(table: Columns, column: Sequence[str], wanted: Sequence[str]) -> Columns:
@@ -117,7 +118,12 @@ def patient_of(
 
 def site_of(table: Columns, site: str | None) -> np.ndarray | None:
     """Return str [n], each row's site, or None without a site column."""
-    return None if site is None else np.array(_filled(table, site, "site"))
+    return None if site is None else np.array([_one(name) for name in _filled(table, site, "site")])
+
+
+def _one(name: str) -> str:
+    # As the experiment's: one letter may be written as one character or two.
+    return unicodedata.normalize("NFC", name)
 
 
 def split_of(table: Columns, split: str | None) -> np.ndarray | None:

@@ -28,6 +28,7 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped]
 from grpc_health.v1.health_pb2_grpc import HealthStub  # type: ignore[import-untyped]
 
 from fedrad.config import FederationFile, load_federation
+from fedrad.config.names import site_in
 from fedrad.errors import ConfigError, MissingError, SiteFailed
 from fedrad.federation.child import start
 from fedrad.federation.coordinator.superlink import Door, Link
@@ -85,7 +86,7 @@ class CoordinatorKit:
         """Return who may connect: site -> public key as PEM, which Flower knows a node by."""
         found = sorted((self.folder / "sites").glob("*.pub"))
         return {
-            path.stem: load_ssh_public_key(read_public_key(path)).public_bytes(
+            site_in(path.stem): load_ssh_public_key(read_public_key(path)).public_bytes(
                 Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
             )
             for path in found
