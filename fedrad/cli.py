@@ -10,7 +10,7 @@ import typer
 
 from fedrad.commands import audit_privacy as audit
 from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds to site
-from fedrad.commands.experiments import federation_for, read, selected
+from fedrad.commands.experiments import federation_for, last_batches, read, selected
 from fedrad.commands.ledger import EXAMPLE, ledger
 from fedrad.commands.provision import provision
 from fedrad.federation.runtimes import Concurrency, Runtime, RuntimeName
@@ -201,7 +201,9 @@ def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = No
     experiment = read(file, set_ or [])
     federation = federation_for(experiment, data_root)
 
+    from fedrad.data.looks import looks_odd
     from fedrad.report.check import plan_tables
+    from fedrad.report.odd import odd_lines
     from fedrad.report.plan import plan_of
     from fedrad.report.privacy import privacy_of, privacy_tables
 
@@ -209,6 +211,12 @@ def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = No
         console.print(renderable)
     for renderable in privacy_tables(privacy_of(experiment, federation)):
         console.print(renderable)
+    odd = [
+        *federation.oddities,
+        *looks_odd(federation.sites, experiment.task),
+        *last_batches(experiment, federation),
+    ]
+    console.print(odd_lines(odd), highlight=False)
     if mbit is not None:
         from fedrad.commands.previews import bandwidth_table
 

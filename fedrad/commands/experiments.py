@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fedrad.config import Experiment
+    from fedrad.data.oddities import Oddity
     from fedrad.data.sites import Federation
 
-__all__ = ["federation_for", "read", "selected"]
+__all__ = ["federation_for", "last_batches", "read", "selected"]
 
 
 def read(file: Path, sets: list[str]) -> "Experiment":
@@ -43,7 +44,33 @@ def federation_for(
     check_arms(experiment, played)
     federation = federation_of(experiment, data_root or Path())
     check_privacy(experiment, federation)
+    last_batches(experiment, federation)
     return federation
+
+
+def last_batches(experiment: "Experiment", federation: "Federation") -> "list[Oddity]":
+    """Return last batches of one image that look odd with batch norm, each site's once.
+
+    Raises:
+        ConfigError: batch norm cannot take one; names the arm and the site.
+    """
+    from fedrad.assemble import algorithm_of, check_last_batch, steps_per_round
+    from fedrad.config import POOLED
+    from fedrad.errors import ConfigError
+
+    images = {name: federation.sites[name].images("train") for name in federation.training}
+    found = {}
+    for name in experiment.arm_names:
+        arm = experiment.arm(name)
+        pooled = {POOLED: sum(images.values())}
+        for site, number in (pooled if algorithm_of(arm).pooled else images).items():
+            try:
+                odd = check_last_batch(arm, site, number, steps_per_round(arm.local, number))
+            except ConfigError as error:
+                raise ConfigError(f"arms.{name}: {error}") from None
+            if odd is not None:
+                found[site] = odd
+    return list(found.values())
 
 
 def selected(

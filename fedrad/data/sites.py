@@ -21,6 +21,7 @@ from fedrad.data.base import (
     sites_of,
 )
 from fedrad.data.leaks import check
+from fedrad.data.oddities import Oddity
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build, listed, nearest, split
@@ -37,11 +38,13 @@ class Federation:
         held_out: the sites that never train.
         counted: the sites are hospitals that told how many images and labels they have; nothing
             else is known of their data, and `x` holds none.
+        oddities: what looks odd in the data, without what the experiment or a site accepts.
     """
 
     sites: Mapping[str, SiteData]
     held_out: tuple[str, ...]
     counted: bool = False
+    oddities: tuple[Oddity, ...] = ()
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -77,7 +80,11 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
         for one in found
         if name in one
     }
-    federation = Federation(sites, tuple(sorted(experiment.held_out_sites)))
+    federation = Federation(
+        sites,
+        tuple(sorted(experiment.held_out_sites)),
+        oddities=tuple(oddity for records in sources for oddity in records.oddities),
+    )
     _check_sites(federation)
     check_site_numbers(experiment, federation.training)
     return federation

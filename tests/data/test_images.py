@@ -128,7 +128,9 @@ def test_a_path_stays_inside_the_tables_folder(root, path) -> None:
     """A table may come from elsewhere; what it lists must not be anything on the disk."""
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "outside.png")
     write(root, [f"Ann,{path},nord,train,0,58,PA"])
-    with pytest.raises(DataError, match=r"row 1.*outside the folder|row 1: the image cannot be read"):
+    with pytest.raises(
+        DataError, match=r"row 1.*outside the folder|row 1: the image cannot be read"
+    ):
         read(root)
 
 

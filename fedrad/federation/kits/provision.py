@@ -83,7 +83,9 @@ def provision(federation: FederationFile, out: Path) -> Kits:
         )
     for site in sorted(federation.sites):
         if _is_revoked(out, site):
-            kits.notes.append(f"{site} is revoked and gets no kit; --rotate {quote(site)} lets it in")
+            kits.notes.append(
+                f"{site} is revoked and gets no kit; --rotate {quote(site)} lets it in"
+            )
             continue
         _make_site(federation, site, out, kits)
     return kits
