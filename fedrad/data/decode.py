@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from fedrad.data.fingerprint import fingerprint
 from fedrad.data.whole import loss
@@ -122,6 +123,7 @@ def _read(path: Path, channels: int) -> tuple[bytes, np.ndarray, int]:
         raise _refused(f"the image cannot be read ({error.strerror})") from None
     try:
         with Image.open(io.BytesIO(raw), formats=("PNG", "JPEG")) as file:
+            assert isinstance(file, ImageFile)
             kind = _kind(file)
             file.load()
             orientation = file.getexif().get(_ORIENTATION, 1)
@@ -136,14 +138,14 @@ def _read(path: Path, channels: int) -> tuple[bytes, np.ndarray, int]:
             f"the image has {int(sizes[0]):,} pixels, more than {int(sizes[1]):,}, which no film "
             "has; it may be whole: make it smaller, such as by mogrify -resize 4096x4096"
         ) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise _refused(f"the image is no whole PNG or JPEG file (it {_instead(raw)})") from None
     except _BROKEN as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise _refused(f"the image is no whole PNG or JPEG file ({reason})") from None
 
 
-def _kind(image: Image.Image) -> str:
+def _kind(image: ImageFile) -> str:
     """Return how Pillow names the file's pixels, such as "RGB;16B"; "" where it says nothing."""
     args = image.tile[0].args if image.tile else ""
     return args if isinstance(args, str) else ""
@@ -154,9 +156,12 @@ def _wide(raw: bytes, kind: str) -> np.ndarray:
     if kind == "LA;16B":
         # Four bytes a pixel, read as four channels: grey's two bytes, then alpha's.
         four = _as(raw, "RGBA", "RGBA").astype(np.uint16)
-        return four[..., 0] << 8 | four[..., 1]
+        grey: np.ndarray = four[..., 0] << 8 | four[..., 1]
+        return grey
     mode, upper, lower = _SPLIT[kind]
-    return _as(raw, mode, upper)[..., :3].astype(np.uint16) << 8 | _as(raw, mode, lower)[..., :3]
+    high, low = (_as(raw, mode, kind)[..., :3].astype(np.uint16) for kind in (upper, lower))
+    colours: np.ndarray = high << 8 | low
+    return colours
 
 
 def _as(raw: bytes, mode: str, kind: str) -> np.ndarray:

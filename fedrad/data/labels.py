@@ -64,7 +64,8 @@ def label_rule(
     if separator is not None:
         _check_separator(task, separator, values is None and threshold is None)
         if label is not None and labels is None:
-            label, labels = None, dict.fromkeys(task.labels, label)
+            labels = {name: label for name in task.labels}
+            label = None
     columns = _columns(task, label, labels)
     if threshold is not None and (values is not None or task.name == "multiclass"):
         raise ConfigError("threshold: is for findings, and goes without values")

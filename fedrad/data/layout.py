@@ -70,7 +70,7 @@ def typical(small: np.ndarray) -> np.ndarray | None:
     if len(seen) < _FEWEST:
         return None
     some = seen[:: max(1, len(seen) // _MOST)]
-    median = np.median(some, axis=0)
+    median: np.ndarray = np.median(some, axis=0)
     if median.std() >= 1.0 and np.median(_correlation(some, median[None])) >= _LAYOUT:
         return median
     unit = some - some.mean((1, 2), keepdims=True)

@@ -180,7 +180,8 @@ def _ranges(sites: Mapping[str, SiteData]) -> Iterator[Oddity]:
 def _present(site: SiteData, k: int) -> np.ndarray:
     """Return a feature's values; 0 is its centre, where missing ones are put."""
     values: np.ndarray = site.x[_rows(site), k].astype(np.float64)
-    return values[values != 0]
+    known: np.ndarray = values[values != 0]
+    return known
 
 
 def _apart(own: np.ndarray, others: np.ndarray) -> bool:

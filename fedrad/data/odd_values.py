@@ -107,7 +107,7 @@ def _by_site(site: np.ndarray | None, n: int) -> list[tuple[str, np.ndarray]]:
 
 def _only(site: np.ndarray | None, rows: np.ndarray) -> str:
     """Return the one site that rows are of, else ""."""
-    names = [] if site is None else np.unique(site[rows])
+    names = [] if site is None else np.unique(site[rows]).tolist()
     return str(names[0]) if len(names) == 1 else ""
 
 
