@@ -28,8 +28,8 @@ def batch_of_one(images: int, batch: int, steps: int) -> bool:
     >>> batch_of_one(17, 16, 2), batch_of_one(17, 16, 1), batch_of_one(18, 16, 2)
     (True, False, False)
     """
-    alone = batch == 1 or images % batch == 1
-    return bool(images and alone and steps >= -(-images // batch))
+    first = 1 if batch == 1 else -(-images // batch)  # the step that would see it
+    return bool(images and steps >= first and (batch == 1 or images % batch == 1))
 
 
 def last_of_one(

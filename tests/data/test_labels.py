@@ -80,7 +80,7 @@ def test_a_label_that_does_not_fit_is_told_with_the_row_and_what_fits() -> None:
         y_of(BINARY, cells, label="l")
     with pytest.raises(DataError, match=r"row 1: label 'l' is '0'; fits 1 \(of values\)"):
         y_of(BINARY, cells, label="l", values={"1": 1})
-    with pytest.raises(DataError, match="row 1: label 'l' is a text; fits a number"):
+    with pytest.raises(DataError, match=r"row 1: label 'l' is a text; fits a number"):
         y_of(BINARY, table(l="x"), label="l", threshold=0)
 
 
@@ -136,7 +136,7 @@ def test_a_number_is_a_classs_name_where_classes_are_named_by_numbers() -> None:
     assert y_of(NUMBERED, table(l="1 1.0 2.0 03 3 -"), label="l") == [
         [0], [0], [1], [2], [2], [None],
     ]  # fmt: skip
-    with pytest.raises(DataError, match="row 1: .* fits 1, 2, 3, null for not read"):
+    with pytest.raises(DataError, match=r"row 1: .* fits 1, 2, 3, null for not read"):
         y_of(NUMBERED, table(l="0 1 1 0 2"), label="l")
     assert y_of(NUMBERED, table(l="a b"), label="l", values={"a": 1, "b": "3"}) == [[0], [2]]
 
@@ -159,11 +159,11 @@ def test_a_cell_may_list_findings_with_a_separator(how) -> None:
 def test_a_finding_that_is_spelled_otherwise_in_a_list_is_refused_and_not_read_as_absent() -> None:
     with pytest.raises(DataError, match=r"row 2: .* fits names with '\|' between them"):
         y_of(LISTED, table(l="Mass effusion|Mass"), label="l", separator="|")
-    with pytest.raises(DataError, match="row 1: .* if a cell lists several findings, say separ"):
+    with pytest.raises(DataError, match=r"row 1: .* if a cell lists several findings, say separ"):
         y_of(LISTED, table(l="None Mass|x Mass"), labels={"Effusion": "l", "Mass": "l"})
     with pytest.raises(ConfigError, match="separator: is for findings"):
         label_rule(CLASSES, label="l", labels=None, separator="|")
-    with pytest.raises(ConfigError, match="goes without values"):
+    with pytest.raises(ConfigError, match=r"goes without values"):
         label_rule(LISTED, label="l", labels=None, separator="|", values={"a": 1})
 
 

@@ -1,4 +1,4 @@
-"""Numbers that stand for "missing", numbers that a model cannot hold, and bits that are not used."""
+"""Numbers that stand for "missing", numbers that a model cannot hold, bits that are not used."""
 
 import os
 
@@ -76,7 +76,9 @@ def table(folder, rows: str, **options):
 @pytest.mark.parametrize("cell", ["1e39", "-3.5e38", "1e-39", "1e-300"])
 def test_a_value_beyond_32_bits_is_an_error_with_its_rows(tmp_path, cell) -> None:
     """As float32 it would be infinite, or nothing."""
-    with pytest.raises(DataError, match="row 2: feature 'age' is, after .*; 2 such rows: 2, 3") as e:
+    with pytest.raises(
+        DataError, match=r"row 2: feature 'age' is, after .*; 2 such rows: 2, 3"
+    ) as e:
         table(tmp_path, f"1,0\n{cell},1\n{cell},1\n0,1\n")
     assert e.value.rule == "feature-beyond" and e.value.rows == (2, 3)
 
@@ -87,8 +89,8 @@ def test_a_scale_that_brings_a_value_back_is_enough(tmp_path) -> None:
 
 
 def test_a_decimal_comma_is_read_where_it_is_said_and_else_named(tmp_path) -> None:
-    """"1,5" is one and a half or fifteen, and only its author knows."""
-    rows = 'age;sick\n1,5;0\n2,25;1\n'
+    """ "1,5" is one and a half or fifteen, and only its author knows."""
+    rows = "age;sick\n1,5;0\n2,25;1\n"
     task = Task(name="binary", labels=("sick",), input=(1,))
     spec = {"name": "table", "csv": "t.csv", "features": ["age"], "label": "sick"}
     (tmp_path / "t.csv").write_text(rows)
@@ -96,14 +98,14 @@ def test_a_decimal_comma_is_read_where_it_is_said_and_else_named(tmp_path) -> No
     assert found.x.tolist() == [[1.5], [2.25]]
     with pytest.raises(DataError, match=r"if ',' is the decimal mark, say decimal: ',';? ?.*1, 2"):
         build(ADAPTERS, spec, task, tmp_path, where="data")
-    with pytest.raises(DataError, match="row 1: .* if '.' is the decimal mark"):
+    with pytest.raises(DataError, match=r"row 1: .* if '.' is the decimal mark"):
         table(tmp_path, "1.5,0\n", decimal=",")
 
 
 @pytest.mark.parametrize("cell", ["1_5", "0x10", "1.234,5", "inf"])
 def test_what_python_reads_as_a_number_and_nobody_writes_is_refused(tmp_path, cell) -> None:
     """float("1_5") is 15."""
-    with pytest.raises(DataError, match="row 1: feature 'age' is a text; fits a number"):
+    with pytest.raises(DataError, match=r"row 1: feature 'age' is a text; fits a number"):
         table(tmp_path, f'"{cell}",0\n')
 
 
@@ -112,7 +114,7 @@ def test_what_python_reads_as_a_number_and_nobody_writes_is_refused(tmp_path, ce
 def test_a_word_that_yaml_took_for_true_is_refused(tmp_path, option, word) -> None:
     """`drop: [no]` would drop the rows of "0", or none."""
     given = {"drop": [word], "values": {word: 1}, "where": {"sick": word}}[option]
-    with pytest.raises(ConfigError, match="reads this word as yes or no: put it in quotes"):
+    with pytest.raises(ConfigError, match=r"reads this word as yes or no: put it in quotes"):
         table(tmp_path, "1,0\n", **{option: given})
 
 
@@ -131,7 +133,7 @@ def films(folder, cells: list[str], names: list[str], **options):
 def test_backslashes_of_windows_are_read_as_slashes(tmp_path) -> None:
     found = films(tmp_path, ["films\\a.png", "films/b.png"], ["a.png", "b.png"])
     assert found.x[:, 0, 0, 0].tolist() == [10, 20]
-    with pytest.raises(DataError, match="row 1: .*outside the folder"):
+    with pytest.raises(DataError, match=r"row 1: .*outside the folder"):
         films(tmp_path, ["..\\outside.png"], ["a.png"])
     with pytest.raises(DataError, match=r"outside the folder of the table; a drive of Windows"):
         films(tmp_path, ["C:\\films\\a.png"], ["a.png"])
@@ -153,7 +155,9 @@ def test_all_damaged_images_are_told_and_nothing_is_kept(tmp_path) -> None:
     films(tmp_path, [f"films/{name}" for name in names], names)
     for k in (1, 2, 3, 4, 5, 7):
         (tmp_path / "films" / f"{k}.png").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"row 2: the image is no .*; 6 such rows: 2, 3, 4, 5, 6, ."):
+    with pytest.raises(
+        DataError, match=r"row 2: the image is no .*; 6 such rows: 2, 3, 4, 5, 6, ."
+    ):
         images(IMAGES, tmp_path, csv="t.csv", label="sick")
 
 

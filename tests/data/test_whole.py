@@ -23,7 +23,9 @@ def wide_png(pixels: np.ndarray, colour_type: int) -> bytes:
     """A PNG of 16 bits, which Pillow does not write in colour: [h, w, c], PNG 1.2, 4.1."""
 
     def part(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     h, w = pixels.shape[:2]
     lines = b"".join(b"\x00" + line.astype(">u2").tobytes() for line in pixels)
@@ -81,7 +83,8 @@ TURNS = {
 @pytest.mark.parametrize("orientation", TURNS)
 def test_all_eight_orientations_of_exif_are_turned_upright(tmp_path, orientation, kind) -> None:
     """Stored turned and marked so, an image is what it was before."""
-    upright = Image.fromarray(np.kron(np.arange(12, dtype=np.uint8).reshape(3, 4) * 20, np.ones((8, 8), np.uint8)))  # fmt: skip
+    fields = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    upright = Image.fromarray(np.kron(fields, np.ones((8, 8), np.uint8)))
     turn = TURNS[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -125,7 +128,7 @@ def test_a_whole_jpeg_is_read_also_where_its_lower_half_is_black(tmp_path, film,
 @pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
 @pytest.mark.parametrize("options", KINDS)
 def test_a_jpeg_that_was_cut_and_closed_again_is_refused(tmp_path, options, share, fill) -> None:
-    """Pillow reads it without a word; its lower part is grey. Also filled with zeros, as on disks."""
+    """Pillow reads it without a word; its lower part is grey. Or it is filled with zeros."""
     whole = jpeg(FILM, **options)
     kept = int(len(whole) * share)
     filler = bytes((len(whole) - kept) * fill)
