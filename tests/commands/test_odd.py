@@ -84,3 +84,20 @@ def test_a_last_batch_that_batch_norm_cannot_take_is_one_sentence(
     given += ["--out", str(tmp_path / "out")] if command == "run" else []
     with pytest.raises(ConfigError, match=r"arms.fedavg: nord: 17 training images leave a last"):
         CliRunner().invoke(app, given, catch_exceptions=False)
+
+
+def test_a_hospitals_own_name_stands_whole_on_screen_and_page(tmp_path: Path) -> None:
+    """Apostrophe and ampersand are marks of HTML and of shells."""
+    hospitals = '{"St. Mary\'s & Söhne": {patients: 40}, nord: {patients: 40}}'
+    text = TEXT.format(
+        input="[1, 16, 16]",
+        data=f"{{name: phantom, hospitals: {hospitals}}}",
+        model="cnn",
+        batch=16,
+    )
+    (tmp_path / "odd.yaml").write_text(text, encoding="utf-8")
+    given = ["run", str(tmp_path / "odd.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    done = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert "St. Mary's" in done.output  # the table folds long names
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "St. Mary&#39;s &amp; Söhne" in page and "Mary's & S" not in page
