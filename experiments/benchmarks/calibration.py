@@ -3,8 +3,9 @@
     python experiments/benchmarks/calibration.py [--quick] [--part rule null coverage trainings]
 
 Runs the functions that make every report (`difference`, `estimate`, `columns`, `triple`) on
-experiments whose truth is known. Without `--quick` about half an hour on a core of its own; `trainings` needs
-FEDRAD_DATA for the heart disease table. Every share is followed by its 95 % interval (Wilson).
+experiments whose truth is known. Without `--quick` about half an hour on a core of its own;
+`trainings` needs FEDRAD_DATA for the heart disease table. Every share is followed by its 95 %
+interval (Wilson).
 """
 
 import argparse
@@ -23,7 +24,6 @@ from calibration_coverage import (
 )
 from calibration_null import MIXTURES, null_p
 from calibration_trainings import Pair, made_up, pairs, wrong_of
-
 from scipy.stats import t
 
 from fedrad.config.reading import load_experiment

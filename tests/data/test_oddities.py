@@ -76,7 +76,7 @@ def test_accepting_a_rule_later_leaves_an_arms_text_as_it_was() -> None:
 
 @pytest.mark.parametrize("name", ["heart_disease", "pneumoniamnist"])
 def test_experiments_without_patients_say_so_in_the_text_that_travels(name: str) -> None:
-    """`patient: null` is no missing key: whoever reads the canonical text knows that it is meant."""
+    """`patient: null` is no missing key: a reader of the canonical text knows that it is meant."""
     read = from_text(load_experiment(EXPERIMENTS / f"{name}.yaml").text()).data
     assert isinstance(read, dict) and "patient" in read and read["patient"] is None
 
