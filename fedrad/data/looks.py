@@ -221,10 +221,13 @@ def _unlike(site: SiteData, small: np.ndarray, rows: np.ndarray, looked: str) ->
         numbers = where + 1 if site.row is None else site.row[where]
         shown = tuple(int(number) for number in numbers[:_SHOWN])
         more = ", ..." if len(numbers) > _SHOWN else ""
+        one = len(numbers) == 1
+        found = f"{len(numbers)}{looked or (' image' if one else ' images')}"
         yield Oddity(
             site.site,
             f"images-{what.split()[0]}" if what != "upside down" else "images-turned",
-            f"{len(numbers)}{looked} look {what} (rows {', '.join(map(str, shown))}{more}).",
+            f"{found} look{'s' if one else ''} {what} "
+            f"(row{'' if one else 's'} {', '.join(map(str, shown))}{more}).",
             "Look at them; compared with the layout of the site's other images.",
             shown,
         )
