@@ -66,7 +66,9 @@ def test_a_site_half_of_which_is_inverted_is_told_with_rows() -> None:
     films[:25] = 255 - films[:25]
     found = looks_odd({"nord": site("nord", films, row=np.arange(101, 161))}, TASK)
     assert [one.rule for one in found] == ["images-inverted"]
-    assert found[0].rows == (101, 102, 103, 104, 105) and found[0].found.startswith("25 images look")
+    assert found[0].rows == (101, 102, 103, 104, 105) and found[0].found.startswith(
+        "25 images look"
+    )
 
 
 @pytest.mark.parametrize("change", [lambda x: x // 16, lambda x: 128 + x // 2, lambda x: x // 128])
