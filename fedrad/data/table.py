@@ -153,8 +153,9 @@ def table(
         places = site_of(cells, site) if name is None else np.full(len(cells), name)
         patients = patients_of(cells, patient, places, per_site=patient_per_site)
         raw = np.stack([_raw(cells, one, missing_words, decimal) for one in plan], axis=1)
+        known = _known(raw, plan, missing_zero)
         part = Records(
-            x=_numbers(cells, raw, plan, missing_zero),
+            x=_numbers(cells, known, plan),
             y=labels_of(cells, rule),
             patient=patients.hashed,
             site=places,
@@ -163,9 +164,7 @@ def table(
             attributes=attributes_of(cells, age=age, sex=sex),
             row=cells.row,
             alike=patients.alike,
-            oddities=tuple(
-                sentinels(_known(raw, plan, missing_zero), list(plan), places, cells.row)
-            ),
+            oddities=tuple(sentinels(known, list(plan), places, cells.row)),
             columns=tuple(plan),
         )
         parts.append(part)
@@ -203,18 +202,12 @@ def _planned(
     return plan
 
 
-def _numbers(
-    cells: Columns,
-    raw: np.ndarray,
-    plan: Mapping[str, Feature],
-    missing_zero: Sequence[str],
-) -> np.ndarray:
+def _numbers(cells: Columns, known: np.ndarray, plan: Mapping[str, Feature]) -> np.ndarray:
     """Return x, float32 [n, f]: the features, then the indicators."""
-    raw = _known(raw, plan, missing_zero)
-    gone = np.isnan(raw)
+    gone = np.isnan(known)
     centre = np.array([feature.centre for feature in plan.values()])
     scale = np.array([feature.scale for feature in plan.values()])
-    values = np.where(gone, 0.0, (raw - centre) / scale)
+    values = np.where(gone, 0.0, (known - centre) / scale)
     _refuse_beyond(cells, list(plan), values)
     marked = np.array([feature.missing == "indicator" for feature in plan.values()])
     return np.concatenate([values, gone[:, marked]], axis=1).astype(np.float32)

@@ -1,5 +1,6 @@
 """`fedrad check` and `fedrad run` on data that look odd, as a user meets them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,22 @@ def test_check_tells_bits_that_are_not_used(tmp_path: Path) -> None:
     assert "nord: Values use 12 of 16 bits in all 40 16-bit files" in told
     assert "Say bits: 12" in told and "[grey-levels]" in told
     assert check(tmp_path, data=data.format(", bits: 12"), **shape).endswith("odd: nothing.")
+
+
+def test_what_is_odd_is_told_once_by_check_run_results_and_page(tmp_path: Path) -> None:
+    """And by none of them once the rule is accepted."""
+    rows(tmp_path, {5: "-9999"})
+    assert check(tmp_path).count("Feature 'age' is -9999") == 1
+    given = ["run", str(tmp_path / "odd.yaml"), "--data-root", str(tmp_path), "--workers", "1"]
+    places = (tmp_path / "out", tmp_path / "accepted")
+    for place, more in zip(places, ([], ["--set", "accept=[feature-sentinel]"]), strict=True):
+        done = CliRunner().invoke(app, [*given, "--out", str(place), *more], catch_exceptions=False)
+        told = " ".join(done.output.split()).count("Looks odd: nord: Feature 'age' is -9999")
+        found = json.loads((place / "results.json").read_text(encoding="utf-8"))["oddities"]
+        page = (place / "report.html").read_text(encoding="utf-8")
+        on_page = "is -9999 in 1 row" in page
+        once = not more
+        assert (told, len(found), on_page) == (once, once, once)
 
 
 @pytest.mark.parametrize("command", ["check", "run"])

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from fedrad.config import Experiment, from_text, load_experiment, load_site_file
-from fedrad.data.oddities import Oddity
+from fedrad.data.oddities import RULES, Oddity
 from fedrad.data.sites import federation_of, hospital_of
+from fedrad.errors import ConfigError
 from fedrad.report.oddities import oddities_told, oddity_values
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -57,6 +58,42 @@ def test_a_hospital_accepts_in_its_own_file(tmp_path: Path) -> None:
     assert (odd.site, odd.rule) == ("nord", "patients-unnamed")
     path.write_text(SITE + "accept: [patients-unnamed]\n")
     assert not hospital_of(experiment, load_site_file(path)).oddities
+
+
+def test_a_rule_that_is_none_cannot_be_accepted(tmp_path: Path) -> None:
+    """A slip of the pen would leave its oddity told on and on, as if nobody had looked at it."""
+    with pytest.raises(ConfigError, match=r"^accept: .*did you mean 'patients-unnamed'"):
+        federation_of(asked(tmp_path, accept=("patient-unnamed",)), tmp_path)
+    path = tmp_path / "site.yaml"
+    path.write_text(SITE + "accept: [patient-unnamed]\n")
+    with pytest.raises(ConfigError, match=r"^nord: accept: 'patient-unnamed' is no rule"):
+        hospital_of(asked(tmp_path), load_site_file(path))
+
+
+def test_a_federation_carries_what_is_odd_of_leaks_cells_and_sites_alike(tmp_path: Path) -> None:
+    """Whoever asks, a check, a run, a page or a hospital's log, is told the same, each once."""
+    words = ["P-1", "p1", *(f"q{k}" for k in range(18))]
+    rows = [f"{50 + k},{k % 2},nord,{id_}" for k, id_ in enumerate(words)]
+    rows += [f"{-9999 if k == 3 else 50 + k},1,west,w{k}" for k in range(20)]
+    experiment = asked(tmp_path)
+    (tmp_path / "all.csv").write_text("\n".join(["age,sick,place,who", *rows]))
+    data = {**experiment.data, "patient": "who"}  # type: ignore[dict-item]
+    odd = federation_of(experiment.model_copy(update={"data": data}), tmp_path).oddities
+    assert sorted((one.site, one.rule) for one in odd) == [
+        ("nord", "patients-spelled-alike"),
+        ("west", "feature-sentinel"),
+        ("west", "label-constant"),
+    ]
+    rules = tuple({one.rule for one in odd})
+    accepting = experiment.model_copy(update={"data": data, "accept": rules})
+    assert not federation_of(accepting, tmp_path).oddities
+
+
+def test_every_rule_stands_in_the_documents() -> None:
+    """Whoever reads a rule's name on the screen finds what it means."""
+    docs = EXPERIMENTS.parent / "docs"
+    text = "".join((docs / name).read_text(encoding="utf-8") for name in ("data.md", "leaks.md"))
+    assert {rule for rule in RULES if f"`{rule}`" not in text} == set()
 
 
 def test_accepting_nothing_leaves_the_canonical_text_as_it_was() -> None:
