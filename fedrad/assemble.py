@@ -24,6 +24,7 @@ from fedrad.core.meter import Meter
 from fedrad.core.state import State
 from fedrad.data import TRANSFORMS
 from fedrad.data.base import SiteData
+from fedrad.data.oddities import Oddity
 from fedrad.data.sites import Federation
 from fedrad.data.transforms import compose
 from fedrad.errors import ConfigError, MissingError
@@ -33,6 +34,10 @@ from fedrad.metrics.calibration import loss
 from fedrad.models import MODELS
 from fedrad.privacy.account import Account
 from fedrad.registry import build, split
+from fedrad.training.last_batch import (
+    batch_of_one,
+    last_of_one,
+)
 from fedrad.training.local import LocalTask
 from fedrad.training.optimizers import OPTIMIZERS
 from fedrad.training.private_arm import check_private, plan_at, private_at
@@ -41,6 +46,7 @@ from fedrad.training.server import ServerTask
 __all__ = [
     "algorithm_of",
     "check_arms",
+    "check_last_batch",
     "check_model",
     "check_privacy",
     "cut_of",
@@ -127,6 +133,30 @@ def check_privacy(experiment: Experiment, federation: Federation) -> None:
                 raise ConfigError(f"arms.{name}: {error}") from None
 
 
+def check_last_batch(arm: Experiment, site: str, images: int, steps: int) -> Oddity | None:
+    """Return that batch norm takes a site's last image by itself, which looks odd; mostly None.
+
+    Args:
+        arm: the experiment as the arm sees it.
+        site: its name, for messages.
+        images: of its training split.
+        steps: of a round.
+
+    Raises:
+        ConfigError: batch norm cannot take one image.
+    """
+    if arm.privacy is not None or not batch_of_one(images, arm.local.batch, steps):
+        return None
+    return last_of_one(partial(model_of, _without_weights(arm)), arm.task, site, images)
+
+
+def _without_weights(arm: Experiment) -> Experiment:
+    """Return an arm whose model is drawn: a file of weights has no part in its shapes."""
+    name, options = split(arm.model, where="model")
+    model = {"name": name, **{k: v for k, v in options.items() if k != "weights"}}
+    return arm.model_copy(update={"model": model})
+
+
 def handlers_of(arm: Experiment) -> Mapping[str, Handler]:
     """Return all that a site answers in an arm: the algorithm's actions and the common ones."""
     return {**evaluation(arm.replicates), **algorithm_of(arm).handlers}
@@ -210,12 +240,10 @@ def check_model(arm: Experiment) -> None:
     Raises:
         ConfigError: the model's name or options do not fit, or no memory would hold it.
     """
-    name, options = split(arm.model, where="model")
-    # A file of weights has memory of its own, and says by itself whether it fits.
-    shapes_only = {"name": name, **{k: v for k, v in options.items() if k != "weights"}}
     try:
         with torch.device("meta"):
-            model: nn.Module = build(MODELS, shapes_only, arm.task, where="model")
+            # A file of weights has memory of its own, and says by itself whether it fits.
+            model = model_of(_without_weights(arm))
     except (RuntimeError, OverflowError, TypeError):
         raise ConfigError("model: its arrays are larger than any computer's memory") from None
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -252,8 +280,13 @@ def local_task(
         device: where to compute.
         steps: gradient steps of one round, instead of the arm's epochs or steps.
         account: what a private arm's training is charged to.
+
+    Raises:
+        ConfigError: batch norm cannot take the site's last batch of one image.
     """
     local = arm.local
+    images = data.images("train")
+    check_last_batch(arm, data.site, images, steps or steps_per_round(local, images))
     return LocalTask(
         site=data.site,
         seed=seed,

@@ -4,7 +4,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from fedrad.commands.experiments import end, federation_for, read, selected
 from fedrad.commands.ledger import EXAMPLE, ledger
 from fedrad.commands.provision import provision
 from fedrad.federation.runtimes import Concurrency, Runtime, RuntimeName
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["app", "main"]
 
@@ -168,7 +165,7 @@ def run(
         from fedrad.runs import RunFolder
 
         for line in oddities_told(federation.oddities):
-            console.print(line)
+            console.print(line, highlight=False)
         arms, seeds = selected(experiment, arm, seed)
         folder = RunFolder(out or Path("runs") / experiment.name)
         with make_progress(console) as progress:
@@ -204,6 +201,7 @@ def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = No
     federation = federation_for(experiment, data_root)
 
     from fedrad.report.check import plan_tables
+    from fedrad.report.oddities import odd_lines
     from fedrad.report.plan import plan_of
     from fedrad.report.privacy import privacy_of, privacy_tables
 
@@ -211,6 +209,7 @@ def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = No
         console.print(renderable)
     for renderable in privacy_tables(privacy_of(experiment, federation)):
         console.print(renderable)
+    console.print(odd_lines(federation.oddities), highlight=False)
     if mbit is not None:
         from fedrad.commands.previews import bandwidth_table
 

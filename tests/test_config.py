@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrad.config import Experiment, from_text, load_experiment, load_site
-from fedrad.config.names import name_problem
+from fedrad.config import Experiment, from_text, load_experiment, load_federation, load_site
+from fedrad.config.names import file_name, name_problem, site_in
 from fedrad.errors import ConfigError
 
 TEXT = """
@@ -199,7 +199,10 @@ def doubled(times: int) -> str:
         (b"a: " + b"[" * 40 + b"]" * 40, r"^tiny\.yaml: values are nested too deeply$"),
         (b"a: &a [*a]", r"^tiny\.yaml: values are nested too deeply$"),
         (doubled(29).encode(), r"^tiny\.yaml: holds more than 100,000 values$"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", r"^tiny\.yaml: cannot be read \(it is no UTF-8 text\)$"),
+        (
+            b"\x89PNG\r\n\x1a\n\x00\x00",
+            r"^tiny\.yaml: cannot be read \(it is no UTF-8 text, line 1\); save it as UTF-8$",
+        ),
         (b"PK\x03\x04\x00\x00", r"^tiny\.yaml: no YAML$"),
         (b"a: {[1]: 2, [1]: 3}", r"stands twice$"),
         (b"a: {[1]: 2}", r"^tiny\.yaml:1: found unhashable key$"),
@@ -244,8 +247,10 @@ def test_a_site_file_is_checked_and_may_not_be_called_pooled(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["nord", "Klinik Süd (2)", "Çeşme-1", "東京_3", "क्लिनिक", "St. Anna"]
-)
+    "name",
+    ["nord", "Klinik Süd (2)", "Çeşme-1", "東京_3", "क्लिनिक", "St. Anna", "St. Mary's",
+     "King\u2019s", "Barts & Co.", "Mitte+Ost", "010", "no", "1e3", "console"],
+)  # fmt: skip
 def test_a_site_bears_a_name_of_any_language(name: str) -> None:
     assert name_problem(name) is None
 
@@ -256,6 +261,9 @@ def test_a_site_bears_a_name_of_any_language(name: str) -> None:
         ("", "empty"), ("  ", "empty"), ("..", "begins with"), (".x", "begins with"),
         ("a/b", "solidus"), ("a\\b", "reverse solidus"), ("a|b", "vertical line"),
         ("a,b", "comma"), ("a\nb", "control"), ("a\x00", "control"), ("a:b", "colon"),
+        ("CON", "Windows"), ("nul.x", "Windows"), ("com1", "Windows"), ("a<b", "less-than"),
+        ("a\u202eb", "right-to-left"), ("a=b", "equals"), ("a%b", "percent"), ("a*b", "asterisk"),
+        ('a"b', "quotation"), ("a$b", "dollar"), ("a`b", "grave"), ("~a", "tilde"),
         ("a ", "ends with a space"), ("x" * 101, "longer than 100"), ("東" * 90, "240 bytes"),
     ],
 )  # fmt: skip
@@ -263,6 +271,71 @@ def test_a_name_that_is_no_folder_or_breaks_a_key_is_refused(name: str, why: str
     """Names become folders (`/`, `..`), keys of cells (`|`) and lists in messages (`,`)."""
     problem = name_problem(name)
     assert problem is not None and why in problem
+
+
+@pytest.mark.parametrize("name", ["nord", "Klinik Süd (2)", "St. Anna", "東京_3", "a-1.5"])
+def test_names_that_were_allowed_before_keep_their_folders(name: str) -> None:
+    """A kit that exists is found again."""
+    assert file_name(name) == name
+
+
+def test_folders_of_different_sites_differ_and_tell_the_site() -> None:
+    """No mark is left that a shell or a unit file reads, and none leads outside."""
+    names = ["St. Mary's", "St. Mary\u2019s", "St. Marys", "St. Mary.", "St. Mary", "A & B", "A+B"]
+    folders = [file_name(name) for name in names]
+    assert len({folder.casefold() for folder in folders}) == len(names)
+    assert [site_in(folder) for folder in folders] == names
+    for folder in folders:
+        assert not set(folder) & set("'\u2019&+/\\$`\"*?<>|;:%") and not folder.endswith(".")
+
+
+def test_one_name_in_two_unicode_forms_is_one_site(tmp_path: Path) -> None:
+    """macOS writes an umlaut as a letter and a mark after it."""
+    changed_ = TEXT + "held_out_sites: [Su\u0308d]\n"
+    assert load_experiment(written(tmp_path, changed_)).held_out_sites == ("S\u00fcd",)
+
+
+@pytest.mark.parametrize(
+    "word", ["010", "8", "no", "yes", "2024-01-02", "1.5", "12:30", "0x1F", "0b11", "1_000", "~"]
+)
+@pytest.mark.parametrize("key", ["held_out_sites: [{}]", "name: {}", "labels"])
+def test_a_name_that_yaml_takes_for_something_else_is_refused_with_the_cure(
+    tmp_path: Path, key: str, word: str
+) -> None:
+    """YAML 1.1 reads 010 as 8, no as false and 12:30 as 750; in quotes each is what it says."""
+
+    def text(written_: str) -> str:
+        if key == "labels":
+            return changed("labels: [lesion]", f"labels: [{written_}]")
+        if key.startswith("name"):
+            return changed("name: tiny", f"name: {written_}")
+        return TEXT + key.format(written_) + "\n"
+
+    with pytest.raises(ConfigError, match=r"put names \(of sites, labels\) in quotes"):
+        load_experiment(written(tmp_path, text(word)))
+    if ":" not in word and "~" not in word:
+        load_experiment(written(tmp_path, text(f'"{word}"')))
+
+
+@pytest.mark.parametrize("word", ["010", "no", "2024-01-02"])
+def test_site_and_federation_files_say_so_too(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "site.yaml"
+    for load, text in (
+        (load_site, "name: {}\ndata: phantom\n"),
+        (load_federation, "name: demo\ncoordinator: {{host: localhost}}\nsites: {{{}: {{}}}}\n"),
+    ):
+        path.write_text(text.format(word), encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"put names .* in quotes"):
+            load(path)
+        path.write_text(text.format(f'"{word}"'), encoding="utf-8")
+        load(path)
+
+
+def test_an_experiment_may_be_saved_as_utf_16(tmp_path: Path) -> None:
+    """As Windows' editor does for "Unicode"."""
+    path = tmp_path / "tiny.yaml"
+    path.write_bytes(TEXT.encode("utf-16"))
+    assert load_experiment(path) == from_text(TEXT)
 
 
 def test_an_experiment_cannot_be_changed() -> None:

@@ -1,6 +1,7 @@
 """What several commands do with an experiment's file and the options beside it."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fedrad.config import Experiment
+    from fedrad.data.oddities import Oddity
     from fedrad.data.sites import Federation
     from fedrad.runs import RunFolder
 
@@ -42,13 +44,40 @@ def federation_for(
         MissingError: the device or data are not there.
     """
     from fedrad.assemble import check_arms, check_privacy, device_of
+    from fedrad.data.oddities import unaccepted
     from fedrad.data.sites import federation_of
 
     device_of(device)
     check_arms(experiment, played)
     federation = federation_of(experiment, data_root or Path())
     check_privacy(experiment, federation)
-    return federation
+    odd = unaccepted(_last_batches(experiment, federation), experiment.accept)
+    return replace(federation, oddities=(*federation.oddities, *odd))
+
+
+def _last_batches(experiment: "Experiment", federation: "Federation") -> "list[Oddity]":
+    """Return last batches of one image that look odd with batch norm, each site's once.
+
+    Raises:
+        ConfigError: batch norm cannot take one; names the arm and the site.
+    """
+    from fedrad.assemble import algorithm_of, check_last_batch, steps_per_round
+    from fedrad.config import POOLED
+    from fedrad.errors import ConfigError
+
+    images = {name: federation.sites[name].images("train") for name in federation.training}
+    found = {}
+    for name in experiment.arm_names:
+        arm = experiment.arm(name)
+        pooled = {POOLED: sum(images.values())}
+        for site, number in (pooled if algorithm_of(arm).pooled else images).items():
+            try:
+                odd = check_last_batch(arm, site, number, steps_per_round(arm.local, number))
+            except ConfigError as error:
+                raise ConfigError(f"arms.{name}: {error}") from None
+            if odd is not None:
+                found[site] = odd
+    return list(found.values())
 
 
 def selected(

@@ -1,6 +1,7 @@
 """Raw values in, checked values out, with errors that say where, what was found and what fits."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -59,7 +60,20 @@ def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
         return f"{prefix}is missing"
     message = problem["msg"].removeprefix("Value error, ")
     found = "" if problem["type"] == "value_error" else f", found {shown(problem['input'])}"
-    return f"{prefix}{message[0].lower()}{message[1:]}{found}"
+    return f"{prefix}{message[0].lower()}{message[1:]}{found}{_quotes(problem)}"
+
+
+def _quotes(problem: Mapping[str, Any]) -> str:
+    """Return that a name needs quotes, where YAML has made something else of it."""
+    value = problem["input"]
+    if problem["type"] != "string_type" or not (
+        value is None or isinstance(value, bool | int | float | date)
+    ):
+        return ""
+    return (
+        "; put names (of sites, labels) in quotes: YAML takes yes, no, 12, 1.5 and 2024-01-02 for "
+        "other things than texts"
+    )
 
 
 def _fields(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -1,5 +1,7 @@
 """What a federation's organiser writes: its name, where the coordinator is reached, its sites."""
 
+import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,6 +85,10 @@ class FederationFile(Frozen):
     def _named_alone(cls, raw: Any) -> Any:
         # "nord:" with nothing after it is a site that says nothing about itself.
         if isinstance(raw, dict) and isinstance(raw.get("sites"), dict):
+            names = Counter(unicodedata.normalize("NFC", str(name)) for name in raw["sites"])
+            for name, number in names.items():
+                if number > 1:
+                    raise ValueError(f"sites: the name '{name}' stands twice")
             sites = {
                 name: {} if member is None else member for name, member in raw["sites"].items()
             }

@@ -103,13 +103,35 @@ class _Loader(yaml.SafeLoader):
             )
         return super().construct_mapping(node, deep=deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number; one of another base than ten was meant as a name, or is a slip."""
+        value: int = super().construct_yaml_int(node)
+        if node.value.replace("_", "").lstrip("+") != str(value):
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"YAML reads {node.value} as the number {value}; put names (of sites, labels) in "
+                f"quotes, or write {value} if the number is meant",
+                node.start_mark,
+            )
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ConfigError(f"{path.name}: cannot be read ({reason})") from None
+        raw = path.read_bytes()
+        utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path.name}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path.name}: cannot be read (it is no UTF-8 text, line {line}); save it as UTF-8"
+        ) from None
     return _mapping(_parse(text, path.name), path.name)
 
 

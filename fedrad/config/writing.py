@@ -16,7 +16,7 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     >>> as_yaml({"data": {"name": "phantom", "hospitals": 2}})
     'data:\n  name: phantom\n  hospitals: 2\n'
     """
-    return yaml.safe_dump(dict(values), sort_keys=False, width=100)
+    return yaml.safe_dump(dict(values), sort_keys=False, width=100, allow_unicode=True)
 
 
 def with_approved(text: str, digest: str, note: str) -> str:

@@ -46,6 +46,7 @@ class Records:
         sketches: int8 [n, 3, 32, 32], by which near copies are known (see `sketch`), or None.
         oddities: what its adapter saw that looks odd; their `site` is "" where a table holds
             several.
+        columns: names of x's columns, of a table.
     """
 
     x: np.ndarray
@@ -59,6 +60,7 @@ class Records:
     alike: np.ndarray | None = None
     sketches: np.ndarray | None = None
     oddities: tuple[Oddity, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         columns = (self.y, self.patient, self.site, self.split, self.pixels, self.row)
@@ -82,6 +84,8 @@ class SiteData:
         attributes: of the whole source, as in `Records`.
         pixels: of the whole source, as in `Records`.
         unlabelled: rows of this site that were left out, because none of their labels was read.
+        columns: of the whole source, as in `Records`.
+        row: of the whole source, as in `Records`.
     """
 
     site: str
@@ -92,6 +96,8 @@ class SiteData:
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     pixels: np.ndarray | None = None
     unlabelled: int = 0
+    columns: tuple[str, ...] = ()
+    row: np.ndarray | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -192,6 +198,8 @@ def _site_of(records: Records, name: str, read: np.ndarray) -> SiteData:
         attributes=records.attributes,
         pixels=records.pixels,
         unlabelled=int((here & ~read).sum()),
+        columns=records.columns,
+        row=records.row,
     )
 
 

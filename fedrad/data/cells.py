@@ -4,8 +4,6 @@ Messages name the file and the row (from 1, after the header). They quote a cell
 column is a short list of words that many patients share: any other could be a patient's name.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from fedrad.data.csv_text import rows_of, text_of
+from fedrad.data.refusals import refusal
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import listed, nearest
 
-__all__ = ["Columns", "read_columns"]
+__all__ = ["Columns", "number_of", "read_columns"]
 
 _WORDS = 20
+_COMMA = "; a comma within a cell needs quotes around the cell, a decimal comma too"
 _IDENTIFYING = ("patient", "image", "where")
 """The options that may name a column of patients or images; all others publish what they read."""
 
@@ -65,7 +66,10 @@ class Columns:
                 "name another one"
             )
         if name not in self.cells:
-            raise DataError(f"{option}: {self.file} has no column '{name}'{self._instead(name)}")
+            raise DataError(
+                f"{option}: {self.file} has no column '{name}'{self._instead(name)}",
+                rule="column-missing",
+            )
         return self.cells[name]
 
     def words(self, name: str) -> list[str]:
@@ -82,6 +86,11 @@ class Columns:
         short = len(distinct) <= min(_WORDS, min([len(self), *known]) // 2)
         return sorted(distinct) if short and name not in self.private else []
 
+    def refusal(self, problems: Sequence[tuple[int, str]], *, rule: str) -> DataError:
+        """Return the error for rows, by their places from 0, and what is wrong with each."""
+        told = [(int(self.row[index]), text) for index, text in problems]
+        return refusal(self.file, told, rule=rule)
+
     def found(self, name: str, index: int) -> str:
         """Return a column's cell in quotes where it may be told, else "a text"."""
         return f"'{self.cells[name][index]}'" if self.words(name) else "a text"
@@ -93,7 +102,10 @@ class Columns:
             DataError: no row is left.
         """
         if not keep.any():
-            raise DataError(f"{self.file}: none of its {len(self)} rows is left after filtering")
+            raise DataError(
+                f"{self.file}: none of its {len(self)} rows is left after filtering",
+                rule="rows-missing",
+            )
         rows = np.flatnonzero(keep).tolist()
         cells = {name: [column[i] for i in rows] for name, column in self.cells.items()}
         return replace(self, cells=cells, row=self.row[keep])
@@ -107,6 +119,21 @@ class Columns:
         )
 
 
+def number_of(cell: str, decimal: str = ".") -> float:
+    """Return a cell's number, as a table writes it.
+
+    Raises:
+        ValueError: it is none, or has the other decimal mark.
+
+    >>> number_of("1.5"), number_of("1,5", ",")
+    (1.5, 1.5)
+    """
+    # Python reads "1_5" as 15; nobody who writes a table means that.
+    if "_" in cell or (decimal != "." and "." in cell):
+        raise ValueError(cell)
+    return float(cell.replace(decimal, ".", 1))
+
+
 def read_columns(
     path: Path,
     *,
@@ -117,25 +144,22 @@ def read_columns(
     """Return a CSV file's columns.
 
     Args:
-        path: of the file: UTF-8; commas, semicolons or tabs, whichever its first line has most of.
+        path: of the file; see `csv_text` for what is read.
         header: names of the columns of a file without a header line.
         named: columns that the options name; a first line with one of them is surely a header.
         private: columns of patients and of images.
 
     Raises:
-        DataError: the file is missing, empty, no UTF-8, or a row has too few or too many cells.
+        DataError: the file is missing, empty or no text, a quote does not close, or rows have too
+            few or too many cells.
     """
-    lines = _lines(path)
+    lines, delimiter = rows_of(text_of(path), path.name, headed=not header)
     names = list(header) if header else [name.strip() for name in (lines.pop(0) if lines else [])]
     headed = bool(header) or any(name in names for name in named)
     _check_names(names, path.name, headed=headed)
     if not lines:
-        raise DataError(f"{path.name}: has no rows")
-    for number, row in enumerate(lines, start=1):
-        if len(row) != len(names):
-            raise DataError(
-                f"{path.name} row {number}: {len(row)} cells, the header has {len(names)}"
-            )
+        raise DataError(f"{path.name}: has no rows", rule="rows-missing")
+    _check_widths(lines, len(names), path.name, delimiter)
     texts = ([cell.strip() for cell in column] for column in zip(*lines, strict=True))
     return Columns(
         file=path.name,
@@ -146,24 +170,14 @@ def read_columns(
     )
 
 
-def _lines(path: Path) -> list[list[str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name}: is no UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        # A ValueError is a path with a zero byte in it.
-        reason = getattr(error, "strerror", None) or "no path of a file"
-        raise DataError(
-            f"{path.name or path}: cannot be read ({reason}); paths are relative to --data-root"
-        ) from None
-    first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return [row for row in reader if row]
-    except csv.Error:
-        raise DataError(f"{path.name}: is no CSV file") from None
+def _check_widths(lines: Sequence[Sequence[str]], width: int, file: str, delimiter: str) -> None:
+    wrong = [
+        (number, f"{len(row)} cells, the header has {width}{_COMMA if delimiter == ',' else ''}")
+        for number, row in enumerate(lines, start=1)
+        if len(row) != width
+    ]
+    if wrong:
+        raise refusal(file, wrong, rule="row-cells")
 
 
 def _check_names(names: Sequence[str], file: str, *, headed: bool) -> None:
@@ -171,7 +185,11 @@ def _check_names(names: Sequence[str], file: str, *, headed: bool) -> None:
     if twice is None:
         return
     if headed:
-        raise DataError(f"{file}: two columns are named '{twice}'")
+        named = f"are named '{twice}'" if twice else "have no name; take the empty columns out"
+        raise DataError(f"{file}: two columns {named}", rule="columns-twice")
     one = names.index(twice) + 1
     other = names.index(twice, one) + 1
-    raise DataError(f"{file}: columns {one} and {other} have one name; is its first line a header?")
+    raise DataError(
+        f"{file}: columns {one} and {other} have one name; is its first line a header?",
+        rule="columns-twice",
+    )

@@ -1,12 +1,16 @@
 """What adapters read from a table's columns: sites, splits, attributes."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import Annotated
 
 import numpy as np
+from pydantic import BeforeValidator
 
-from fedrad.data.cells import Columns, read_columns
-from fedrad.errors import ConfigError, DataError
+from fedrad.data.cells import Columns, number_of, read_columns
+from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
 __all__ = [
@@ -21,7 +25,16 @@ __all__ = [
     "texts",
 ]
 
-Word = str | int | float
+
+def _word(value: object) -> object:
+    """Refuse what YAML has made of a word, where its text is lost: yes, no, a date."""
+    if isinstance(value, bool | date):
+        kind = "yes or no" if isinstance(value, bool) else "a date"
+        raise ValueError(f"YAML reads this word as {kind}: put it in quotes")
+    return value
+
+
+Word = Annotated[str | int | float, BeforeValidator(_word)]
 """A cell as YAML may write it: 0 is the text "0"."""
 
 _SPLITS = {
@@ -66,13 +79,13 @@ def selected(
         return table
     if site is None:
         raise ConfigError("sites: needs a site column (option site)")
-    column = table.column(site, "site")
+    column = [_one(name) for name in table.column(site, "site")]
     known = set(column)
     for name in sites:
-        if name not in known:
+        if _one(name) not in known:
             hint = nearest(name, table.words(site))
             raise ConfigError(f"sites: {table.file} has no row of site '{name}'{hint}")
-    return _among(table, column, sites)
+    return _among(table, column, [_one(name) for name in sites])
 
 
 def _among(table: Columns, column: Sequence[str], wanted: Sequence[str]) -> Columns:
@@ -81,7 +94,12 @@ def _among(table: Columns, column: Sequence[str], wanted: Sequence[str]) -> Colu
 
 def site_of(table: Columns, site: str | None) -> np.ndarray | None:
     """Return str [n], each row's site, or None without a site column."""
-    return None if site is None else np.array(filled(table, site, "site"))
+    return None if site is None else np.array([_one(name) for name in filled(table, site, "site")])
+
+
+def _one(name: str) -> str:
+    # As the experiment's: one letter may be written as one character or two.
+    return unicodedata.normalize("NFC", name)
 
 
 def split_of(table: Columns, split: str | None) -> np.ndarray | None:
@@ -96,7 +114,14 @@ def split_of(table: Columns, split: str | None) -> np.ndarray | None:
     known = {word: name for name, names in _SPLITS.items() for word in names}
     column = table.column(split, "split")
     return np.array(
-        _each(table, split, column, lambda cell: known[cell.lower()], "train, val or test")
+        _each(
+            table,
+            split,
+            column,
+            lambda cell: known[cell.lower()],
+            "train, val or test",
+            rule="split-unknown",
+        )
     )
 
 
@@ -115,7 +140,9 @@ def attributes_of(
     found: dict[str, np.ndarray] = {}
     if age:
         column = table.column(age, "age")
-        years = _each(table, age, column, _years, "a number of years, or empty")
+        years = _each(
+            table, age, column, _years, "a number of years, or empty", rule="age-unreadable"
+        )
         found["age"] = np.array(years, dtype=np.float32)
     for name, column_name in (("sex", sex), ("view", view)):
         if column_name:
@@ -128,7 +155,7 @@ def _years(cell: str) -> float:
         return float("nan")
     match = re.fullmatch(r"(\d{1,3})([YMWD])", cell)
     if match is None:
-        return float(cell)
+        return number_of(cell)
     return int(match[1]) / {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}[match[2]]
 
 
@@ -139,21 +166,30 @@ def filled(table: Columns, name: str, option: str) -> Sequence[str]:
         DataError: there is one.
     """
     column = table.column(name, option)
-    if "" in column:
-        empty = column.index("")
-        raise DataError(f"{table.where(empty)}: the {option} (column '{name}') is empty")
+    text = f"the {option} (column '{name}') is empty"
+    empty = [(index, text) for index, cell in enumerate(column) if not cell]
+    if empty:
+        raise table.refusal(empty, rule=f"{option}-empty")
     return column
 
 
 def _each(
-    table: Columns, name: str, column: Sequence[str], read: Callable[[str], object], fits: str
+    table: Columns,
+    name: str,
+    column: Sequence[str],
+    read: Callable[[str], object],
+    fits: str,
+    *,
+    rule: str,
 ) -> list[object]:
-    """Return what `read` makes of each cell; a KeyError or ValueError becomes a DataError."""
-    values = []
+    """Return what `read` makes of each cell; KeyErrors and ValueErrors become a DataError."""
+    values: list[object] = []
+    wrong: list[tuple[int, str]] = []
     for index, cell in enumerate(column):
         try:
             values.append(read(cell))
         except (KeyError, ValueError):
-            found = table.found(name, index)
-            raise DataError(f"{table.where(index)}: found {found}; fits {fits}") from None
+            wrong.append((index, f"found {table.found(name, index)}; fits {fits}"))
+    if wrong:
+        raise table.refusal(wrong, rule=rule)
     return values

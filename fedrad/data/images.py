@@ -1,14 +1,11 @@
 """A CSV file with a row for each image, and PNG or JPEG files beside it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from fedrad.config import Task
 from fedrad.data.base import Records
-from fedrad.data.cache import decoded, key_of
+from fedrad.data.cache import Kept, Misfits, decoded, key_of
 from fedrad.data.columns import (
     Columns,
     Word,
@@ -18,14 +15,14 @@ from fedrad.data.columns import (
     site_of,
     split_of,
 )
-from fedrad.data.decode import Fit, decode
+from fedrad.data.decode import Decoded, Fit, decode
+from fedrad.data.image_files import paths_of, stamps_of
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
+from fedrad.data.odd_values import unused_bits
 from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of, unnamed
-from fedrad.errors import ConfigError, DataError
+from fedrad.errors import ConfigError
 
 __all__ = ["images"]
-
-_SHOWN = 5
 
 
 def images(
@@ -39,6 +36,7 @@ def images(
     label: str | None = None,
     labels: dict[str, str] | list[str] | None = None,
     values: dict[Word, Value] | None = None,
+    separator: str | None = None,
     drop: Sequence[Word] = (),
     site: str | None = None,
     sites: list[str] | None = None,
@@ -64,6 +62,8 @@ def images(
         labels: finding -> column (or a list of columns named as the findings), for several.
         values: label's text -> 0, 1, class name or null (not read); without it cells are 0, 1,
             empty (not read), or a class's name or index.
+        separator: a label's cell lists findings with this between them, such as "|" in
+            "Effusion|Mass"; a finding that is not listed is 0.
         drop: rows with one of these texts as label are left out.
         site: column of the site.
         sites: keep only these.
@@ -73,7 +73,7 @@ def images(
         sex: column of the sex.
         view: column of the view.
         fit: how an image comes to the task's shape: pad (with black), squeeze, crop.
-        bits: that values of 16-bit PNG files use, often 12.
+        bits: that values of 16-bit PNG files use, grey or colour; often 12.
 
     Raises:
         ConfigError: options do not fit the task or each other.
@@ -82,7 +82,9 @@ def images(
     size = _size(task)
     if not 1 <= bits <= 16:
         raise ConfigError(f"bits: found {bits}; fits 1 to 16")
-    rule = label_rule(task, label=label, labels=labels, values=values, drop=drop)
+    rule = label_rule(
+        task, label=label, labels=labels, values=values, drop=drop, separator=separator
+    )
     person = column_of(patient, image)
     named = [image, *rule.columns, *(where or ()), person, site, split, age, sex, view]
     table = read_columns(root / csv, named=named, private=[person, image])
@@ -94,21 +96,23 @@ def images(
     patients = patients_of(table, patient, places, per_site=patient_per_site, image=image)
     attributes = attributes_of(table, age=age, sex=sex, view=view)
     # Last: all that is cheap to refuse has been read before the first image is.
-    x, pixels, sketches = _decoded(
-        table, _paths(table, image, (root / csv).parent), size, fit, bits
-    )
+    paths = paths_of(table, image, (root / csv).parent)
+    kept = _decoded(table, paths, size, fit, bits)
     return Records(
-        x=x,
+        x=kept.images,
         y=y,
         patient=patients.hashed,
         site=places,
         split=splits,
-        pixels=pixels,
+        pixels=kept.marks,
         attributes=attributes,
         row=table.row,
         alike=patients.alike,
-        sketches=sketches,
-        oddities=unnamed(patient, len(y)),
+        sketches=kept.sketches,
+        oddities=(
+            *unnamed(patient, len(y)),
+            *unused_bits(kept.highest, places, table.row, bits),
+        ),
     )
 
 
@@ -121,49 +125,18 @@ def _size(task: Task) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _paths(table: Columns, image: str, folder: Path) -> list[Path]:
-    """Return the images' paths, all under the table's folder and all there."""
-    top = os.path.abspath(folder)
-    paths = []
-    for index, cell in enumerate(table.column(image, "image")):
-        # Normalised as a text: a folder's owner may link its images from elsewhere.
-        path = os.path.normpath(os.path.join(top, cell))
-        if not cell or os.path.commonpath([top, path]) != top:
-            raise DataError(
-                f"{table.where(index)}: the image (column '{image}') is empty or outside the "
-                "folder of the table"
-            )
-        paths.append(Path(path))
-    return paths
-
-
 def _decoded(
     table: Columns, paths: Sequence[Path], size: tuple[int, int, int], fit: Fit, bits: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    stamps = _stamps(table, paths)
-    key = key_of(["images 1", str(size), fit, str(bits), *stamps])
+) -> Kept:
+    stamps, changed_ns = stamps_of(table, paths)
+    # The number: of the rules by which files become pixels.
+    key = key_of(["images 2", str(size), fit, str(bits), *stamps])
 
-    def one(row: int) -> tuple[np.ndarray, int, np.ndarray]:
-        return decode(paths[row], size, fit=fit, bits=bits, where=table.where(row))
+    def one(row: int) -> Decoded:
+        return decode(paths[row], size, fit=fit, bits=bits)
 
-    return decoded(key, (len(paths), *size), one)
-
-
-def _stamps(table: Columns, paths: Sequence[Path]) -> list[str]:
-    """Return what tells a changed file: its path, size and time of change."""
-    stamps: list[str] = []
-    missing: list[int] = []
-    for index, path in enumerate(paths):
-        try:
-            status = path.stat()
-        except (OSError, ValueError):
-            missing.append(index)
-            continue
-        stamps.append(f"{path}\x1f{status.st_size}\x1f{status.st_mtime_ns}")
-    if missing:
-        rows = ", ".join(str(table.row[index]) for index in missing[:_SHOWN])
-        more = ", ..." if len(missing) > _SHOWN else ""
-        raise DataError(
-            f"{table.file}: {len(missing)} of {len(paths)} images are not there (rows {rows}{more})"
-        )
-    return stamps
+    try:
+        return decoded(key, (len(paths), *size), one, changed_ns=changed_ns)
+    except Misfits as error:
+        wrong = [(row, str(one)) for row, one in error.wrong]
+        raise table.refusal(wrong, rule=error.wrong[0][1].rule) from None

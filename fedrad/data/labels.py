@@ -7,9 +7,9 @@ from math import isfinite, nan
 import numpy as np
 
 from fedrad.config import Task
-from fedrad.data.cells import Columns
+from fedrad.data.cells import Columns, number_of
 from fedrad.data.columns import Word, texts
-from fedrad.errors import ConfigError, DataError
+from fedrad.errors import ConfigError
 
 __all__ = ["Labels", "Value", "drop_rows", "label_rule", "labels_of"]
 
@@ -27,6 +27,8 @@ class Labels:
     drop: tuple[str, ...]
     missing: tuple[str, ...]
     threshold: float | None
+    separator: str | None = None
+    decimal: str = "."
 
 
 def label_rule(
@@ -38,6 +40,8 @@ def label_rule(
     drop: Sequence[Word] = (),
     missing: Sequence[str] = ("",),
     threshold: float | None = None,
+    separator: str | None = None,
+    decimal: str = ".",
 ) -> Labels:
     """Return how labels are read, after a check that the options fit the task.
 
@@ -50,15 +54,39 @@ def label_rule(
         drop: rows with one of these texts as label are left out.
         missing: texts that mean "not read".
         threshold: a finding is there where the cell's number is above it; replaces `values`.
+        separator: a cell lists findings with this between them ("Effusion|Mass"); a finding is
+            there where the list has its name. All findings may then come from one column.
+        decimal: the decimal mark of numbers.
 
     Raises:
         ConfigError: the options do not fit the task or each other.
     """
+    if separator is not None:
+        _check_separator(task, separator, values is None and threshold is None)
+        if label is not None and labels is None:
+            labels = {name: label for name in task.labels}
+            label = None
     columns = _columns(task, label, labels)
     if threshold is not None and (values is not None or task.name == "multiclass"):
         raise ConfigError("threshold: is for findings, and goes without values")
     meaning = None if values is None else _meaning(task, values)
-    return Labels(task, columns, meaning, tuple(texts(list(drop))), tuple(missing), threshold)
+    return Labels(
+        task,
+        columns,
+        meaning,
+        tuple(texts(list(drop))),
+        tuple(missing),
+        threshold,
+        separator,
+        decimal,
+    )
+
+
+def _check_separator(task: Task, separator: str, alone: bool) -> None:
+    if task.name == "multiclass":
+        raise ConfigError("separator: is for findings, of which a cell may list several")
+    if not separator.strip() or not alone:
+        raise ConfigError("separator: is a mark such as '|', and goes without values and threshold")
 
 
 def _columns(
@@ -85,7 +113,7 @@ def _columns(
 
 def drop_rows(table: Columns, rule: Labels) -> Columns:
     """Return the rows none of whose labels is among the texts to drop."""
-    for name in rule.columns if rule.drop else ():
+    for name in dict.fromkeys(rule.columns) if rule.drop else ():
         cells = table.column(name, "label")
         table = table.kept(np.array([cell not in rule.drop for cell in cells]))
     return table
@@ -100,16 +128,19 @@ def labels_of(table: Columns, rule: Labels) -> np.ndarray:
     y = np.empty((len(table), rule.task.columns), np.float32)
     for k, name in enumerate(rule.columns):
         cells = table.column(name, "label")
-        known = {cell: _read(cell, rule) for cell in set(cells)}
-        for index, cell in enumerate(cells):
-            value = known[cell]
-            if value is None:
-                raise DataError(_misfit(table, name, index, rule))
-            y[index, k] = value
+        known = {cell: _read(cell, rule, k) for cell in set(cells)}
+        wrong = [
+            (index, _misfit(table, name, index, rule))
+            for index, cell in enumerate(cells)
+            if known[cell] is None
+        ]
+        if wrong:
+            raise table.refusal(wrong, rule="label-unknown")
+        y[:, k] = [known[cell] for cell in cells]
     return y
 
 
-def _read(cell: str, rule: Labels) -> float | None:
+def _read(cell: str, rule: Labels, k: int) -> float | None:
     """Return a cell as a number, nan for not read, None for no fit."""
     task = rule.task
     if rule.meaning is not None and cell in rule.meaning:
@@ -118,15 +149,47 @@ def _read(cell: str, rule: Labels) -> float | None:
         return nan
     if rule.meaning is not None:
         return None
+    if rule.separator is not None:
+        return _listed(cell, rule.separator, task.labels, k)
     if task.name == "multiclass" and cell in task.labels:
         return float(task.labels.index(cell))
     try:
-        number = float(cell)
+        number = number_of(cell, rule.decimal)
     except ValueError:
         return None
     if rule.threshold is not None:
         return float(number > rule.threshold) if isfinite(number) else None
-    return number if _fits(task, number) else None
+    return _place(task, number)
+
+
+def _listed(cell: str, separator: str, labels: Sequence[str], k: int) -> float | None:
+    """Return whether a list of findings names the k-th; None where one is nearly a label's name."""
+    words = [word.strip() for word in cell.split(separator)]
+    near = {label.casefold().replace("_", " "): label for label in labels}
+    for word in words:
+        if word not in labels and word.casefold().replace("_", " ") in near:
+            return None
+    if not all(words):
+        return None
+    return float(labels[k] in words)
+
+
+def _place(task: Task, number: float) -> float | None:
+    """Return what a number means as a label, None for nothing.
+
+    Where classes are named by numbers, a number is a name ("1.0" is class '1'), and no index.
+    """
+    if task.name != "multiclass" or not any(map(_is_number, task.labels)):
+        return number if _fits(task, number) else None
+    named = [k for k, name in enumerate(task.labels) if _is_number(name) and float(name) == number]
+    return float(named[0]) if len(named) == 1 else None
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return isfinite(number_of(name))
+    except ValueError:
+        return False
 
 
 def _fits(task: Task, number: float) -> bool:
@@ -142,14 +205,16 @@ def _meaning(task: Task, values: Mapping[Word, Value]) -> dict[str, float]:
             meaning[str(text)] = float(task.labels.index(value))
         elif value is None:
             meaning[str(text)] = nan
-        elif not isinstance(value, str) and _fits(task, value):
-            meaning[str(text)] = float(value)
+        elif not isinstance(value, str) and (place := _place(task, value)) is not None:
+            meaning[str(text)] = place
         else:
             raise ConfigError(f"values.{text}: found {value!r}; fits {_choices(task)}")
     return meaning
 
 
 def _choices(task: Task) -> str:
+    if task.name == "multiclass" and any(map(_is_number, task.labels)):
+        return f"{', '.join(task.labels)}, null for not read"
     if task.name == "multiclass":
         return f"{', '.join(task.labels)} (or 0 to {len(task.labels) - 1}), null for not read"
     return "0, 1, null for not read"
@@ -160,9 +225,13 @@ def _misfit(table: Columns, name: str, index: int, rule: Labels) -> str:
         fits = "a number"
     elif rule.meaning is not None:
         fits = f"{', '.join(rule.meaning)} (of values)"
+    elif rule.separator is not None:
+        fits = f"names with '{rule.separator}' between them, spelled as in task.labels"
     else:
         fits = _choices(rule.task)
     words = table.words(name)
     seen = f"; the column has {', '.join(map(repr, words))}" if words else ""
     found = table.found(name, index)
-    return f"{table.where(index)}: label '{name}' is {found}; fits {fits}{seen}"
+    lists = rule.separator is None and any("|" in cell for cell in table.cells[name])
+    cure = "; if a cell lists several findings, say separator: '|'" if lists else ""
+    return f"label '{name}' is {found}; fits {fits}{seen}{cure}"

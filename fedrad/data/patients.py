@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from fedrad.data.base import hashes
 from fedrad.data.columns import Columns, filled
 from fedrad.data.oddities import Oddity
-from fedrad.errors import ConfigError, DataError
+from fedrad.errors import ConfigError
 
 __all__ = [
     "UNSAID",
@@ -121,15 +121,11 @@ def _ids(table: Columns, patient: str | IdPart, image: str | None) -> Sequence[s
             "and pattern (a regular expression)"
         )
     found = [_found(cell, patient) for cell in filled(table, name, "patient")]
-    lost = [index for index, one in enumerate(found) if not one]
+    option = "pattern" if patient.pattern else "part"
+    text = f"no patient's id is found in column '{name}'; see patient.{option}"
+    lost = [(index, text) for index, one in enumerate(found) if not one]
     if lost:
-        rows = table.row[lost]
-        raise DataError(
-            f"{table.where(lost[0])}: no patient's id is found in column '{name}' "
-            f"({len(lost)} such rows); see patient.{'pattern' if patient.pattern else 'part'}",
-            rule="patient-not-found",
-            rows=tuple(map(int, rows[:5])),
-        )
+        raise table.refusal(lost, rule="patient-not-found")
     return found
 
 

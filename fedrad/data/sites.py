@@ -1,7 +1,7 @@
 """From an experiment to the data of its sites, through every check; nothing else reads data."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from fedrad.data.base import (
 from fedrad.data.cache import kept_in
 from fedrad.data.leaks import check
 from fedrad.data.likely import likely_leaks
-from fedrad.data.oddities import Oddity, unaccepted
-from fedrad.data.sketch import SIDE, VIEWS
+from fedrad.data.looks import looks_odd
+from fedrad.data.oddities import Oddity, check_rules, unaccepted
+from fedrad.data.sources import image_of, joined_rows
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build, listed, nearest, split
@@ -76,20 +77,21 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
             "the experiment names neither data nor sites: it is for hospitals that read their own "
             "(fedrad run FILE --on KIT); to simulate it, add data, or sites"
         )
-    accept = {"": experiment.accept}
+    check_rules(experiment.accept, where="accept")
+    accept: dict[str, tuple[str, ...]] = {}
     if experiment.sites:
         files = _site_files(experiment, root)
-        accept |= {name: (*experiment.accept, *site.accept) for name, (site, _) in files.items()}
+        accept = {name: (*experiment.accept, *site.accept) for name, (site, _) in files.items()}
         sources = [records for _, records in files.values()]
     else:
         sources = [_source(experiment, root)]
     for records in sources:
         _check_names(records)
     sources = [_with_splits(records, experiment) for records in sources]
-    joined = _columns(sources)
+    joined = joined_rows(sources)
     check(joined, shared_patients=experiment.shared_patients)
     odd = [oddity for records in sources for oddity in records.oddities]
-    odd += likely_leaks(joined, _images_of(sources))
+    odd += likely_leaks(joined, image_of(sources))
     found = [sites_of(records) for records in sources]
     sites = {
         name: one[name]
@@ -97,16 +99,12 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
         for one in found
         if name in one
     }
-    federation = Federation(
-        sites,
-        tuple(sorted(experiment.held_out_sites)),
-        oddities=tuple(
-            one for one in odd if unaccepted([one], accept.get(one.site, experiment.accept))
-        ),
-    )
+    federation = Federation(sites, tuple(sorted(experiment.held_out_sites)))
     _check_sites(federation)
     check_site_numbers(experiment, federation.training)
-    return federation
+    odd += looks_odd(sites, experiment.task)
+    untold = [one for one in odd if unaccepted([one], accept.get(one.site, experiment.accept))]
+    return replace(federation, oddities=tuple(untold))
 
 
 def check_site_numbers(experiment: Experiment, training: Sequence[str]) -> None:
@@ -140,8 +138,9 @@ def hospital_of(experiment: Experiment, site: Site) -> Federation:
     records = _with_splits(read, experiment)
     check(records)
     held_out = tuple(name for name in experiment.held_out_sites if name == site.name)
-    odd = unaccepted([*records.oddities, *likely_leaks(records)], site.accept)
-    return Federation(sites_of(records), held_out, oddities=odd)
+    sites = sites_of(records)
+    odd = [*records.oddities, *likely_leaks(records), *looks_odd(sites, experiment.task)]
+    return Federation(sites, held_out, oddities=unaccepted(odd, site.accept))
 
 
 def records_of(task: Task, site: Site, *, shared_patients: bool = False) -> Records:
@@ -196,6 +195,7 @@ def _site_files(experiment: Experiment, root: Path) -> dict[str, tuple[Site, Rec
 
 
 def _records(task: Task, site: Site, root: Path, *, shared_patients: bool) -> Records:
+    check_rules(site.accept, where=f"{site.name}: accept")
     records = _adapt(task, site.data, root, where=f"{site.name}: data")
     if not shared_patients:
         # "17" in the files of two hospitals is two people.
@@ -225,64 +225,6 @@ def _with_splits(records: Records, experiment: Experiment) -> Records:
         return records
     asked = experiment.split
     return assign_splits(records, val=asked.val, test=asked.test, seed=asked.seed)
-
-
-def _columns(sources: list[Records]) -> Records:
-    """Return the columns that the leak gate reads, of all sources, without their images."""
-    first = sources[0]
-    if len(sources) == 1:
-        return first
-    rows = sum(len(r.y) for r in sources)
-    return replace(
-        first,
-        # A table's rows are small, and looked at themselves.
-        x=np.concatenate([r.x for r in sources])
-        if first.x.ndim == 2
-        else np.empty((rows, 0), np.uint8),
-        y=np.concatenate([r.y for r in sources]),
-        patient=np.concatenate([r.patient for r in sources]),
-        site=_joined([r.site for r in sources]),
-        split=_joined([r.split for r in sources]),
-        pixels=None
-        if all(r.pixels is None for r in sources)
-        else np.concatenate([_pixels(r, number) for number, r in enumerate(sources)]),
-        attributes={},
-        row=np.concatenate([row_numbers(r) for r in sources]),
-        alike=np.concatenate([r.patient if r.alike is None else r.alike for r in sources]),
-        sketches=None
-        if all(r.sketches is None for r in sources)
-        else np.concatenate([_sketches(r) for r in sources]),
-    )
-
-
-def _pixels(records: Records, source: int) -> np.ndarray:
-    """Return the images' hashes; a row without an image is like no other."""
-    if records.pixels is not None:
-        return records.pixels
-    return hashes(f"no image {source} {row}" for row in range(len(records)))
-
-
-def _sketches(records: Records) -> np.ndarray:
-    """Return the images' sketches; a row without one is compared with none."""
-    if records.sketches is not None:
-        return records.sketches
-    return np.zeros((len(records), VIEWS, SIDE, SIDE), np.int8)
-
-
-def _images_of(sources: Sequence[Records]) -> Callable[[int], np.ndarray]:
-    """Return what finds the image of a row of `_columns`."""
-    ends = np.cumsum([len(records) for records in sources])
-
-    def image_of(row: int) -> np.ndarray:
-        source = int(np.searchsorted(ends, row, side="right"))
-        found: np.ndarray = sources[source].x[row - (ends[source - 1] if source else 0)]
-        return found
-
-    return image_of
-
-
-def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray:
-    return np.concatenate([part for part in parts if part is not None])
 
 
 def _check_names(records: Records) -> None:

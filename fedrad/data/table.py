@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 
 from fedrad.config import Task
 from fedrad.data.base import Records
+from fedrad.data.cells import number_of
 from fedrad.data.columns import (
     Columns,
     Word,
@@ -21,13 +22,16 @@ from fedrad.data.columns import (
 )
 from fedrad.data.giveaways import check_features, giveaways
 from fedrad.data.labels import Value, drop_rows, label_rule, labels_of
+from fedrad.data.odd_values import sentinels
 from fedrad.data.patients import UNSAID, PatientOption, column_of, patients_of, unnamed
-from fedrad.errors import ConfigError, DataError
+from fedrad.errors import ConfigError
 from fedrad.registry import nearest
 
 __all__ = ["Feature", "table"]
 
 Missing = Literal["centre", "indicator"]
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def table(
     labels: dict[str, str] | list[str] | None = None,
     values: dict[Word, Value] | None = None,
     threshold: float | None = None,
+    separator: str | None = None,
+    decimal: Literal[".", ","] = ".",
     drop: Sequence[Word] = (),
     patient: PatientOption = UNSAID,
     patient_per_site: bool = False,
@@ -91,6 +97,9 @@ def table(
         labels: finding -> column (or a list of columns named as the findings), for several.
         values: label's text -> 0, 1, class name or null (not read).
         threshold: the finding is there where the label's number is above it.
+        separator: a label's cell lists findings with this between them, such as "|" in
+            "Effusion|Mass"; a finding that is not listed is 0.
+        decimal: the decimal mark of features and labels.
         drop: rows with one of these texts as label are left out.
         patient: column of the patients' ids, or where in a column they stand (`IdPart`); null says
             that each row is its own patient.
@@ -121,6 +130,8 @@ def table(
         drop=drop,
         missing=missing_words,
         threshold=threshold,
+        separator=separator,
+        decimal=decimal,
     )
     plan = _planned(task, features, missing, missing_zero)
     person = column_of(patient)
@@ -141,8 +152,10 @@ def table(
         cells = drop_rows(selected(cells, where=where, site=site, sites=sites), rule)
         places = site_of(cells, site) if name is None else np.full(len(cells), name)
         patients = patients_of(cells, patient, places, per_site=patient_per_site)
+        raw = np.stack([_raw(cells, one, missing_words, decimal) for one in plan], axis=1)
+        known = _known(raw, plan, missing_zero)
         part = Records(
-            x=_numbers(cells, plan, missing_words, missing_zero),
+            x=_numbers(cells, known, plan),
             y=labels_of(cells, rule),
             patient=patients.hashed,
             site=places,
@@ -151,12 +164,14 @@ def table(
             attributes=attributes_of(cells, age=age, sex=sex),
             row=cells.row,
             alike=patients.alike,
+            oddities=tuple(sentinels(known, list(plan), places, cells.row)),
+            columns=tuple(plan),
         )
         parts.append(part)
     records = _stacked(parts)
     names = task.labels if task.columns == len(task.labels) else ("the label",)
     odd = giveaways(records.x, records.y, list(plan), names)
-    return replace(records, oddities=(*unnamed(patient, len(records)), *odd))
+    return replace(records, oddities=(*unnamed(patient, len(records)), *records.oddities, *odd))
 
 
 def _planned(
@@ -187,40 +202,69 @@ def _planned(
     return plan
 
 
-def _numbers(
-    cells: Columns,
-    plan: Mapping[str, Feature],
-    missing_words: Sequence[str],
-    missing_zero: Sequence[str],
-) -> np.ndarray:
+def _numbers(cells: Columns, known: np.ndarray, plan: Mapping[str, Feature]) -> np.ndarray:
     """Return x, float32 [n, f]: the features, then the indicators."""
-    raw = np.stack([_raw(cells, name, missing_words) for name in plan], axis=1)
-    zero_is_missing = np.array([name in missing_zero for name in plan])
-    gone = np.isnan(raw) | (zero_is_missing & (raw == 0))
+    gone = np.isnan(known)
     centre = np.array([feature.centre for feature in plan.values()])
     scale = np.array([feature.scale for feature in plan.values()])
-    values = np.where(gone, 0.0, (raw - centre) / scale)
+    values = np.where(gone, 0.0, (known - centre) / scale)
+    _refuse_beyond(cells, list(plan), values)
     marked = np.array([feature.missing == "indicator" for feature in plan.values()])
     return np.concatenate([values, gone[:, marked]], axis=1).astype(np.float32)
 
 
-def _raw(cells: Columns, name: str, missing_words: Sequence[str]) -> np.ndarray:
+def _known(raw: np.ndarray, plan: Mapping[str, Feature], missing_zero: Sequence[str]) -> np.ndarray:
+    """Return the numbers with nan where 0 means missing."""
+    zero_is_missing = np.array([name in missing_zero for name in plan])
+    return np.where(zero_is_missing & (raw == 0), np.nan, raw)
+
+
+def _refuse_beyond(cells: Columns, names: Sequence[str], values: np.ndarray) -> None:
+    """Refuse what the model's 32-bit numbers would make infinite, or nothing, of a value."""
+    sizes = np.abs(values)
+    beyond = (sizes > _LARGEST) | ((sizes > 0) & (sizes < _SMALLEST))
+    wrong = [
+        (
+            int(index),
+            f"feature '{names[k]}' is, after centre and scale, beyond what 32-bit numbers hold "
+            f"({_SMALLEST:.1g} to {_LARGEST:.1g}); mend the cell, or give another scale",
+        )
+        for index, k in np.argwhere(beyond)
+    ]
+    if wrong:
+        raise cells.refusal(wrong, rule="feature-beyond")
+
+
+def _raw(cells: Columns, name: str, missing_words: Sequence[str], decimal: str) -> np.ndarray:
     """Return a column's numbers, float64 [n]; nan is missing."""
     column = cells.column(name, "features")
     numbers = np.full(len(cells), np.nan)
+    wrong: list[tuple[int, str]] = []
     for index, cell in enumerate(column):
         if cell in missing_words:
             continue
         try:
-            numbers[index] = float(cell)
+            numbers[index] = number_of(cell, decimal)
         except ValueError:
             numbers[index] = np.inf
         if not np.isfinite(numbers[index]):
-            raise DataError(
-                f"{cells.where(index)}: feature '{name}' is {cells.found(name, index)}; fits a "
-                f"number, or one of {', '.join(map(repr, missing_words))} for missing"
-            )
+            wrong.append((index, _no_number(cells, name, index, missing_words, decimal)))
+    if wrong:
+        raise cells.refusal(wrong, rule="feature-no-number")
     return numbers
+
+
+def _no_number(
+    cells: Columns, name: str, index: int, missing_words: Sequence[str], decimal: str
+) -> str:
+    cell = cells.cells[name][index]
+    other = "," if decimal == "." else "."
+    mark = cell.count(other) == 1 and cell.replace(other, "").lstrip("+-").isdecimal()
+    cure = f"; if '{other}' is the decimal mark, say decimal: '{other}'" if mark else ""
+    return (
+        f"feature '{name}' is {cells.found(name, index)}; fits a number, or one of "
+        f"{', '.join(map(repr, missing_words))} for missing{cure}"
+    )
 
 
 def _stacked(parts: Sequence[Records]) -> Records:
@@ -245,4 +289,6 @@ def _stacked(parts: Sequence[Records]) -> Records:
         },
         row=joined([part.row for part in parts]),
         alike=joined([part.alike for part in parts]),
+        oddities=tuple(oddity for part in parts for oddity in part.oddities),
+        columns=parts[0].columns,
     )

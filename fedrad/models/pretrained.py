@@ -1,8 +1,10 @@
 """Weights from a file on this machine, under the names of our networks."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -10,9 +12,14 @@ from safetensors.torch import load_file
 
 from fedrad.core.state import State
 from fedrad.errors import ConfigError, MissingError
+from fedrad.registry import listed
 
 __all__ = ["pretrained"]
 
+_WRAPPED = ("module.", "_orig_mod.", "_module.", "model.", "backbone.")
+"""Names that wrappers put before all others: DataParallel, torch.compile, Opacus, Lightning."""
+_INSIDE = ("state_dict", "model_state_dict", "model")
+"""Where a training's checkpoint keeps the weights."""
 _KEPT = re.compile(r"head\.(fc|classifier)\.|.*\.num_batches_tracked$")
 
 
@@ -24,12 +31,14 @@ def pretrained(path: Path, own: State) -> State:
         own: the network's state. A file with the same names is taken whole. From one in
             torchvision's names the classifier is left out (our own stays), a 3-channel stem is
             summed for one channel, and BatchNorm's statistics are dropped where there is GroupNorm.
+            A wrapper's name before all others ("module." of DataParallel) is taken off, and of a
+            training's checkpoint the weights are taken.
 
     Raises:
         MissingError: there is no such file.
         ConfigError: it is no state_dict, or one of another network.
     """
-    found = _read(path)
+    found = _bare(_read(path))
     if found.keys() != own.keys():
         found = _renamed(found, own)
     problems = {
@@ -62,11 +71,29 @@ def _read(path: Path) -> State:
         raise ConfigError(
             f"model.weights: {path.name} is no state_dict ({kind})", stays=True
         ) from None
+    found = _unpacked(found)
     if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
+        held = ""
+        if isinstance(found, dict):
+            held = f" ({listed(map(str, found), most=5)}); it has none of {', '.join(_INSIDE)}"
         raise ConfigError(
-            f"model.weights: {path.name} holds more than names and arrays", stays=True
+            f"model.weights: {path.name} holds more than names and arrays{held}", stays=True
         )
     return dict(found)
+
+
+def _unpacked(found: Any) -> Any:
+    """Return the weights of a training's checkpoint, which holds an optimiser's state and more."""
+    inside = [k for k in _INSIDE if isinstance(found, dict) and isinstance(found.get(k), Mapping)]
+    return dict(found[inside[0]]) if len(inside) == 1 else found
+
+
+def _bare(found: State) -> State:
+    """Return the weights without a name that a wrapper put before all of them."""
+    for prefix in _WRAPPED:
+        if found and all(name.startswith(prefix) for name in found):
+            return {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
 
 
 def _renamed(found: State, own: State) -> State:

@@ -1,4 +1,4 @@
-"""What looks odd in the data, told once: on the screen in short, and in the results."""
+"""What looks odd in the data, told once: on the screen of a check or a run, and in the results."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,9 +8,10 @@ from rich.text import Text
 
 from fedrad.data.oddities import Oddity
 
-__all__ = ["oddities_told", "oddity_values"]
+__all__ = ["odd_lines", "oddities_told", "oddity_values"]
 
 _SHOWN = 8
+_MOST = 12
 
 
 def oddity_values(oddities: Sequence[Oddity]) -> list[dict[str, Any]]:
@@ -35,3 +36,23 @@ def oddities_told(oddities: Sequence[Oddity]) -> list[Text]:
     ]
     more = len(oddities) - _SHOWN
     return [*told, Text(f"... and {more} more; results.json has all.")] if more > 0 else told
+
+
+def odd_lines(oddities: Sequence[Oddity]) -> Text:
+    """Return what `fedrad check` tells: each oddity with its mend, or one line where none is.
+
+    >>> str(odd_lines([]))
+    'What looks odd: nothing.'
+    """
+    if not oddities:
+        return Text("What looks odd: nothing.")
+    told = Text("What looks odd", style="bold")
+    for oddity in oddities[:_MOST]:
+        told.append(
+            f"\n  {f'{oddity.site}: ' if oddity.site else ''}{oddity.found}", style="yellow"
+        )
+        told.append(f" [{oddity.rule}]\n    -> {oddity.mend}", style="not bold")
+    if len(oddities) > _MOST:
+        rules = sorted({oddity.rule for oddity in oddities[_MOST:]})
+        told.append(f"\n  and {len(oddities) - _MOST} more ({', '.join(rules)})", style="not bold")
+    return told

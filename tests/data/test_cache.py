@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fedrad.data import cache
-from fedrad.data.cache import decoded, folder, key_of
+from fedrad.data.cache import Misfits, decoded, folder, key_of
+from fedrad.data.decode import Decoded
 from fedrad.errors import DataError, MissingError
 
 SHAPE = (600, 1, 2, 3)
@@ -18,58 +19,61 @@ def own(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDRAD_CACHE", str(tmp_path / "cache"))
 
 
-def image(row: int) -> tuple[np.ndarray, int, np.ndarray]:
-    return (
-        np.full(SHAPE[1:], row % 251, np.uint8),
-        row * 7,
-        np.full((3, 32, 32), row % 100, np.int8),
-    )
+def image(row: int) -> Decoded:
+    small = np.full((3, 32, 32), row % 100, np.int8)
+    return Decoded(np.full(SHAPE[1:], row % 251, np.uint8), row * 7, small, highest=row)
 
 
-def never(row: int) -> tuple[np.ndarray, int, np.ndarray]:
+def never(row: int) -> Decoded:
     raise AssertionError("decoded again")
 
 
 def test_what_is_kept_is_what_was_decoded_in_the_order_of_rows() -> None:
     """600 rows: more than one block of 256, by several threads."""
-    x, pixels, sketches = decoded("k", SHAPE, image, threads=4)
-    assert x.shape == SHAPE and x.dtype == np.uint8
-    assert x[:, 0, 0, 0].tolist() == [row % 251 for row in range(600)]
-    assert pixels.tolist() == [row * 7 for row in range(600)]
-    assert sketches[:, 2, 5, 5].tolist() == [row % 100 for row in range(600)]
+    found = decoded("k", SHAPE, image, threads=4)
+    assert found.images.shape == SHAPE and found.images.dtype == np.uint8
+    assert found.images[:, 0, 0, 0].tolist() == [row % 251 for row in range(600)]
+    assert found.marks.tolist() == [row * 7 for row in range(600)]
+    assert found.highest.tolist() == list(range(600))
+    assert found.sketches[:, 2, 5, 5].tolist() == [row % 100 for row in range(600)]
 
 
 def test_the_second_time_nothing_is_decoded_and_the_array_is_read_only() -> None:
     """A map of a file that other processes read must not be written."""
-    first, _, small = decoded("k", SHAPE, image)
-    x, pixels, sketches = decoded("k", SHAPE, never)
-    assert (sketches == small).all()
-    assert isinstance(x, np.memmap) and (x == first).all() and pixels[1] == 7
+    first = decoded("k", SHAPE, image)
+    again = decoded("k", SHAPE, never)
+    for name in ("images", "marks", "highest", "sketches"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    x = again.images
+    assert isinstance(x, np.memmap) and again.marks[1] == 7
     with pytest.raises(ValueError, match="read-only"):
         x[0] = 1
 
 
-@pytest.mark.parametrize("name", ["k.npy", "k.pixels.npy", "k.sketches.npy"])
+@pytest.mark.parametrize("name", ["k.npy", "k.notes.npy", "k.sketches.npy"])
 def test_a_damaged_or_half_missing_entry_is_made_again(name) -> None:
     """The cache may be deleted at any time, in any part."""
     decoded("k", SHAPE, image)
     path = folder() / name
     path.write_bytes(path.read_bytes()[:100])
-    assert (decoded("k", SHAPE, image)[0][5] == 5).all()
+    assert (decoded("k", SHAPE, image).images[5] == 5).all()
     path.unlink()
-    assert (decoded("k", SHAPE, image)[0][5] == 5).all()
+    assert (decoded("k", SHAPE, image).images[5] == 5).all()
 
 
 def test_a_decoding_that_fails_leaves_nothing_behind() -> None:
     """Half an entry would be taken for a whole one."""
 
-    def fails(row: int) -> tuple[np.ndarray, int, np.ndarray]:
-        if row == 400:
-            raise DataError("row 400")
+    def fails(row: int) -> Decoded:
+        if row in (400, 599):
+            raise DataError(f"no image {row}")
         return image(row)
 
-    with pytest.raises(DataError, match="row 400"):
+    with pytest.raises(Misfits) as told:
         decoded("k", SHAPE, fails)
+    assert [(row, str(why)) for row, why in told.value.wrong] == [
+        (400, "no image 400"), (599, "no image 599"),
+    ]  # fmt: skip
     assert list(folder().iterdir()) == []
 
 
@@ -77,8 +81,8 @@ def test_two_writers_of_one_entry_both_get_it() -> None:
     """Two runs started together: the last to rename wins, with equal bytes."""
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: decoded("k", SHAPE, image, threads=2), range(4)))
-    assert all((x[:, 0, 0, 0] == np.arange(600) % 251).all() for x, _, _ in found)
-    assert sorted(p.name for p in folder().iterdir()) == ["k.npy", "k.pixels.npy", "k.sketches.npy"]
+    assert all((one.images[:, 0, 0, 0] == np.arange(600) % 251).all() for one in found)
+    assert sorted(p.name for p in folder().iterdir()) == ["k.notes.npy", "k.npy", "k.sketches.npy"]
 
 
 def test_a_full_disk_is_an_error_that_says_what_to_do(monkeypatch) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from fedrad.config import Experiment, Task, from_text
 from fedrad.data import ADAPTERS
 from fedrad.data.lookalikes import look_alike, turned
+from fedrad.data.oddities import Oddity
 from fedrad.data.sites import Federation, federation_of
 from fedrad.data.sketch import sketches
 from fedrad.errors import LeakError
@@ -96,6 +97,11 @@ def federation(
     return federation_of(experiment, folder)
 
 
+def leaks(found: Federation) -> list[Oddity]:
+    """Return what looks odd of copies, without what looks odd of bits and grey levels."""
+    return [one for one in found.oddities if one.rule in ("images-alike", "labels-differ")]
+
+
 ROWS = ["a,nord,train,0", "b,nord,train,1", "c,nord,test,0", "d,west,train,1"]
 
 
@@ -107,7 +113,7 @@ def test_a_copy_that_was_changed_is_told_with_its_rows(kind: str, tmp_path: Path
     """
     films = [film(1), film(2), KINDS[kind](film(1)), film(4)]
     try:
-        (odd,) = federation(tmp_path, films, ROWS).oddities
+        (odd,) = leaks(federation(tmp_path, films, ROWS))
     except LeakError as error:
         assert (error.rule, error.rows) == ("image-in-two-splits", (1, 3))
         assert kind not in ("poor JPEG", "a black border", "inverted", "brighter")
@@ -161,7 +167,7 @@ def test_one_image_with_two_labels_is_told(
 def test_blank_images_are_alike_to_none(tmp_path: Path) -> None:
     """A frame without a picture is no film of anybody; equal pixels are another check's matter."""
     films = [np.full((40, 40), grey, np.uint8) for grey in (10, 20, 30, 40)]
-    assert not federation(tmp_path, films, ROWS).oddities
+    assert not leaks(federation(tmp_path, films, ROWS))
 
 
 def test_eight_turns_are_all_turns_and_mirror_images() -> None:

@@ -80,7 +80,7 @@ def test_a_label_that_does_not_fit_is_told_with_the_row_and_what_fits() -> None:
         y_of(BINARY, cells, label="l")
     with pytest.raises(DataError, match=r"row 1: label 'l' is '0'; fits 1 \(of values\)"):
         y_of(BINARY, cells, label="l", values={"1": 1})
-    with pytest.raises(DataError, match="row 1: label 'l' is a text; fits a number"):
+    with pytest.raises(DataError, match=r"row 1: label 'l' is a text; fits a number"):
         y_of(BINARY, table(l="x"), label="l", threshold=0)
 
 
@@ -125,3 +125,49 @@ def test_options_that_do_not_fit_the_task_are_refused(task, options, message) ->
     """Before a row is read."""
     with pytest.raises(ConfigError, match=message):
         label_rule(task, **{"label": None, "labels": None} | options)
+
+
+NUMBERED = Task(name="multiclass", labels=("1", "2", "3"), input=(1,))
+LISTED = Task(name="multilabel", labels=("Effusion", "Mass"), input=(1,))
+
+
+def test_a_number_is_a_classs_name_where_classes_are_named_by_numbers() -> None:
+    """pandas writes "1.0" at the site that has an empty cell; it is class '1', the first."""
+    assert y_of(NUMBERED, table(l="1 1.0 2.0 03 3 -"), label="l") == [
+        [0], [0], [1], [2], [2], [None],
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"row 1: .* fits 1, 2, 3, null for not read"):
+        y_of(NUMBERED, table(l="0 1 1 0 2"), label="l")
+    assert y_of(NUMBERED, table(l="a b"), label="l", values={"a": 1, "b": "3"}) == [[0], [2]]
+
+
+def test_names_from_0_keep_their_places() -> None:
+    """Name and index are one there, as in most tables."""
+    classes = Task(name="multiclass", labels=("0", "1", "2"), input=(1,))
+    assert y_of(classes, table(l="0 1.0 2"), label="l") == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("how", [{"label": "l"}, {"labels": {"Effusion": "l", "Mass": "l"}}])
+def test_a_cell_may_list_findings_with_a_separator(how) -> None:
+    """NIH ChestX-ray14's "Finding Labels"; what is not asked for may stand in the list too."""
+    cells = table(l="Effusion|Mass Mass NoFinding Hernia|Effusion -")
+    assert y_of(LISTED, cells, **how, separator="|") == [
+        [1, 1], [0, 1], [0, 0], [1, 0], [None, None],
+    ]  # fmt: skip
+
+
+def test_a_finding_that_is_spelled_otherwise_in_a_list_is_refused_and_not_read_as_absent() -> None:
+    with pytest.raises(DataError, match=r"row 2: .* fits names with '\|' between them"):
+        y_of(LISTED, table(l="Mass effusion|Mass"), label="l", separator="|")
+    with pytest.raises(DataError, match=r"row 1: .* if a cell lists several findings, say separ"):
+        y_of(LISTED, table(l="None Mass|x Mass"), labels={"Effusion": "l", "Mass": "l"})
+    with pytest.raises(ConfigError, match="separator: is for findings"):
+        label_rule(CLASSES, label="l", labels=None, separator="|")
+    with pytest.raises(ConfigError, match=r"goes without values"):
+        label_rule(LISTED, label="l", labels=None, separator="|", values={"a": 1})
+
+
+def test_all_rows_with_a_label_that_does_not_fit_are_told() -> None:
+    with pytest.raises(DataError, match=r"row 2: .* 3 such rows: 2, 3, 4$") as told:
+        y_of(BINARY, table(l="0 2 2 2 1"), label="l")
+    assert (told.value.rule, told.value.rows) == ("label-unknown", (2, 3, 4))

@@ -13,9 +13,9 @@ import pytest
 
 from fedrad.config import FederationFile, Task, load_experiment, load_site_file
 from fedrad.config.checking import checked
+from fedrad.data.layout import surprises
 from fedrad.data.phantom import Hospital, phantom
 from fedrad.federation.doctor import Finding, examine, network
-from fedrad.federation.doctor.images import surprises
 from fedrad.federation.doctor.network import check_network
 from fedrad.federation.kits import certificates
 from fedrad.federation.kits.provision import provision, rotate

@@ -13,6 +13,7 @@ import yaml
 from fedrad.config import FederationFile, load_federation, load_site_file
 from fedrad.config.checking import checked
 from fedrad.errors import ConfigError, RunError
+from fedrad.federation.coordinator.service import CoordinatorKit
 from fedrad.federation.kits.certificates import names_of, read_certificate
 from fedrad.federation.kits.keys import make_node_key, public_key_of, read_public_key, write_secret
 from fedrad.federation.kits.provision import provision, revoke, rotate
@@ -312,3 +313,31 @@ def test_any_way_of_writing_an_address_makes_a_kit_that_loads(tmp_path: Path, ho
     assert set(names_of(certificate)) == {found, "::1"}
     # A second time nothing is missing.
     assert not provision(federation, tmp_path).made
+
+
+def test_a_hospitals_own_name_goes_through_a_kit_and_back(tmp_path: Path) -> None:
+    """An apostrophe opens a text in shells, unit files and YAML; 010 is 8 in YAML."""
+    text = TEXT + '  "St. Mary\'s & Söhne":\n  "010":\n  "no":\n'
+    out = tmp_path / "kits"
+    provision(load_federation(asked(tmp_path, text)), out)
+    folder = out / "St. Mary=27s =26 Söhne"
+    for place, name in ((folder, "St. Mary's & Söhne"), (out / "010", "010"), (out / "no", "no")):
+        file = place / "site.yaml"
+        file.write_text(file.read_text(encoding="utf-8") + "data: phantom\n", encoding="utf-8")
+        assert load_site_file(file).name == name
+    assert "St. Mary's & Söhne" in CoordinatorKit.load(out / "coordinator").public_keys()
+    unit = (folder / "fedrad-site.service").read_text(encoding="utf-8")
+    assert f'site start "/etc/fedrad/{folder.name}/site.yaml"' in unit
+    assert (out / f"{folder.name}.tar.gz").is_file()
+    federation = load_federation(out.parent / "federation.yaml")
+    assert revoke(federation, out, "St. Mary's & Söhne").notes
+    told = provision(federation, out).notes
+    assert any("--rotate 'St. Mary'\"'\"'s & Söhne' lets it in" in note for note in told)
+    assert "St. Mary's & Söhne" not in CoordinatorKit.load(out / "coordinator").public_keys()
+
+
+def test_a_federation_of_a_long_name_gets_its_authority(tmp_path: Path) -> None:
+    """X.509 takes 64 bytes of a common name."""
+    named = asked(tmp_path, TEXT.replace("name: demo", f"name: {'ü' * 60}"))
+    provision(load_federation(named), tmp_path / "kits")
+    assert (tmp_path / "kits/ca/ca.crt").is_file()

@@ -124,3 +124,25 @@ def test_too_small_an_image_is_refused() -> None:
     small = Task(name="binary", labels=("x",), input=(1, 28, 28))
     with pytest.raises(ConfigError, match=r"29 pixels a side or more; task.input is \[1, 28, 28\]"):
         densenet121(small)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_module.", "model.", "backbone."])
+@pytest.mark.parametrize("inside", [None, "state_dict", "model_state_dict", "model"])
+def test_weights_of_a_wrapped_model_or_in_a_checkpoint_are_the_same_weights(
+    tmp_path: Path, prefix: str, inside: str | None
+) -> None:
+    """DataParallel puts "module." before every name; trainings save epoch and optimiser too."""
+    ours = resnet18(GREY).state_dict()
+    named = {f"{prefix}{name}": value for name, value in ours.items()}
+    saved = named if inside is None else {inside: named, "epoch": 3, "optimizer": {"lr": 0.1}}
+    torch.save(saved, tmp_path / "w.pt")
+    again = resnet18(GREY, weights=str(tmp_path / "w.pt")).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in ours.items())
+
+
+def test_a_file_without_weights_is_told_with_what_it_holds(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "net": {"a": torch.zeros(1)}}, tmp_path / "w.pt")
+    with pytest.raises(
+        ConfigError, match=r"more than names and arrays \(epoch, net\); it has none"
+    ):
+        resnet18(GREY, weights=str(tmp_path / "w.pt"))

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedrad.config import FederationFile, load_federation
+from fedrad.config.names import site_in
 from fedrad.errors import ConfigError, SiteFailed
 from fedrad.federation.coordinator.superlink import Door, Link
 from fedrad.federation.kits.keys import read_public_key
@@ -58,7 +59,7 @@ class CoordinatorKit:
 
     def key_files(self) -> dict[str, Path]:
         """Return site -> the file of its public key."""
-        return {path.stem: path for path in sorted((self.folder / "sites").glob("*.pub"))}
+        return {site_in(path.stem): path for path in sorted((self.folder / "sites").glob("*.pub"))}
 
     def link(self, *, patience: float = 30.0) -> Link:
         """Return the door to this kit's SuperLink.

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from shlex import quote
 
 from flwr.proto.node_pb2 import NodeInfo
 
@@ -76,7 +77,7 @@ class Keys:
             self._problem(
                 site,
                 f"{site} cannot be let in ({error}); the organiser: fedrad provision FILE --rotate "
-                f"{site} makes it another key",
+                f"{quote(site)} makes it another key",
             )
             return
         self._solved(site)

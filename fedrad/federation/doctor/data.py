@@ -1,16 +1,19 @@
 """The site's own data: what the adapter reads, and what of it should be looked at, by row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fedrad.config import SiteFile, Task
-from fedrad.data.base import SPLITS, Records
+from fedrad.data.base import SPLITS, Records, sites_of
 from fedrad.data.leaks import check
+from fedrad.data.likely import likely_leaks
+from fedrad.data.looks import odd_at_site
+from fedrad.data.oddities import Oddity, unaccepted
 from fedrad.data.sites import records_of
 from fedrad.errors import FedradError, MissingError
 from fedrad.federation.doctor.finding import Finding, amber, green, red
-from fedrad.federation.doctor.images import surprises
 
 __all__ = ["check_data"]
 
@@ -48,14 +51,16 @@ def check_data(site: SiteFile, task: Task | None) -> Iterator[Finding]:
     yield _rows(records)
     yield from _labels(records, task)
     yield _splits(site, records)
+    likely: list[Oddity] = []
     try:
         check(records)
+        likely = likely_leaks(records)
         yield green("leaks", "no patient and no image stands in two splits")
     except FedradError as error:
         yield red("leaks", str(error), _DATA_OWNER)
     if records.pixels is not None:
         yield from _copies(records)
-        yield from _images(records)
+    yield from _odd(site, records, likely)
 
 
 def _rows(records: Records) -> Finding:
@@ -112,16 +117,18 @@ def _copies(records: Records) -> Iterator[Finding]:
         )
 
 
-def _images(records: Records) -> Iterator[Finding]:
-    unusual = surprises(records.x)
-    for what, rows in unusual.items():
-        yield amber(
-            "images",
-            f"{len(rows)} look {what} (rows {_numbers(records, rows)})",
-            f"{_DATA_OWNER}: look at them; compared with the site's median image",
-        )
-    if not unusual:
-        yield green("images", "none blank, inverted or turned, compared with the median image")
+def _odd(site: SiteFile, records: Records, likely: Sequence[Oddity]) -> Iterator[Finding]:
+    """Yield what looks odd, as `fedrad check` says it of all sites, here of all images."""
+    whole = records
+    if whole.split is None:
+        whole = replace(whole, split=np.full(len(whole), SPLITS[0]))
+    odd = unaccepted(
+        [*records.oddities, *likely, *odd_at_site(sites_of(whole)[site.name])], site.accept
+    )
+    for oddity in odd:
+        yield amber(oddity.rule, oddity.found, f"{_DATA_OWNER}: {oddity.mend}")
+    if not odd:
+        yield green("what looks odd", "nothing: values, grey levels, orientation, polarity")
 
 
 def _numbers(records: Records, rows: np.ndarray) -> str:

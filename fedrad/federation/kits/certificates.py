@@ -43,7 +43,10 @@ def make_authority(key: Path, certificate: Path, *, name: str) -> None:
     own = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "fedrad"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{name} federation"),
+            # X.509 takes 64 bytes; the name is for people, the key is what counts.
+            x509.NameAttribute(
+                NameOID.COMMON_NAME, f"{name} federation".encode()[:64].decode(errors="ignore")
+            ),
         ]
     )
     identifier = x509.SubjectKeyIdentifier.from_public_key(private.public_key())

@@ -16,9 +16,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from fedrad import __version__
 from fedrad.config import FederationFile, load_federation, load_site
+from fedrad.config.names import file_name
 from fedrad.config.writing import as_yaml
 from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError
@@ -81,7 +83,9 @@ def provision(federation: FederationFile, out: Path) -> Kits:
         )
     for site in sorted(federation.sites):
         if _is_revoked(out, site):
-            kits.notes.append(f"{site} is revoked and gets no kit; --rotate {site} lets it in")
+            kits.notes.append(
+                f"{site} is revoked and gets no kit; --rotate {quote(site)} lets it in"
+            )
             continue
         _make_site(federation, site, out, kits)
     return kits
@@ -94,7 +98,7 @@ def rotate(federation: FederationFile, out: Path, name: str) -> Kits:
         ConfigError: there is no such site, or its key is made at the hospital and is still the old.
     """
     _check_known(federation, name)
-    folder = out / name
+    folder = out / file_name(name)
     if name == COORDINATOR:
         # The federation file too: its ports or names may be the reason.
         for name in ("server.key", "server.pem", "federation.yaml", "README.txt"):
@@ -108,7 +112,7 @@ def rotate(federation: FederationFile, out: Path, name: str) -> Kits:
             "let the hospital make a new one (fedrad site keygen) and send the public half"
         )
     _retire(out, name)
-    for file in (folder / "node.pub", out / f"{name}.tar.gz"):
+    for file in (folder / "node.pub", out / f"{file_name(name)}.tar.gz"):
         file.unlink(missing_ok=True)
     kits = Kits()
     _make_coordinator(federation, out, kits)
@@ -127,7 +131,8 @@ def revoke(federation: FederationFile, out: Path, name: str) -> Kits:
     _check_known(federation, name)
     if name == COORDINATOR or not _retire(out, name):
         raise ConfigError(f"--revoke {name}: no key of this name is registered; nothing to revoke")
-    for file in (out / name / "node.key", out / name / "node.pub", out / f"{name}.tar.gz"):
+    folder = out / file_name(name)
+    for file in (folder / "node.key", folder / "node.pub", out / f"{folder.name}.tar.gz"):
         file.unlink(missing_ok=True)
     return Kits(notes=[f"{name} is revoked; a running coordinator drops it in seconds"])
 
@@ -174,7 +179,7 @@ def _check_server(certificate: Path, authority: Path, names: tuple[str, ...]) ->
 
 
 def _make_site(federation: FederationFile, site: str, out: Path, kits: Kits) -> None:
-    folder = out / site
+    folder = out / file_name(site)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     own_key = federation.sites[site].public_key is not None
     if own_key:
@@ -189,6 +194,8 @@ def _make_site(federation: FederationFile, site: str, out: Path, kits: Kits) -> 
     about = {
         "federation": federation.name,
         "site": site,
+        "folder": folder.name,
+        "named": as_yaml({"name": site}).strip(),
         "host": federation.coordinator.host,
         "port": federation.coordinator.fleet_port,
         "stream_port": federation.coordinator.stream_port,
@@ -205,10 +212,10 @@ def _make_site(federation: FederationFile, site: str, out: Path, kits: Kits) -> 
         )
     for file in ("site.yaml", "README.txt", "docker-compose.yml", "fedrad-site.service"):
         _write(out, folder / file, kits, paper(file, about).encode)
-    archive = out / f"{site}.tar.gz"
+    archive = out / f"{folder.name}.tar.gz"
     _make(out, archive, kits, lambda: write_archive(archive, folder, _KIT))
     # Last: a site is registered when its kit is whole.
-    registered = out / COORDINATOR / "sites" / f"{site}.pub"
+    registered = _registration(out, site)
     _write(out, registered, kits, (folder / "node.pub").read_bytes)
 
 
@@ -228,13 +235,18 @@ def _given_key(federation: FederationFile, site: str) -> bytes:
 
 
 def _registered(out: Path, site: str) -> bytes | None:
-    path = out / COORDINATOR / "sites" / f"{site}.pub"
+    path = _registration(out, site)
     return read_public_key(path) if path.exists() else None
 
 
+def _registration(out: Path, site: str) -> Path:
+    return out / COORDINATOR / "sites" / f"{file_name(site)}.pub"
+
+
 def _is_revoked(out: Path, site: str) -> bool:
-    old = (out / COORDINATOR / "revoked").glob(f"{site}-*.pub")
-    return _registered(out, site) is None and any(_name_of(path) == site for path in old)
+    old = (out / COORDINATOR / "revoked").glob(f"{file_name(site)}-*.pub")
+    own = any(_name_of(path) == file_name(site) for path in old)
+    return _registered(out, site) is None and own
 
 
 def _name_of(path: Path) -> str:
@@ -246,9 +258,9 @@ def _retire(out: Path, site: str) -> bool:
     public = _registered(out, site)
     if public is None:
         return False
-    old = out / COORDINATOR / "revoked" / f"{site}-{fingerprint(public)}.pub"
+    old = out / COORDINATOR / "revoked" / f"{file_name(site)}-{fingerprint(public)}.pub"
     old.parent.mkdir(exist_ok=True)
-    os.replace(out / COORDINATOR / "sites" / f"{site}.pub", old)
+    os.replace(_registration(out, site), old)
     return True
 
 
