@@ -142,4 +142,4 @@ def _share(request: Request) -> tuple[Reply, Bundle]:
 
 
 def _count(request: Request) -> tuple[Reply, Bundle]:
-    return Reply({"counts": {"train": request.local.label_counts()}}), request.memory
+    return Reply({"counts": {"train": request.local.told_label_counts()}}), request.memory

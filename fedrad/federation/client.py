@@ -54,6 +54,7 @@ def client_app(
     secret: bytes = b"",
     gate: Callable[[Half], Half] = lambda half: half,
     disclosure: Disclosure = SIMULATED,
+    training_labels: Callable[[], bool] = lambda: True,
 ) -> ClientApp:
     """Return the ClientApp of a site, or of all sites that live in this process.
 
@@ -65,6 +66,7 @@ def client_app(
         secret: the site's own; keeps a digest of its data, and what it draws, from being guessed.
         gate: what a half of a stream over a network passes through.
         disclosure: what may be told of patients when a model is evaluated.
+        training_labels: asked whether labels of training images may be counted to others.
 
     Messages carry, under `config`, the experiment's text, arm, seed, round and action; a stock
     Flower strategy may leave the action out, which then is fit or validate.
@@ -77,6 +79,7 @@ def client_app(
         secret=secret,
         gate=gate,
         disclosure=disclosure,
+        training_labels=training_labels,
     )[0]
 
 
@@ -90,6 +93,7 @@ def site_apps(
     trainer: Trainer | None = None,
     gate: Callable[[Half], Half] = lambda half: half,
     disclosure: Disclosure = SIMULATED,
+    training_labels: Callable[[], bool] = lambda: True,
     simulated: bool = False,
 ) -> tuple[ClientApp, Door]:
     """Return a site's ClientApp, and the door through which its streams are opened.
@@ -98,7 +102,9 @@ def site_apps(
     the whole message of an error is told: it is on the machine of who asks.
     """
     told = _whole if simulated else _outward
-    sites = SiteTasks(source, device, meter or Meter(), account, secret, trainer, disclosure)
+    sites = SiteTasks(
+        source, device, meter or Meter(), account, secret, trainer, disclosure, training_labels
+    )
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:

@@ -32,6 +32,7 @@ def description(
     *,
     digest: str,
     private: bool = False,
+    labels: bool = True,
     min_cell: int = 1,
 ) -> RecordDict:
     """Return what a site tells about itself.
@@ -45,15 +46,17 @@ def description(
         device: where the site computes.
         digest: changes with the data; another one in the middle of a run is refused.
         private: tell no label of the training images, and their number to the nearest ten.
+        labels: whether labels of the training images may be counted to others.
         min_cell: least patients of whom a count of labels is told; 0 of them may be told.
     """
-    labels = {split: _counted(data, split, task, min_cell) for split in SPLITS}
+    counts = {split: _counted(data, split, task, min_cell) for split in SPLITS}
     patients = {split: data.patients(split) for split in SPLITS}
     images = data.images("train")
     if private:
         images = rounded(images)
-        labels["train"] = _untold(images, task)
         patients["train"] = min(rounded(patients["train"]), images)
+    if private or not labels:
+        counts["train"] = _untold(images, task)
     numbers = {"num-examples": float(images)}
     numbers |= {f"patients-{split}": float(count) for split, count in patients.items()}
     config = {
@@ -65,7 +68,7 @@ def description(
         # On what the bits of a result depend, beside the data.
         "machine": f"{device.type}, torch {_version('torch')}",
     }
-    return pack({_LABELS: labels}, numbers, config)
+    return pack({_LABELS: counts}, numbers, config)
 
 
 @cache

@@ -56,6 +56,7 @@ class SiteTasks:
         secret: keeps a digest of the data from being guessed.
         trainer: is asked to train in the sites' place, as `LocalTask.asking` says.
         disclosure: what may be told of patients.
+        training_labels: asked whether labels of training images may be counted to others.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class SiteTasks:
         secret: bytes,
         trainer: Trainer | None,
         disclosure: Disclosure = SIMULATED,
+        training_labels: Callable[[], bool] = lambda: True,
     ) -> None:
         self._source = source
         self.trainer = trainer
         self._account = account
         self._secret = secret
         self._disclosure = disclosure
+        self._training_labels = training_labels
         self._device = device
         self._meter = meter
         self._experiments: dict[str, Experiment] = {}
@@ -118,6 +121,7 @@ class SiteTasks:
             # The pool is made of the sites, which tell of themselves.
             digest="" if site == POOLED else keyed(data.digest, self._secret),
             private=self._private(text),
+            labels=self._training_labels(),
             min_cell=self._disclosure.min_cell,
         )
 
@@ -179,9 +183,18 @@ class SiteTasks:
             )
             self._pattern = (
                 key,
-                replace(task, meter=self._meter, disclosure=self._disclosure, secret=self._secret),
+                replace(
+                    task, meter=self._meter, disclosure=self._told_in(key[0]), secret=self._secret
+                ),
             )
         return self._pattern[1].at(data)
+
+    def _told_in(self, text: str) -> Disclosure:
+        """Return what may be told in an experiment: of a private arm's patients no arm tells."""
+        hospital = self._disclosure != SIMULATED
+        if hospital and (self._private(text) or not self._training_labels()):
+            return replace(self._disclosure, training_labels=False)
+        return self._disclosure
 
     def weigh(self, key: tuple[str, str, int, str], counts: torch.Tensor) -> LocalTask:
         """Return a task whose loss is weighted by the counts of all sites."""

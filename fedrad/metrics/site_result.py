@@ -7,6 +7,7 @@ nothing of fewer than `min_cell` patients, rounds, and draws with a key of its o
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -41,11 +42,16 @@ class Disclosure:
         min_cell: least patients behind any number.
         digits: to which values are rounded; None is not at all.
         most_cells: cells of one class at most, which also is the length of their arrays.
+        noise: standard deviation of what is added to each patient's influence before it is drawn,
+            in those of the influences; each model has noise of its own.
+        training_labels: whether labels of training images may be counted to others.
     """
 
     min_cell: int = 1
     digits: int | None = None
     most_cells: int | None = None
+    noise: float = 0.0
+    training_labels: bool = True
 
 
 SIMULATED = Disclosure()
@@ -53,6 +59,7 @@ SIMULATED = Disclosure()
 
 _DIGITS = 4
 _MOST_CELLS = 256
+_NOISE = 1.0
 
 
 def hospital_disclosure(min_cell: int = 5) -> Disclosure:
@@ -61,7 +68,7 @@ def hospital_disclosure(min_cell: int = 5) -> Disclosure:
     Args:
         min_cell: least patients behind any number, by the hospital's policy.
     """
-    return Disclosure(min_cell, _DIGITS, _MOST_CELLS)
+    return Disclosure(min_cell, _DIGITS, _MOST_CELLS, _NOISE)
 
 
 Normal = Callable[[str, int], Array]
@@ -200,7 +207,7 @@ def result_of(
         value = np.where(known, _rounded(value, disclosure), np.nan)
         # Draws of their own for each metric: only models are compared, one metric at a time.
         drawn = normal(name, draws * len(psi)).reshape(draws, len(psi))
-        parts[name] = multiplied(value, psi, drawn)
+        parts[name] = multiplied(value, _noised(name, psi, normal, disclosure), drawn)
         whole = np.zeros(len(value)) if metric.denominators is None else metric.denominators(sample)
         denominators[name] = np.where(known, whole, 0.0)
     return SiteResult(
@@ -223,11 +230,14 @@ def class_cells(
 ) -> list[tuple[Cells, Cells]]:
     """Return the cells of each output's negative and positive images."""
     scores = log_odds(sample.scores)
+    counts = _counts(sample, patient)
     found = []
-    for output in range(scores.shape[1]):
+    few = np.asarray(_small(counts[:, 2:], disclosure).any(axis=1))
+    for output, small in enumerate(few):
         pair = []
         for value in (0.0, 1.0):
-            rows = np.flatnonzero(sample.truth[:, output] == value)
+            # Of a small class the other's cells would tell the size: together they are all images.
+            rows = np.flatnonzero((sample.truth[:, output] == value) & ~small)
             pair.append(
                 cells_of(
                     scores[rows, output],
@@ -238,6 +248,21 @@ def class_cells(
             )
         found.append((pair[0], pair[1]))
     return found
+
+
+def _noised(name: str, psi: Array, normal: Normal, disclosure: Disclosure) -> Array:
+    """Return influences with noise of this model's own.
+
+    Many models paired over the same patients would else tell, by their covariances, who differs
+    between two of them. The noise of two models is independent, so covariances of models keep
+    their mean; the variance of one is larger by a factor of 1 + noise ** 2.
+    """
+    if not disclosure.noise or not len(psi):
+        return psi
+    # The same influences get the same noise, so asking again averages nothing away.
+    which = blake2b(np.ascontiguousarray(psi).tobytes(), digest_size=16).hexdigest()
+    own = normal(f"{name} own {which}", psi.size).reshape(psi.shape)
+    return np.asarray(psi + disclosure.noise * own * np.sqrt(np.mean(psi**2, axis=0)))
 
 
 def _observed(metrics: Sequence[Metric], sample: Sample) -> dict[str, tuple[Array, Array]]:

@@ -136,19 +136,33 @@ class LocalTask:
 
         Raises:
             ConfigError: they are private.
-            Refused: fewer patients than the site's `min_cell` have a label, or do not have it.
         """
         if self.private is not None:
             raise ConfigError("privacy: counts of labels do not leave a site under dp_sgd")
-        rows = self.data.rows["train"]
-        y = torch.from_numpy(self.data.y[rows])
-        least = self.disclosure.min_cell
-        if least > 1 and few_patients(self.task, y, self.data.patient[rows], least):
+        return label_counts(self.task, torch.from_numpy(self.data.y[self.data.rows["train"]]))
+
+    def told_label_counts(self) -> Tensor:
+        """Return the same for others, whose class weights need it exactly.
+
+        Raises:
+            ConfigError: they are private.
+            Refused: the site tells no labels of training images, or fewer patients than its
+                `min_cell` have one of them.
+        """
+        rows, least = self.data.rows["train"], self.disclosure.min_cell
+        why = None
+        if not self.disclosure.training_labels:
+            why = "and its training patients are under a promise of privacy"
+        elif least > 1 and few_patients(
+            self.task, torch.from_numpy(self.data.y[rows]), self.data.patient[rows], least
+        ):
+            why = f"and fewer than {least} patients have one of them here (min_cell)"
+        if why:
             raise Refused(
-                f"{self.site}: min_cell: class weights of all sites need counts of labels, and "
-                f"fewer than {least} patients have one of them here"
+                f"{self.site}: class weights of all sites need counts of training labels, {why}; "
+                "weigh by 'site', or leave this hospital out"
             )
-        return label_counts(self.task, y)
+        return self.label_counts()
 
     def fit(
         self,

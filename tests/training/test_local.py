@@ -261,9 +261,19 @@ def test_label_counts_of_few_patients_are_refused() -> None:
     few = site()
     few.y[:22] = 0
     few.y[:2] = 1  # one patient, two images
+    hospital = local(data=few, disclosure=hospital_disclosure())
     with pytest.raises(Refused, match="fewer than 5 patients have one of them here"):
-        local(data=few, disclosure=hospital_disclosure()).label_counts()
-    assert local(data=few).label_counts().tolist() == [[20, 2]]
+        hospital.told_label_counts()
+    # Its own weights are made of them at home.
+    assert hospital.label_counts().tolist() == [[20, 2]]
+    assert local(data=few).told_label_counts().tolist() == [[20, 2]]
+
+
+def test_of_patients_under_a_promise_of_privacy_no_labels_are_told_in_any_experiment() -> None:
+    """An arm without noise, or another experiment, would else tell what noise was to hide."""
+    promised = replace(hospital_disclosure(), training_labels=False)
+    with pytest.raises(Refused, match="under a promise of privacy"):
+        local(disclosure=promised).told_label_counts()
 
 
 def test_the_initial_weights_are_the_run_s() -> None:

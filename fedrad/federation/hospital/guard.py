@@ -37,6 +37,7 @@ from fedrad.federation.hospital.policy import (
     check_upload,
     refuse,
 )
+from fedrad.federation.hospital.questions import Questions
 from fedrad.federation.hospital.replies import fault_of, numbers_in
 from fedrad.federation.hospital.stream_guard import Gate, check_invitation
 from fedrad.federation.hospital.update import check_sites, check_update
@@ -115,6 +116,7 @@ class Guard:
         self._source = source
         self._ledger = ledger
         self._audit = AuditLog(site.state_dir / "audit.jsonl")
+        self._questions = Questions(site.state_dir / "evaluated.jsonl")
         if mended := self._audit.mend():
             log.warning("%s", mended)
         # What left in a round counts also after a restart of this process.
@@ -184,6 +186,7 @@ class Guard:
                 round=task.round,
                 actions=task.actions,
             )
+            self._questions.check(self._site, task)
         task = replace(task, look=look, updates=updates)
         if streamed and self._gate:
             self._gate.allow(self._site.name, streamed, partial(self._opened, task, streamed))

@@ -106,6 +106,8 @@ def answering(site: SiteFile) -> Answer:
         secret=_secret(Path(site.state_dir)),
         gate=gate,
         disclosure=hospital_disclosure(site.min_cell),
+        # Of who is under a ceiling, or was trained on with noise, no experiment is told.
+        training_labels=lambda: site.epsilon is None and not ledger.entries(),
     )
     rounds = _Rounds()
 
