@@ -10,6 +10,7 @@ Invariant: whatever is linear in `psi` and drawn with the same unknown g has a d
 depends on the covariances of the metrics alone. So draws of several models, paired by one g, tell
 those covariances and nothing else of any patient. Resamples with replacement do not have this
 property: their weights are whole numbers, and independent component analysis can undo the mixture.
+Covariances of many models over few patients are not harmless either; `site_result` adds noise.
 """
 
 from collections.abc import Iterator, Sequence
