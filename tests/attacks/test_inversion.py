@@ -135,7 +135,8 @@ def test_new_kits_approve_no_experiment(tmp_path: Path) -> None:
     """Whoever fills in a kit says yes to each experiment by its digest."""
     from fedrad.federation.kits.papers import paper
 
-    about = {"federation": "f", "site": "nord", "host": "h", "port": 1, "stream_port": None}
+    about = {"federation": "f", "site": "nord", "named": "name: nord", "host": "h", "port": 1}
+    about |= {"stream_port": None}
     text = paper("site.yaml", {**about, "data": "", **POLICY})
     assert "\nexperiments: []\n" in text
     assert "\nmin_sites: 2\n" in text and "\nmin_patients: 10\n" in text
