@@ -108,7 +108,7 @@ def test_over_grpc_every_algorithm_gives_the_bits_that_it_gives_in_process(
 def test_cut_off_in_mid_round_again_and_again_the_bits_are_the_same(
     undisturbed: Path, pem: Certificates, tmp_path: Path
 ) -> None:
-    marks = (8_000, 15_000, 30_000, 31_000, 60_000)
+    marks = (8_000, 15_000, 30_000, 31_000, 36_000)
     with (
         BrokenNetwork(cut_after=marks) as network,
         streaming(tmp_path, pem, reach=f"localhost:{network.port}") as (_, server, grid),
