@@ -40,7 +40,7 @@ def looks_odd(sites: Mapping[str, SiteData], task: Task) -> list[Oddity]:
     """
     sites = {name: site for name, site in sites.items() if len(_rows(site))}
     most = min(_SAMPLE // 10, max(_LEAST, _SAMPLE // max(1, len(sites))))
-    found = [*_names(list(sites))]
+    found = [*_names(sites)]
     typicals: dict[str, np.ndarray] = {}
     for site in sites.values():
         found += _labels(site, task)
@@ -72,19 +72,31 @@ def _rows(site: SiteData) -> np.ndarray:
     return np.sort(np.concatenate([site.rows[split] for split in SPLITS]))
 
 
-def _names(names: Sequence[str]) -> Iterator[Oddity]:
-    """Yield names that a reader would take for one site's."""
+def _names(sites: Mapping[str, SiteData]) -> Iterator[Oddity]:
+    """Yield names that a reader would take for one site's, with the rows of the rarest of them."""
     alike: dict[str, list[str]] = {}
-    for name in names:
+    for name in sites:
         alike.setdefault(_plain(name), []).append(name)
     for same in alike.values():
         if len(same) > 1:
+            # Of two that are alike the first is named: which is meant nobody knows.
+            rare = min(same, key=lambda name: len(_rows(sites[name])))
+            told, shown = _numbered(sites[rare], _rows(sites[rare]))
             yield Oddity(
                 "",
                 "sites-alike",
-                f"{listed(map(repr, same))} count as {len(same)} sites.",
+                f"{listed(map(repr, same))} count as {len(same)} sites ({rare!r} in {told}).",
                 "If they are one, write its name in one way in the site column.",
+                shown,
             )
+
+
+def _numbered(site: SiteData, rows: np.ndarray) -> tuple[str, tuple[int, ...]]:
+    """Return "rows 3, 4" as the source counts them, up to five, and these."""
+    numbers = rows + 1 if site.row is None else site.row[rows]
+    shown = tuple(int(number) for number in numbers[:_SHOWN])
+    more = ", ..." if len(numbers) > _SHOWN else ""
+    return f"row{'' if len(numbers) == 1 else 's'} {', '.join(map(str, shown))}{more}", shown
 
 
 def _plain(name: str) -> str:
@@ -218,16 +230,13 @@ def _greys(site: SiteData, images: np.ndarray, looked: str) -> Iterator[Oddity]:
 def _unlike(site: SiteData, small: np.ndarray, rows: np.ndarray, looked: str) -> Iterator[Oddity]:
     for what, places in unlike(small).items():
         where = rows[places]
-        numbers = where + 1 if site.row is None else site.row[where]
-        shown = tuple(int(number) for number in numbers[:_SHOWN])
-        more = ", ..." if len(numbers) > _SHOWN else ""
-        one = len(numbers) == 1
-        found = f"{len(numbers)}{looked or (' image' if one else ' images')}"
+        told, shown = _numbered(site, where)
+        one = len(where) == 1
+        found = f"{len(where)}{looked or (' image' if one else ' images')}"
         yield Oddity(
             site.site,
             f"images-{what.split()[0]}" if what != "upside down" else "images-turned",
-            f"{found} look{'s' if one else ''} {what} "
-            f"(row{'' if one else 's'} {', '.join(map(str, shown))}{more}).",
+            f"{found} look{'s' if one else ''} {what} ({told}).",
             "Look at them; compared with the layout of the site's other images.",
             shown,
         )

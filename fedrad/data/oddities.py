@@ -14,7 +14,7 @@ RULES: Mapping[str, str] = {
     "feature-constant": "a feature is equal, or missing, in all rows of a site",
     "feature-range": "a feature's values at one site lie apart from the others'",
     "feature-sentinel": "a number may stand for a missing value",
-    "feature-tells-label": "a single feature tells a label in every row",
+    "feature-tells-label": "a single feature tells a label in every row, or nearly so",
     "grey-levels": "a site's images use a part of the grey levels only",
     "images-alike": "images of different patients look like one film",
     "images-blank": "single images of a site have one grey level",

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from fedrad.metrics.base import Array
 from fedrad.metrics.mrmc import Variance, critical
 
-__all__ = ["SCALES", "Basis", "Scale", "interval_on"]
+__all__ = ["SCALES", "Basis", "Scale", "interval_on", "of_difference", "uninformative"]
 
 # How many patients the formula counts as, beside those that were observed; see `_blended`.
 _PRIOR = 5.0
@@ -52,6 +52,7 @@ class Basis:
         positives: [sites, outputs] patients; empty where not known.
         negatives: the same.
         weights: of the sites in the quantity's mean; they add up to 1.
+        limits: between which a quantity without a scale lies.
 
     >>> round(Basis(None, np.array([[15]]), np.array([[15]]), np.ones(1)).df)
     28
@@ -61,6 +62,12 @@ class Basis:
     positives: Array = field(default_factory=lambda: np.zeros((0, 0)))
     negatives: Array = field(default_factory=lambda: np.zeros((0, 0)))
     weights: Array = field(default_factory=lambda: np.zeros(0))
+    limits: tuple[float, float] = (-inf, inf)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Return the lowest and the highest value that the quantity can have."""
+        return self.limits if self.scale is None else (self.scale.low, self.scale.high)
 
     @property
     def df(self) -> float:
@@ -91,10 +98,32 @@ class Basis:
         return float((self.weights[:, None] ** 2 * each[:, whole]).sum(axis=0).mean())
 
 
+def of_difference(metric: str) -> Basis:
+    """Return the basis of a difference of two values, or means, of a metric.
+
+    >>> of_difference("auroc").ends, of_difference("loss").ends
+    ((-1.0, 1.0), (-inf, inf))
+    """
+    scale = SCALES.get(metric)
+    far = inf if scale is None else scale.high - scale.low
+    return Basis(limits=(-far, far))
+
+
+def uninformative(metric: str, half: float) -> bool:
+    """Return whether an interval so wide, either side, says next to nothing of a metric.
+
+    That is from half of its scale on: 0.5 of an AUROC, which goes from 0 to 1.
+
+    >>> uninformative("auroc", 0.84), uninformative("auroc", 0.08), uninformative("loss", 9.0)
+    (True, False, False)
+    """
+    return half >= of_difference(metric).ends[1] / 2
+
+
 def interval_on(
     basis: Basis, value: float, variance: Variance, level: float
 ) -> tuple[float, float] | None:
-    """Return the interval of a quantity; None where nothing at all varies.
+    """Return the interval of a quantity, within what it can be; None where nothing at all varies.
 
     >>> perfect = Basis(SCALES["auroc"], np.array([[20]]), np.array([[20]]), np.ones(1))
     >>> low, high = interval_on(perfect, 1.0, Variance(0.0, 0.0, seeds=1), 0.95)
@@ -107,7 +136,8 @@ def interval_on(
     half = critical(variance, level) * sqrt(variance.total)
     scale = basis.scale
     if scale is None or not scale.low < value < scale.high:
-        return value - half, value + half
+        low, high = basis.ends
+        return max(low, value - half), min(high, value + half)
     return _inverted(basis, scale, value, half)
 
 

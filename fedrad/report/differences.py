@@ -7,12 +7,15 @@ import numpy as np
 
 from fedrad.metrics.base import Array
 from fedrad.metrics.mrmc import p_value, variance_of
+from fedrad.metrics.scales import of_difference
 from fedrad.report.columns import defined, mean_over, over_sites
 from fedrad.report.estimates import Estimate, estimate, missing
 from fedrad.report.evidence import Evidence, model_of
 
-__all__ = ["ONE_TRAINING", "Pair", "common", "difference", "verdict", "why_not"]
+__all__ = ["NO_COMPARISON", "ONE_TRAINING", "Pair", "common", "difference", "verdict", "why_not"]
 
+NO_COMPARISON = "no comparison"
+"""In place of a verdict where an arm has no value: not played, stopped, or undefined there."""
 ONE_TRAINING = "one training"
 """The verdict on two arms that were trained once each: there is none."""
 
@@ -22,16 +25,20 @@ Pair = tuple[str, str]  # the site that owns the model, the site whose test set 
 def verdict(difference: Estimate, higher_is_better: bool) -> str:
     """Return "better" or "worse" if the interval of a difference excludes zero, else "not shown".
 
-    With one seed the interval holds for these two trained models, not for the arms, and the
-    verdict is "one training".
+    Where nothing could be compared it is "no comparison". With one seed the interval holds for
+    these two trained models, not for the arms, and the verdict is "one training".
 
     >>> found = {**missing(""), "value": -0.2, "low": -0.3, "high": -0.1, "seeds": 3}
     >>> verdict(found, higher_is_better=True), verdict(found, higher_is_better=False)
     ('worse', 'better')
     >>> verdict({**found, "seeds": 1}, higher_is_better=True)
     'one training'
+    >>> verdict(missing("fedavg: not played yet"), higher_is_better=True)
+    'no comparison'
     """
     low, high = difference["low"], difference["high"]
+    if difference["value"] is None:
+        return NO_COMPARISON
     if difference["seeds"] == 1:
         return ONE_TRAINING
     if low is None or high is None or low <= 0 <= high:
@@ -57,6 +64,7 @@ def difference(
     found = estimate(
         values,
         level=evidence.level,
+        basis=of_difference(metric),
         refusal=evidence.refusal(names),
         remark=over_sites(len(sites), names),
     )

@@ -18,7 +18,8 @@ class Estimate(TypedDict):
     """A number for results.json; `None` where undefined, and then the reason says why.
 
     `seeds` are those it is a mean over: with one, the interval holds for these trained models only.
-    Of several, `other_seeds` is how far from the value that of as many other seeds may lie.
+    Of several, `other_seeds` is how far from the value that of as many other seeds may lie; never
+    further than the farthest value that there can be.
     """
 
     value: float | None
@@ -75,6 +76,8 @@ def estimate(
     if ends is None and why is None:
         why = "no interval: neither patients nor seeds tell anything apart here"
     far = other_seeds(values, level)
+    if far is not None:
+        far = min(far, max(value - basis.ends[0], basis.ends[1] - value))
     return told(value, values[:, 0], ends, other=far, why=why, remark=remark)
 
 

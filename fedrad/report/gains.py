@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fedrad.report.differences import ONE_TRAINING
+from fedrad.report.differences import NO_COMPARISON, ONE_TRAINING
 from fedrad.report.figures import Scale, axis, interval_row, scale_of
 from fedrad.report.many import LISTED, ONE_BY_ONE, caterpillar
 from fedrad.report.panels import (
@@ -64,12 +64,22 @@ def _crowd(own: list[Any], scale: Scale, higher: bool) -> Part:
     }
 
 
-def _tally(rows: Iterable[Any]) -> list[int] | None:
-    """Return at how many sites an arm is better, not shown, worse; None after one training."""
+def _tally(rows: Iterable[Any]) -> Part:
+    """Return at how many sites an arm is better, not shown, worse; else why there are none.
+
+    Of these "compared" is how many were: no count is of a site where an arm has no value.
+    """
     counts = Counter(row["verdict"] for row in rows)
-    if counts[ONE_TRAINING]:
-        return None
-    return [counts[word] for word in ("better", "not shown", "worse")]
+    told = {
+        "counts": [counts[word] for word in ("better", "not shown", "worse")],
+        "missed": counts[NO_COMPARISON],
+        "instead": None,
+    }
+    if counts.total() == counts[NO_COMPARISON]:
+        return told | {"instead": NO_COMPARISON}
+    return told | (
+        {"instead": f"{ONE_TRAINING} of each: no verdict"} if counts[ONE_TRAINING] else {}
+    )
 
 
 def _glance_row(

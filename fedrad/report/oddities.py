@@ -12,6 +12,7 @@ __all__ = ["odd_lines", "oddities_told", "oddity_values"]
 
 _SHOWN = 8
 _MOST = 12
+_COUNTED = "Rows count from 1 below a table's header: row 6 is line 7 of a spreadsheet."
 
 
 def oddity_values(oddities: Sequence[Oddity]) -> list[dict[str, Any]]:
@@ -55,4 +56,6 @@ def odd_lines(oddities: Sequence[Oddity]) -> Text:
     if len(oddities) > _MOST:
         rules = sorted({oddity.rule for oddity in oddities[_MOST:]})
         told.append(f"\n  and {len(oddities) - _MOST} more ({', '.join(rules)})", style="not bold")
+    if any(oddity.rows for oddity in oddities):
+        told.append(f"\n  {_COUNTED}", style="not bold")
     return told

@@ -1,10 +1,11 @@
 """How far other seeds may land, and what the intervals of one seed hold: beside every table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fedrad.metrics.scales import uninformative
 from fedrad.report.panels import comparison_with, estimate_of, main_metric, primary_of
 
 __all__ = ["beside_arms", "beside_matrix", "beside_others", "beside_sites", "reach"]
@@ -30,12 +31,15 @@ def beside_arms(results: Results) -> str | None:
     if not halves[0]:
         return ONE if _once(means.values()) else None
     told = _named(halves[0]) + (f"; minus {against}: {_named(halves[1])}" if halves[1] else "")
-    return f"{_another(means.values())} may land this far away: {told}."
+    wide = [*halves[0].values(), *halves[1].values()]
+    return f"{_another(means.values())} may land this far away: {told}." + _hardly(metric, wide)
 
 
 def beside_sites(results: Results) -> str | None:
     """Return how far the sites' differences from their own models may lie with other seeds."""
-    return reach(row["difference"] for arm in results["arms"] for row in arm["beats_own_model"])
+    return _reach_of_main(
+        results, [row["difference"] for arm in results["arms"] for row in arm["beats_own_model"]]
+    )
 
 
 def beside_others(results: Results) -> str | None:
@@ -53,7 +57,9 @@ def beside_others(results: Results) -> str | None:
 def beside_matrix(results: Results) -> str | None:
     """Return how far the values of single models at single sites may lie with other seeds."""
     rows = (results.get("matrix") or {}).get("rows") or []
-    return reach(cell for row in rows for cell in row["cells"] if cell["value"] is not None)
+    return _reach_of_main(
+        results, [cell for row in rows for cell in row["cells"] if cell["value"] is not None]
+    )
 
 
 def reach(estimates: Iterable[Mapping[str, Any]]) -> str | None:
@@ -68,6 +74,22 @@ def reach(estimates: Iterable[Mapping[str, Any]]) -> str | None:
         return ONE if _once(found) else None
     middle = float(np.median(halves))
     return f"{_another(found)} may land {middle:.3f} away (median) and up to {max(halves):.3f}."
+
+
+def _reach_of_main(results: Results, estimates: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return `reach` of estimates in the main metric, and of how many it says next to nothing."""
+    told = reach(estimates)
+    halves = _halves(dict(enumerate(estimates))).values()
+    return told and told + _hardly(main_metric(results)["name"], halves)
+
+
+def _hardly(metric: str, halves: Iterable[float]) -> str:
+    """Return that such seeds say next to nothing, where the half widths hold most of the scale."""
+    found = list(halves)
+    count = sum(uninformative(metric, half) for half in found)
+    if not count:
+        return ""
+    return f" Of {count} of these {len(found)} values so few seeds say next to nothing."
 
 
 def _another(estimates: Iterable[Any]) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedrad.core.names import listed
+from fedrad.core.names import by_reason, listed
 from fedrad.metrics.base import Metric
-from fedrad.report.differences import ONE_TRAINING, difference, verdict
+from fedrad.metrics.scales import uninformative
+from fedrad.report.differences import NO_COMPARISON, ONE_TRAINING, difference, verdict
 from fedrad.report.estimates import Estimate
 from fedrad.report.evidence import LEAST_PATIENTS, Evidence
 
@@ -30,7 +31,7 @@ def sentence(told: Told, metric: Metric, way: str, level: float) -> str:
         return f"{arm} against {against}: no comparison; {found['reason']}."
     partly = found["low"] is not None and found["reason"]
     scope = f"mean {found['reason']}" if partly else "mean over sites"
-    size = f"{metric.title} {_bounds(found, level)}, {scope}"
+    size = f"{metric.title} {_bounds(found, level)}, {scope}{_hardly(found, metric)}"
     if told["p_adjusted"] is not None:
         size += f"; p = {told['p_adjusted']:.2g}{'' if told['primary'] else ' after Holm'}"
         size += _close(told["p_adjusted"], 1 - level)
@@ -84,6 +85,16 @@ def _only_these(found: Estimate) -> str:
     return " over patients, for these trained models only" if found["seeds"] == 1 else ""
 
 
+def _hardly(found: Estimate, metric: Metric) -> str:
+    """Return a warning where few seeds leave nearly all differences possible."""
+    low, high, seeds = found["low"], found["high"], found["seeds"]
+    if seeds < 2 or low is None or high is None:
+        return ""
+    if not uninformative(metric.name, (high - low) / 2):
+        return ""
+    return f"; {seeds} seeds say next to nothing of it"
+
+
 def _close(p: float, limit: float) -> str:
     """Return a warning where a p value is so near the limit that little would turn the verdict."""
     if not limit / 2 < p < 2 * limit:
@@ -92,9 +103,20 @@ def _close(p: float, limit: float) -> str:
 
 
 def _who_gains(arm: str, metric: Metric, verdicts: Sequence[Told]) -> str:
-    where = f"{arm} against the model a site trains alone, {metric.title} at {len(verdicts)} sites"
+    """Return at which sites an arm is better than the site's own model, of those compared."""
+    against = f"{arm} against the model a site trains alone"
+    missed = {
+        entry["site"]: entry["difference"]["reason"]
+        for entry in verdicts
+        if entry["verdict"] == NO_COMPARISON
+    }
+    if len(missed) == len(verdicts):
+        return f"{against}: no comparison; {_why(missed)}."
+    compared = f"{len(verdicts) - len(missed)} of {len(verdicts)}" if missed else len(verdicts)
+    where = f"{against}, {metric.title} at {compared} sites"
+    rest = f"; no comparison at {by_reason(missed)}" if missed else ""
     if any(entry["verdict"] == ONE_TRAINING for entry in verdicts):
-        return f"{where}: {NO_VERDICT}."
+        return f"{where}: {NO_VERDICT}{rest}."
 
     def named(verdict: str) -> str:
         found = [entry["site"] for entry in verdicts if entry["verdict"] == verdict]
@@ -102,8 +124,14 @@ def _who_gains(arm: str, metric: Metric, verdicts: Sequence[Told]) -> str:
 
     return (
         f"{where}: better at {named('better')}, worse at {named('worse')}, "
-        f"not shown at {named('not shown')}."
+        f"not shown at {named('not shown')}{rest}."
     )
+
+
+def _why(reasons: Mapping[str, str]) -> str:
+    """Return why nothing is known at any site: once where it is the same everywhere."""
+    different = set(reasons.values())
+    return different.pop() if len(different) == 1 else by_reason(reasons)
 
 
 def _gap(arm: str, found: Estimate, level: float) -> str:
@@ -120,14 +148,24 @@ def _others(comparisons: Sequence[Told], metric: Metric) -> list[str]:
     """Return one sentence on all comparisons beside the primary one."""
     if not comparisons:
         return []
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "not shown": []}
+    against = f"Other arms against {comparisons[0]['against']}"
+    missed = {
+        told["arm"]: told["difference"]["reason"]
+        for told in comparisons
+        if told["difference"]["value"] is None
+    }
+    if len(missed) == len(comparisons):
+        return [f"{against}: no comparison; {_why(missed)}."]
+    rest = f"; no comparison: {', '.join(missed)}" if missed else ""
     if any(told["difference"]["seeds"] == 1 for told in comparisons):
-        return [f"Other arms against {comparisons[0]['against']}: {NO_VERDICT}."]
+        return [f"{against}: {NO_VERDICT}{rest}."]
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "not shown": []}
     for told in comparisons:
         way = verdict(told["difference"], metric.higher_is_better)
-        groups[way if told["supported"] else "not shown"].append(told["arm"])
+        if way != NO_COMPARISON:
+            groups[way if told["supported"] else "not shown"].append(told["arm"])
     said = [f"{way}: {', '.join(groups[way]) or 'none'}" for way in groups]
-    return [f"Other arms against {comparisons[0]['against']}, after Holm: {'; '.join(said)}."]
+    return [f"{against}, after Holm: {'; '.join(said)}{rest}."]
 
 
 def notes(evidence: Evidence, metric: Metric, told: Sequence[Told]) -> list[str]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedrad.core.names import listed
-from fedrad.report.differences import ONE_TRAINING
+from fedrad.report.differences import NO_COMPARISON, ONE_TRAINING
 from fedrad.report.many import ONE_BY_ONE
 from fedrad.report.panels import (
     comparison_with,
@@ -153,9 +153,14 @@ def _tallies(results: Results) -> Table:
             table.add_row(Text(plain(arm)), "", "", "", Text("one training of each: no verdict"))
             continue
         counts = Counter(row["verdict"] for row in rows.values())
+        missed = counts[NO_COMPARISON]
+        if missed == len(rows):
+            table.add_row(Text(plain(arm)), "", "", "", Text(NO_COMPARISON))
+            continue
         told = [Text(f"{counts[v]}", style=COLOURS.get(v, "")) for v in VERDICTS]
         worse = [site for site, row in rows.items() if row["verdict"] == "worse"]
-        table.add_row(Text(plain(arm)), *told, Text(plain(listed(worse))))
+        rest = f"{'; ' if worse else ''}{NO_COMPARISON} at {missed}" if missed else ""
+        table.add_row(Text(plain(arm)), *told, Text(plain(listed(worse)) + rest))
     return table
 
 

@@ -15,18 +15,20 @@ TEXT = """
 name: odd
 task: {{name: binary, labels: [sick], input: {input}}}
 data: {data}
-split: {{val: 0.2, test: 0.3}}
+split: {split}
 model: {model}
 local: {{epochs: 1, batch: {batch}}}
 rounds: 1
 replicates: 0
 algorithm: fedavg
 """
+SPLIT = "{val: 0.2, test: 0.3}"
 TABLE = "{name: table, csv: t.csv, patient: id, site: site, label: sick, features: [age]}"
 
 
 def check(folder: Path, **parts: object) -> str:
     given = {"input": "[1]", "data": TABLE, "model": "{name: mlp, hidden: [4]}", "batch": 8}
+    given["split"] = SPLIT
     (folder / "odd.yaml").write_text(TEXT.format(**given | parts), encoding="utf-8")
     command = ["check", str(folder / "odd.yaml"), "--data-root", str(folder)]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
@@ -70,6 +72,36 @@ def test_check_tells_bits_that_are_not_used(tmp_path: Path) -> None:
     assert check(tmp_path, data=data.format(", bits: 12"), **shape).endswith("odd: nothing.")
 
 
+def test_a_single_row_of_a_site_in_other_letters_is_told_by_check_and_run(tmp_path: Path) -> None:
+    """It would be a site of one patient; row 3 is what a spreadsheet calls line 4."""
+    rows(tmp_path, {})
+    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    (tmp_path / "t.csv").write_text(text.replace("p2,nord", "p2,Nord"), encoding="utf-8")
+    told = "'Nord', 'nord' count as 2 sites ('Nord' in row 3)."
+    checked = check(tmp_path)
+    assert f"{told} [sites-alike]" in checked
+    assert checked.endswith(
+        "Rows count from 1 below a table's header: row 6 is line 7 of a spreadsheet."
+    )
+    given = ["run", str(tmp_path / "odd.yaml"), "--data-root", str(tmp_path), "--workers", "1"]
+    done = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert f"Looks odd: {told}" in " ".join(done.output.split())
+
+
+def test_black_films_of_two_patients_in_train_and_test_are_told(tmp_path: Path) -> None:
+    """Of two sizes they are no copies of each other; but they are no films either."""
+    drawn = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
+    drawn[[6, 20]] = 0
+    for k, film in enumerate(drawn):
+        Image.fromarray(film[8:] if k == 20 else film).save(tmp_path / f"{k}.png")
+    parts = ["train" if k < 16 else "test" if k < 32 else "val" for k in range(40)]
+    lines = [f"{k}.png,p{k},nord,{k % 2},{parts[k]}" for k in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,id,site,sick,part", *lines]), "utf-8")
+    data = "{name: images, csv: t.csv, patient: id, site: site, label: sick, split: part}"
+    told = check(tmp_path, data=data, input="[1, 48, 48]", model="cnn", split="null")
+    assert "nord: 2 images look blank (rows 7, 21). [images-blank]" in told
+
+
 def test_what_is_odd_is_told_once_by_check_run_results_and_page(tmp_path: Path) -> None:
     """And by none of them once the rule is accepted."""
     rows(tmp_path, {5: "-9999"})
@@ -93,8 +125,8 @@ def test_a_last_batch_that_batch_norm_cannot_take_is_one_sentence(
     """The run printed a traceback of sixty lines."""
     data = "{name: phantom, hospitals: {nord: {patients: 34, images_per_patient: 1}}}"
     model, shape = "{name: resnet18, norm: batch}", "[1, 32, 32]"
-    text = TEXT.format(input=shape, data=data, model=model, batch=16).replace(
-        "split: {val: 0.2, test: 0.3}", "split: {val: 0.25, test: 0.25}"
+    text = TEXT.format(
+        input=shape, data=data, model=model, batch=16, split="{val: 0.25, test: 0.25}"
     )
     (tmp_path / "odd.yaml").write_text(text, encoding="utf-8")
     given = [command, str(tmp_path / "odd.yaml")]
@@ -111,6 +143,7 @@ def test_a_hospitals_own_name_stands_whole_on_screen_and_page(tmp_path: Path) ->
         data=f"{{name: phantom, hospitals: {hospitals}}}",
         model="cnn",
         batch=16,
+        split=SPLIT,
     )
     (tmp_path / "odd.yaml").write_text(text, encoding="utf-8")
     seen = CliRunner().invoke(app, ["check", str(tmp_path / "odd.yaml")], catch_exceptions=False)

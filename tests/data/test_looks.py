@@ -138,6 +138,17 @@ def test_names_that_a_reader_takes_for_one_site_are_odd(names: tuple[str, str]) 
     assert found == [("", "sites-alike")]
 
 
+def test_of_names_alike_the_rows_of_the_rarest_are_told() -> None:
+    """As the table counts them: where most rows say "nord", the two of "Nord" are the mistake."""
+    few = site("Nord", DRAWN[:2], columns=("a", "b"), row=np.array([7, 31]))
+    many = site("nord", DRAWN[2:], columns=("a", "b"))
+    (told,) = (
+        one for one in looks_odd({"nord": many, "Nord": few}, ROWS) if one.rule == "sites-alike"
+    )
+    assert told.found == "'nord', 'Nord' count as 2 sites ('Nord' in rows 7, 31)."
+    assert told.rows == (7, 31)
+
+
 def test_names_of_different_sites_are_not() -> None:
     names = ("nord", "nordost", "1", "10", "A-1", "A-2", "東", "西")
     assert odd(ROWS, *(site(name, DRAWN, columns=("a", "b")) for name in names)) == []
@@ -150,3 +161,10 @@ def test_the_block_tells_site_rule_and_mend_and_stays_short() -> None:
     told = str(odd_lines(some)).splitlines()
     assert told[1:3] == ["  nord: Found 0. [bits-unused]", "    -> Mend."]
     assert told[-1] == "  and 8 more (bits-unused, grey-levels, images-alike)" and len(told) == 26
+
+
+def test_the_block_says_once_how_rows_are_counted_where_it_names_any() -> None:
+    """Row 6 is line 7 of a spreadsheet; a block without rows needs no such line."""
+    odd = Oddity("nord", "images-blank", "Found.", "Mend.", (6,))
+    assert str(odd_lines([odd, odd])).count("Rows count from 1 below a table's header") == 1
+    assert "Rows count" not in str(odd_lines([Oddity("nord", "images-blank", "Found.", "Mend.")]))

@@ -6,7 +6,7 @@ import pytest
 from fedrad.metrics import METRICS
 from fedrad.metrics.intervals import hanley_mcneil, wilson
 from fedrad.metrics.mrmc import Variance, critical
-from fedrad.metrics.scales import SCALES, Basis, interval_on
+from fedrad.metrics.scales import SCALES, Basis, interval_on, of_difference
 
 
 def basis(metric, positives, negatives):
@@ -57,6 +57,16 @@ def test_intervals_stay_within_bounds_and_hold_the_value():
                 variance = Variance(deviation**2 / 2, deviation**2 / 2, 2)
                 low, high = interval_on(basis(name, 12, 30), value, variance, 0.95)
                 assert scale.low <= low < value < high <= scale.high
+
+
+def test_a_value_at_its_bound_and_a_difference_stay_within_what_they_can_be():
+    """Two values in [0, 1] are never further apart than 1, however little two seeds tell."""
+    wide = Variance(0.5, 0.0, 2)
+    assert interval_on(of_difference("auroc"), 0.1, wide, 0.95) == (-1.0, 1.0)
+    assert interval_on(of_difference("kappa_linear"), 0.1, wide, 0.95) == (-2.0, 2.0)
+    assert interval_on(Basis(SCALES["auroc"]), 1.0, wide, 0.95) == (0.0, 1.0)
+    low, high = interval_on(of_difference("loss"), 0.1, wide, 0.95)
+    assert low < -2 and high > 2
 
 
 def test_a_small_observed_variance_is_drawn_up_and_a_large_one_stays():

@@ -326,6 +326,56 @@ def test_seeds_are_averaged_and_their_noise_is_in_the_interval():
     assert any("2 seeds" in note for note in found["notes"])
 
 
+def test_no_interval_leaves_what_the_metric_can_be_and_two_seeds_are_told_to_say_next_to_nothing():
+    """Differences 0.00 and 0.16: 12.7 * 0.08 is past 1, and two AUROCs are never that far apart."""
+    spread = [
+        run("fedavg", global_table(dict.fromkeys(SITES, value)), seed=seed, noise=0.0)
+        for seed, value in enumerate((0.80, 0.96))
+    ]
+    both = [replace(run("local", LOCAL, noise=0.0), seed=seed) for seed in (0, 1)]
+    found = told([*spread, *both], {"local": "personal", "fedavg": "global"}, seeds=1)
+    main = found["comparisons"][0]["difference"]
+    assert main["value"] == pytest.approx(0.08)
+    assert (main["low"], main["high"]) == pytest.approx((0.08 - 12.7062 * 0.08, 1.0), rel=1e-3)
+    assert main["other_seeds"] == pytest.approx(1.08)
+    mean = arm(found, "fedavg")["columns"]["auroc"]["mean"]
+    assert mean["other_seeds"] == pytest.approx(0.88)
+    assert "; 2 seeds say next to nothing of it;" in found["comparisons"][0]["sentence"]
+    assert "next to nothing" not in told()["comparisons"][0]["sentence"]
+
+
+def test_where_nothing_was_compared_no_site_is_counted():
+    """ "Not shown at 3" of an arm that was never played would be a finding of nothing."""
+    found = told([RUNS[0], RUNS[2]], unfinished={"fedavg": "not played yet"})
+    assert found["headline"][1] == (
+        "fedavg against the model a site trains alone: no comparison; fedavg: not played yet."
+    )
+    assert {row["verdict"] for row in arm(found, "fedavg")["beats_own_model"]} == {"no comparison"}
+    found = told([RUNS[1]], unfinished={"local": "not played yet", "pooled": "not played yet"})
+    assert "Other arms against local: no comparison; pooled: not played yet." in found["headline"]
+    assert "not shown" not in " ".join(found["headline"])
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_sites_are_counted_where_both_arms_are_defined(seeds):
+    """ost has healthy patients only, so that an AUROC is compared at two of three sites."""
+    runs = [
+        replace(
+            each,
+            cells={
+                key: {"auroc": np.full(B + 1, np.nan)} if key[1] == "ost" else cell
+                for key, cell in each.cells.items()
+            },
+            reasons={key: {"auroc": "one class only"} for key in each.cells},
+        )
+        for each in RUNS
+    ]
+    line = told(runs, seeds=seeds)["headline"][1]
+    assert "AUROC at 2 of 3 sites: " in line
+    assert line.endswith("; no comparison at ost: fedavg: one class only.")
+    assert ("not shown at none" in line) == (seeds == 2)
+
+
 def test_arms_are_compared_over_the_seeds_that_both_have():
     """local finished seeds 0 and 1, fedavg only 1: seed 0 says nothing about their difference."""
     better = personal_table({i: dict.fromkeys(SITES, 0.9) for i in SITES})

@@ -52,6 +52,30 @@ def test_how_far_other_seeds_may_land_stands_beside_every_table() -> None:
     assert page.count("Another 3 seeds on the same patients (95%)") == 7
 
 
+def test_seeds_that_say_next_to_nothing_are_told_so() -> None:
+    """Half widths of half the scale and more: 0.5 of an AUROC."""
+    told = beside_sites(seeded(example(), 2, 0.9)) or ""
+    assert told.endswith("values so few seeds say next to nothing.")
+    assert "next to nothing" not in (beside_sites(seeded(example(), 2, 0.1)) or "")
+
+
+def uncompared(results: Any, sites: int) -> Any:
+    """Return results in which the first sites of each arm have nothing to compare."""
+    for each in results["arms"]:
+        for row in each["beats_own_model"][:sites]:
+            gone = {"value": None, "low": None, "high": None, "reason": "fedavg: not played yet"}
+            row["verdict"], row["difference"] = "no comparison", row["difference"] | gone
+    return results
+
+
+def test_a_site_without_a_comparison_counts_as_nothing_in_table_and_page() -> None:
+    text = printed(uncompared(example(), 1))
+    assert "no comparison" in text[text.index("Against the model") :]
+    assert "<br>1 no comparison" in render(uncompared(example(), 1))
+    page = render(uncompared(example(), 99))
+    assert " not shown<br>" not in page and "<td>no comparison" in page
+
+
 def test_one_training_of_each_shows_no_verdict_word_bold_or_colour() -> None:
     """Its intervals leave zero out here, and hold for these trained models only."""
     results = seeded(example(), 1, None)
