@@ -201,8 +201,12 @@ def test_a_site_whose_ceiling_a_private_round_would_pass_refuses_and_spends_noth
         federation.start_site("nord")
     for missing in federation.missing("private", "private"):
         assert list(missing) == ["nord"]
-        assert missing["nord"].startswith("Refused: nord: epsilon: limit 0.05, asked ")
-    assert "nord" in federation.log("private")
+        assert missing["nord"].startswith(
+            "was not asked: Refused: nord: epsilon: limit 0.05, asked "
+        )
+    said = federation.log("private")
+    assert "nord refuses private: epsilon: limit 0.05, asked " in said
+    assert "no answer from" not in said
     booked = {name: federation.ledger(name).entries() for name in SITES}
     assert booked["nord"] == ()
     assert [len(booked[name]) for name in ("sued", "west")] == [2, 2]
