@@ -19,6 +19,7 @@ runs/<experiment>/
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,14 +36,21 @@ from fedrad.core.state import Bundle
 from fedrad.core.store import Versions, load, save_bundle, write_atomic
 from fedrad.errors import RunError
 
-__all__ = ["ArmFolder", "Counts", "Evaluation", "RunFolder", "own_models"]
+__all__ = ["LEFT_OUT", "ArmFolder", "Counts", "Evaluation", "RunFolder", "own_models"]
 
+LEFT_OUT = "left out"
+"""How the reason begins of an arm that was never to be played, and so did not stop."""
 Cell = dict[str, np.ndarray]
 Counts = Mapping[str, Any]
 _BETWEEN = "|"
 _POOLED = "pooled"
 _BEGIN_ANEW = "remove this arm's folder, and the same command trains it anew"
+_MEND_RECORD = (
+    "the arm's weights are not touched, but bytes, steps and curves would be wrong: put back a "
+    f"copy of the file, or {_BEGIN_ANEW}"
+)
 _EVALUATE_ANEW = "remove that file, and the same command evaluates the arm again, without training"
+_ROUNDS = re.compile(r"^rounds: (\d+)$", re.MULTILINE)
 _NUMBER = (int, float)
 _ROUND: Kinds = {
     "round": int,
@@ -176,11 +184,26 @@ class ArmFolder:
         return known is not None and known.holds_for(claim)
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return the recorded rounds, oldest first; of a round played twice, the last."""
+        """Return the recorded rounds, oldest first; of a round played twice, the last.
+
+        Raises:
+            RunError: a line is damaged, or an arm that was trained to its end lacks some.
+        """
         lines, damaged = self._lines()
         if damaged is not None:
             raise self._damaged_at(damaged)
+        if self.trained and (wanted := self._planned()) is not None and len(lines) < wanted:
+            raise RunError(
+                f"{self.name}: rounds.jsonl tells of {len(lines)} of the arm's {wanted} rounds; "
+                f"{_MEND_RECORD}"
+            )
         return lines
+
+    def _planned(self) -> int | None:
+        """Return how many rounds the arm was begun with, None where its mark does not say."""
+        begun = self.begun_as
+        found = begun and _ROUNDS.search(begun.text)
+        return int(found[1]) if found else None
 
     def _lines(self) -> tuple[list[dict[str, Any]], int | None]:
         path = self.path / "rounds.jsonl"
@@ -192,11 +215,7 @@ class ArmFolder:
         return [found[number] for number in sorted(found)], damaged
 
     def _damaged_at(self, number: int) -> RunError:
-        return RunError(
-            f"{self.name}: line {number} of rounds.jsonl is damaged; the arm's weights are not "
-            "touched: put back a copy of the file, or delete that line (its round is then missing "
-            f"in the report's curves and sums), or {_BEGIN_ANEW}"
-        )
+        return RunError(f"{self.name}: line {number} of rounds.jsonl is damaged; {_MEND_RECORD}")
 
     def resume(self) -> tuple[int, Bundle]:
         """Return the last kept round and its state, or (0, {}); later lines are dropped.

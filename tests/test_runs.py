@@ -58,14 +58,35 @@ def test_a_damaged_last_line_is_like_one_that_was_cut_off(folder: ArmFolder, bro
 def test_a_damaged_line_of_a_round_that_cannot_be_played_again_is_named_with_the_cure(
     folder: ArmFolder, broken: bytes
 ) -> None:
+    whole = (folder.path / "rounds.jsonl").read_bytes()
     write(folder, 2, broken)
-    told = r"fedavg/seed-0: line 2 of rounds.jsonl is damaged; .* delete that line .* or remove "
+    told = r"fedavg/seed-0: line 2 of rounds.jsonl is damaged; .* put back a copy .* or remove "
     for read in (folder.rounds, folder.resume):
         with pytest.raises(RunError, match=told):
             read()
     # The cure that the sentence names.
-    write(folder, 2, b"")
-    assert folder.resume()[0] == 4 and [line["round"] for line in folder.rounds()] == [1, 3, 4]
+    (folder.path / "rounds.jsonl").write_bytes(whole)
+    assert folder.resume()[0] == 4 and len(folder.rounds()) == 4
+
+
+@pytest.mark.parametrize("kept", [(), (0,), (0, 1), (2, 3), (0, 2, 3)])
+def test_a_finished_arm_that_lacks_lines_of_its_record_is_named_with_the_cure(
+    folder: ArmFolder, kept: tuple[int, ...]
+) -> None:
+    """Bytes and steps are sums over the lines: of half of them, they would be wrong in silence."""
+    whole = (folder.path / "rounds.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (folder.path / "rounds.jsonl").write_bytes(b"".join(lines[at] for at in kept))
+    assert len(folder.rounds()) == len(kept), "an arm on its way may have any number of rounds"
+    folder.finish(state(4), Evaluation({}, {}, {}), CLAIM)
+    told = rf"fedavg/seed-0: rounds.jsonl tells of {len(kept)} of the arm's 4 rounds; .* put back a"
+    with pytest.raises(RunError, match=told):
+        folder.rounds()
+    (folder.path / "rounds.jsonl").unlink()
+    with pytest.raises(RunError, match=r"tells of 0 of the arm's 4 rounds"):
+        folder.rounds()
+    (folder.path / "rounds.jsonl").write_bytes(whole)
+    assert len(folder.rounds()) == 4
 
 
 def test_a_record_that_is_empty_or_gone_begins_anew_from_what_is_kept(folder: ArmFolder) -> None:

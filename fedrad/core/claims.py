@@ -20,6 +20,7 @@ COMPUTED_ON = "computed on"
 _EVALUATION = frozenset({"metrics", "replicates"})
 _HELD_OUT = frozenset({"held_out_sites"})
 _SOURCES = frozenset({"data", "partition", "shared_patients", "sites", "split"})
+_ITEM = re.compile(r"^\s*- (.+)$", re.MULTILINE)
 _KEY = re.compile(r"([A-Za-z_]+):")
 
 
@@ -89,7 +90,13 @@ def change_of_training(before: Claim, now: Claim) -> str | None:
     # Of data that only test, training knows nothing.
     known = {k: v for k, v in before.grounds.items() if not (sure and k == DATA)}
     if other := differing(known, now.grounds):
-        return f"'{other}: {known[other]}' became '{other}: {now.grounds[other]}'"
+        first, second = known[other], now.grounds[other]
+        if other != TRAINED_ON:
+            return f"'{other}: {first}' became '{other}: {second}'"
+        # Where the numbers of sites differ, that says more than the digests of their data.
+        if (few := first.partition(", ")[0]) != (many := second.partition(", ")[0]):
+            first, second = few, many
+        return f"'{other}: {first}' became '{other}: {second}'{_held_out(old, new)}"
     return None
 
 
@@ -102,6 +109,18 @@ def _sections(text: str) -> dict[str, str]:
             key = match[1]
         found[key] = found.get(key, "") + line
     return found
+
+
+def _held_out(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    r"""Return which sites were held out and which are, in names; "" where they are the same.
+
+    >>> _held_out({}, {"held_out_sites": "held_out_sites:\n- nord\n- ost\n"})
+    ' (held_out_sites: none became nord, ost)'
+    """
+    one, other = (
+        ", ".join(_ITEM.findall(of.get("held_out_sites", ""))) or "none" for of in (before, now)
+    )
+    return "" if one == other else f" (held_out_sites: {one} became {other})"
 
 
 def _difference(before: str, now: str) -> str:

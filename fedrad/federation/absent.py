@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedrad.algorithms.base import Algorithm
+from fedrad.federation.unasked import is_refusal
 from fedrad.runs import Evaluation
 
 __all__ = ["without"]
@@ -36,7 +37,12 @@ def without(
         for site in gone
     }
     places = [(model, site) for site, names in models.items() for model in names]
-    why = {s: f"the site did not answer the final evaluation ({r})" for s, r in gone.items()}
+    why = {
+        s: f"the site {r}"
+        if is_refusal(r)
+        else f"the site did not answer the final evaluation ({r})"
+        for s, r in gone.items()
+    }
     return replace(
         found,
         cells={

@@ -27,6 +27,7 @@ from fedrad.federation.counted import CountedStreams, StreamBroken, Traffic
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import pack
 from fedrad.federation.rider import RIDE, Rider
+from fedrad.federation.unasked import cure, unasked
 from fedrad.training.server import ServerTask
 
 __all__ = ["FlowerSites", "Traffic"]
@@ -78,6 +79,11 @@ class FlowerSites:
     def names(self) -> tuple[str, ...]:
         """Return the sites of this round, sorted."""
         return tuple(sorted(self.nodes))
+
+    @property
+    def unasked(self) -> dict[str, str]:
+        """Return the sites of this round that are not asked anything of its arm, and why."""
+        return unasked(self.grid, self.nodes, str(self.config.get("arm", "")))
 
     def only(self, *names: str) -> "FlowerSites":
         """Return the same round with some of its sites."""
@@ -144,7 +150,8 @@ class FlowerSites:
             )
             for site in sorted(send)
         }
-        self.traffic.down += sum(num_bytes(bundle) for bundle in send.values())
+        refused = self.unasked
+        self.traffic.down += sum(num_bytes(send[site]) for site in send if site not in refused)
         with grid.streams(messages, deadline=self.deadline) as channels:
             streams = CountedStreams(channels, list(messages), self.traffic)
             yield streams
@@ -247,9 +254,11 @@ class FlowerSites:
             told = by_reason(dict(sorted(failed.items())))
             # A full disk is no site's silence: whoever started the run can mend it and go on.
             kind = RunError if any(_is(RunError, why) for why in failed.values()) else kind
+            # Of a site that came after the roll call, a refusal is first known in mid-run.
+            mend = f"; {cure(answered)}" if failed.keys() & self.unasked.keys() else ""
             raise kind(
                 f"round {self.number}, {action}: {answered} of {len(self.nodes)} sites answered, "
-                f"the quorum is {self._needed} ({told})"
+                f"the quorum is {self._needed} ({told}){mend}"
             )
 
     def _replies(
@@ -263,7 +272,7 @@ class FlowerSites:
         riding = self.rider is not None and self.rider.mounts(action, send)
         asks = action + RIDE if riding else action
         arrays = pack({**send, **self.common})
-        self.traffic.down += num_bytes(send) * len(self.nodes)
+        self.traffic.down += num_bytes(send) * (len(self.nodes) - len(self.unasked))
         messages = [
             self.grid.create_message(
                 self._content(arrays, asks, settings),

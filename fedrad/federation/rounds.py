@@ -31,6 +31,7 @@ from fedrad.federation.nodes import Node
 from fedrad.federation.repeat import repeated
 from fedrad.federation.rider import Rider
 from fedrad.federation.spent import Window, spent_of
+from fedrad.federation.unasked import is_refusal, not_asked, unasked
 from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, Evaluation, RunFolder, own_models
 
@@ -141,7 +142,7 @@ class ArmRounds:
         A site that fails is left out and all others are evaluated again, so that every cell, also
         the pooled ones, is over the same sites.
         """
-        gone: dict[str, str] = {}
+        gone = self._refusing()
         while True:
             training, testing = (
                 replace(self.sites(self.arm.rounds + 1, names), quorum=None)
@@ -158,11 +159,16 @@ class ArmRounds:
                 if not lost or self.arm.quorum is None or len(left) < self.arm.quorum:
                     raise
                 gone |= lost
-                self.run.progress.note(
-                    f"{self.name} seed {self.seed}: evaluated without {listed(sorted(gone))}"
-                )
+                self._say(f"evaluated without {listed(sorted(gone))}")
                 continue
             return without(found, gone, self.algorithm, [m.name for m in self.metrics])
+
+    def _refusing(self) -> dict[str, str]:
+        """Return the sites that the evaluation goes without from its start, where a quorum may."""
+        if self.arm.quorum is None:
+            return {}
+        nodes = {name: self._nodes[name] for name in self.testing}
+        return not_asked(unasked(self._grid, nodes, self.name))
 
     def _evaluated(self, state: Bundle, training: FlowerSites, testing: FlowerSites) -> Evaluation:
         metrics, task = self.metrics, self.arm.task
@@ -180,14 +186,16 @@ class ArmRounds:
             raise TrainingDiverged(f"round {number}: the mean of the sites' weights is not finite")
         seconds = round(time.monotonic() - start, 4)
         pace = window.told(len(sites.nodes), seconds)
+        refused = sites.unasked
+        missing = {**sites.missing, **not_asked(refused)}
         line = {
             "seconds": seconds,
             "bytes_down": sites.traffic.down,
             "bytes_up": sites.traffic.up,
             "steps": sites.traffic.steps,
-            "drawn": list(sites.names),
-            "answered": [name for name in sites.names if name not in sites.missing],
-            "missing": sites.missing,
+            "drawn": [name for name in sites.names if name not in refused],
+            "answered": [name for name in sites.names if name not in missing],
+            "missing": missing,
             **sites.notes,
             "validation": {} if self._rides(number) else self._validation(after, number),
             **window.record(),
@@ -254,7 +262,7 @@ class ArmRounds:
             loss=loss,
             value=value,
             seconds=line["seconds"],
-            missing=sorted(line["missing"]),
+            missing=sorted(s for s, why in line["missing"].items() if not is_refusal(why)),
             pace=pace,
         )
 

@@ -20,6 +20,7 @@ from fedrad.federation.rounds import ArmRounds, Play
 from fedrad.federation.simulation.crew import Run
 from fedrad.federation.simulation.crews import Crews
 from fedrad.federation.spent import spent_of
+from fedrad.federation.unasked import cure, unasked
 from fedrad.federation.watch import Progress
 
 __all__ = ["server_app"]
@@ -82,19 +83,15 @@ def _unwilling(play: Play, arm: str, grid: Grid, nodes: Mapping[str, Node]) -> s
     Asked before its first round: a hospital that refused in the middle would leave the others with
     privacy that was spent for nothing.
     """
-    unasked = getattr(grid, "unasked", {})
     training = play.training(nodes)
-    why: dict[str, str] = {}
-    for site in training:
-        reasons = unasked.get(nodes[site].id, {})
-        if reason := reasons.get("") or reasons.get(arm):
-            why[site] = reason
+    why = unasked(grid, {site: nodes[site] for site in training}, arm)
+    willing = len(training) - len(why)
     quorum = play.experiment.arm(arm).quorum or len(training)
-    if not why or len(training) - len(why) >= min(quorum, len(training)):
+    if not why or willing >= min(quorum, len(training)):
         return None
     return (
-        f"not begun: {len(training) - len(why)} of {len(training)} sites are willing, the quorum "
-        f"is {quorum} ({by_reason(why)})"
+        f"not begun: {willing} of {len(training)} sites are willing, the quorum is {quorum} "
+        f"({by_reason(why)}); {cure(willing)}"
     )
 
 

@@ -27,7 +27,12 @@ __all__ = [
 Results = Mapping[str, Any]
 Part = dict[str, Any]
 
-STATUS = {"stopped": "stopped", "missing": "not run", "incomplete": "some seeds"}
+STATUS = {
+    "stopped": "stopped",
+    "left out": "left out",
+    "missing": "not run",
+    "incomplete": "some seeds",
+}
 
 
 def primary_of(results: Results) -> Mapping[str, Any]:

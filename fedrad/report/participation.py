@@ -21,8 +21,9 @@ def participation_of(lines: Mapping[int, Sequence[Line]]) -> dict[str, Any] | No
         lines: seed -> the record of its rounds, oldest first.
 
     Returns:
-        "rounds", over all seeds; "drawn" and "answered", site -> rounds; and "by_round", seed ->
-        stretches of rounds ("first", "last") with the same sites, None of more than two dozen.
+        "rounds", over all seeds; "drawn" and "answered", site -> rounds; "not_asked", site -> why
+        it refused; and "by_round", seed -> stretches of rounds ("first", "last") with the same
+        sites, None of more than two dozen.
     """
     told = [line for one in lines.values() for line in one]
     if not told or any("drawn" not in line for line in told):
@@ -34,6 +35,12 @@ def participation_of(lines: Mapping[int, Sequence[Line]]) -> dict[str, Any] | No
         "rounds": len(told),
         "drawn": dict(sorted(drawn.items())),
         "answered": dict(sorted(answered.items())),
+        "not_asked": {
+            site: why
+            for line in told
+            for site, why in sorted(line["missing"].items())
+            if site not in line["drawn"]
+        },
         "by_round": {str(s): list(_stretches(one)) for s, one in lines.items()} if few else None,
     }
 
@@ -80,13 +87,19 @@ def _sentence(known: Mapping[str, Any], sites: Sequence[str]) -> str:
         for site in sites
         if drawn.get(site, 0) > counts[site]
     }
+    refused = {site: why for site, why in known.get("not_asked", {}).items() if site in sites}
     if len(sites) > _NAMED:
         least, most = min(counts.values()), max(counts.values())
         told = f"each of {len(sites)} sites in {least} to {most} of {rounds} rounds"
-        return told + (f" ({listed(silent)} did not answer when asked)" if silent else "")
+        notes = [f"{listed(silent)} did not answer when asked"] if silent else []
+        return _with(told, [*notes, by_reason(refused)] if refused else notes)
     told = ", ".join(f"{site} in {count}" for site, count in counts.items())
-    asked = "; ".join(f"{site} {words}" for site, words in silent.items())
-    return f"{told} of {rounds} rounds" + (f" ({asked})" if asked else "")
+    notes = [f"{site} {words}" for site, words in (silent | refused).items()]
+    return _with(f"{told} of {rounds} rounds", notes)
+
+
+def _with(sentence: str, notes: Sequence[str]) -> str:
+    return f"{sentence} ({'; '.join(notes)})" if notes else sentence
 
 
 def rounds_panel(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedrad.core.names import listed
 from fedrad.report.participation import participation_of
-from fedrad.runs import ArmFolder
+from fedrad.runs import LEFT_OUT, ArmFolder
 
 __all__ = ["Folders", "record_of", "seeds_told", "time_of", "unfinished"]
 
@@ -83,8 +83,9 @@ def _status(folders: Folders) -> str:
     done = sum(one.finished for one in folders.values())
     if done == len(folders):
         return "finished"
-    if any(one.stopped() for one in folders.values()):
-        return "stopped"
+    reasons = [reason for one in folders.values() if (reason := one.stopped())]
+    if reasons:
+        return LEFT_OUT if all(why.startswith(LEFT_OUT) for why in reasons) else "stopped"
     return "incomplete" if done else "missing"
 
 

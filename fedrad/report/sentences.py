@@ -9,6 +9,7 @@ from fedrad.metrics.scales import uninformative
 from fedrad.report.differences import NO_COMPARISON, ONE_TRAINING, difference, verdict
 from fedrad.report.estimates import Estimate
 from fedrad.report.evidence import LEAST_PATIENTS, Evidence
+from fedrad.report.wording import interval, number, percent
 
 __all__ = ["headline", "notes", "sentence"]
 
@@ -75,10 +76,11 @@ def headline(
 
 def _bounds(found: Estimate, level: float) -> str:
     """Return a difference with its interval in words."""
-    value, low, high = found["value"], found["low"], found["high"]
-    if low is None or high is None:
-        return f"{value:+.3f} ({found['reason']})"
-    return f"{value:+.3f} ({level:.0%} interval {low:+.3f} to {high:+.3f}{_only_these(found)})"
+    value = found["value"]
+    if found["low"] is None or found["high"] is None:
+        return f"{number(value, signed=True)} ({found['reason']})"
+    ends = interval(found, signed=True)
+    return f"{number(value, signed=True)} ({level:.0%} interval {ends}{_only_these(found)})"
 
 
 def _only_these(found: Estimate) -> str:
@@ -139,9 +141,10 @@ def _gap(arm: str, found: Estimate, level: float) -> str:
         return f"Share of the gap between local and pooled that {arm} closes: {found['reason']}."
     bounds = f" ({found['reason']})"
     if found["low"] is not None and found["high"] is not None:
-        ends = f"{found['low']:.0%} to {found['high']:.0%}"
+        ends = f"{percent(found['low'], digits=0)} to {percent(found['high'], digits=0)}"
         bounds = f" ({level:.0%} interval {ends}{_only_these(found)})"
-    return f"{arm} closes {found['value']:.0%}{bounds} of the gap between local and pooled."
+    share = percent(found["value"], digits=0)
+    return f"{arm} closes {share}{bounds} of the gap between local and pooled."
 
 
 def _others(comparisons: Sequence[Told], metric: Metric) -> list[str]:

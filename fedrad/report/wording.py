@@ -52,15 +52,15 @@ def number(value: float | None, *, digits: int = 3, signed: bool = False) -> str
     return text.replace("-", "\u2212")
 
 
-def percent(value: float | None, *, signed: bool = False) -> str:
-    """Return a share as percent with one digit.
+def percent(value: float | None, *, digits: int = 1, signed: bool = False) -> str:
+    """Return a share as percent.
 
-    >>> percent(0.0634, signed=True)
-    '+6.3%'
+    >>> percent(0.0634, signed=True), percent(-0.002, digits=0)
+    ('+6.3%', '0%')
     """
     if value is None:
         return BLANK
-    return number(100 * value, digits=1, signed=signed) + "%"
+    return number(100 * value, digits=digits, signed=signed) + "%"
 
 
 def interval(estimate: Estimate, *, signed: bool = False, as_percent: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,13 +16,16 @@ from made import experiment, play
 from postbox import Letter, Postbox, letter
 from test_replies import DATA, HOSTILE, NODES, SILENT, WHAT, check_named, honest
 
+from fedrad.core.claims import Claim
 from fedrad.core.plain import plain
 from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator import questions, rollcall, whereabouts
 from fedrad.federation.coordinator.expected import REFUSES, Expected
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.rollcall import Met, refusals, roll_call
+from fedrad.federation.nodes import Node
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.rounds import ArmRounds, Play
 from fedrad.federation.server import _unwilling
 from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.wire import packed
@@ -160,10 +164,19 @@ def test_an_arm_that_a_site_refuses_is_named_and_the_others_are_not() -> None:
     assert met.refuses == {HOSTILE: {"fedprox": "epsilon 9"}}
     assert met.unasked() == {3: {"fedprox": "epsilon 9"}} and not met.failed
     assert refusals({}, ["fedprox"]) == {}
+    assert met.refusals(["fedprox"]) == [f"{HOSTILE} refuses fedprox: epsilon 9"]
+    assert met.refusals(["fedavg"]) == []
 
 
 class Refusing(InProcessGrid):
-    """A grid at whose roll call a site has refused an arm."""
+    """A grid at whose roll call a site has refused an arm: as over a network, it is not asked."""
+
+    def answer(self, message: Message) -> Message:
+        """Call the node that a message is for, unless it has refused."""
+        refused = self.unasked.get(message.metadata.dst_node_id, {})
+        if why := refused.get(str(config_of(message.content).get("arm", ""))):
+            return Message(Error(1, why), reply_to=message)
+        return super().answer(message)
 
     @property
     def unasked(self) -> dict[int, dict[str, str]]:
@@ -178,9 +191,6 @@ def test_an_arm_is_not_begun_that_too_few_sites_are_willing_to_play(
     """Its first rounds would spend the others' privacy for nothing."""
     from test_replies import APP
 
-    from fedrad.federation.nodes import Node
-    from fedrad.federation.rounds import Play
-
     what = experiment(quorum=quorum)
     grid = Refusing(APP, {name: tmp_path / name for name in DATA})
     nodes = {name: Node(node, DATA[name].images("train")) for node, name in NODES.items()}
@@ -190,6 +200,48 @@ def test_an_arm_is_not_begun_that_too_few_sites_are_willing_to_play(
     assert (reason is None) == begins
     if reason:
         assert "2 of 3 sites are willing" in reason and "ost: epsilon 9 of 3" in reason
+        assert "quorum: 2 in the experiment" in reason and "that hospital's policy" in reason
+
+
+class Shown(Heard):
+    """Progress that also remembers who did not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent: list[list[str]] = []
+
+    def round_done(self, arm: str, seed: int, round: int, **told: Any) -> None:
+        """Remember who is said not to have answered."""
+        super().round_done(arm, seed, round, **told)
+        self.silent.append(told["missing"])
+
+
+def test_a_site_that_refused_is_written_down_as_not_asked_and_no_byte_is_counted_for_it(
+    tmp_path: Path,
+) -> None:
+    """It is neither silent nor late: nothing was ever sent to it, and the record says so."""
+    from test_replies import APP
+
+    what = experiment(quorum=2)
+    told = Shown()
+    nodes = {name: Node(node, DATA[name].images("train")) for node, name in NODES.items()}
+    lines = {}
+    for kind in (Refusing, InProcessGrid):
+        place = tmp_path / kind.__name__
+        grid = kind(APP, {name: place / name for name in DATA})
+        one = Play(what, ["fedprox"], [0], (), RunFolder(place / "run"), told)
+        claim = Claim(what.arm("fedprox").text(), {})
+        ArmRounds(one, "fedprox", 0, grid, nodes, claim, torch.device("cpu")).play()
+        lines[kind] = RunFolder(place / "run").arm("fedprox", 0).rounds()
+    assert told.stopped == {} and not any(told.silent)
+    for line, whole in zip(lines[Refusing], lines[InProcessGrid], strict=True):
+        assert line["drawn"] == line["answered"] == ["nord", "sued"]
+        assert line["missing"] == {HOSTILE: "was not asked: epsilon 9 of 3"}
+        assert 3 * line["bytes_down"] == 2 * whole["bytes_down"] > 0
+    found = RunFolder(tmp_path / "Refusing" / "run").arm("fedprox", 0).evaluation()
+    assert set(found.reasons["global", HOSTILE].values()) == {
+        "the site was not asked: epsilon 9 of 3"
+    }
 
 
 def test_a_simulation_knows_of_no_unwilling_site(tmp_path: Any) -> None:

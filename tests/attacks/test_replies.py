@@ -7,6 +7,7 @@ import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from postbox import Letter, Postbox, letter
 
 from fedrad.algorithms.base import Reply
 from fedrad.assemble import initial_state, server_task
-from fedrad.core.state import same
+from fedrad.core.state import num_bytes, same
 from fedrad.data.base import SPLITS
 from fedrad.errors import SiteFailed, TrainingDiverged
 from fedrad.federation import exchange
@@ -250,7 +251,24 @@ def test_a_site_that_was_not_at_the_roll_call_has_told_nothing_to_be_held_agains
     assert "was not there at the roll call" in asked.missing[HOSTILE]
 
 
-def late(description: Callable[[RecordDict], RecordDict]) -> FlowerSites:
+def test_nothing_is_sent_to_a_site_that_refused_the_arm_and_no_byte_is_counted() -> None:
+    """Three would be asked and counted; the mean is that of the two that are willing."""
+    asked = sites(None, "fit")
+    node = next(node for node, name in NODES.items() if name == HOSTILE)
+    asked.grid.unasked = {node: {"fedavg": "epsilon 9 of 3"}}  # type: ignore[attr-defined]
+    found = asked.mean("fit", START)
+    assert asked.unasked == {HOSTILE: "epsilon 9 of 3"} == asked.missing
+    assert asked.grid._link.asked == 2  # type: ignore[attr-defined]
+    assert asked.traffic.down == 2 * num_bytes(START)
+    assert same(found.arrays, mean(HOSTILE).arrays)
+    stopped = replace(asked, quorum=3, missing={})
+    with pytest.raises(SiteFailed, match=r"the quorum is 3 .*; quorum: 2 in the experiment lets"):
+        stopped.mean("fit", START)
+
+
+def late(
+    description: Callable[[RecordDict], RecordDict], say: Callable[[str], None] = print
+) -> FlowerSites:
     """Three sites of which one was away at the roll call; it comes when a fit is asked for."""
     asked = sites(None, "fit")
     box, expected = asked.grid._link, asked.grid._check.__self__  # type: ignore[attr-defined]
@@ -265,7 +283,7 @@ def late(description: Callable[[RecordDict], RecordDict]) -> FlowerSites:
     expected.told = {node: told for node, told in expected.told.items() if NODES[node] != HOSTILE}
     there = {name: data for name, data in DATA.items() if name != HOSTILE}
     met = Met({name: Node(node, 0) for node, name in NODES.items()}, there, {})
-    Latecomers(WHAT, met, asked.grid, expected)  # type: ignore[arg-type]
+    Latecomers(WHAT, met, asked.grid, expected, say)  # type: ignore[arg-type]
     return asked
 
 
@@ -278,6 +296,21 @@ def test_a_site_that_comes_after_the_roll_call_describes_itself_and_takes_part()
     assert grid.strangers == {}  # type: ignore[attr-defined]
     asked.mean("fit", START)
     assert grid._link.asked == 3 + 1 + 3  # type: ignore[attr-defined]
+
+
+def test_a_site_that_comes_late_and_refuses_the_arm_is_told_of_and_not_asked() -> None:
+    """Whoever watches the run learns who refuses what, as at the roll call."""
+
+    def refusing(content: RecordDict) -> RecordDict:
+        told = config_of(content) | {"refuses": '{"fedavg": "epsilon 9 of 3"}'}
+        return pack(bundle_of(content), numbers_of(content), told)
+
+    said: list[str] = []
+    asked = late(refusing, said.append)
+    found = asked.mean("fit", START)
+    assert said == [f"{HOSTILE} refuses fedavg: epsilon 9 of 3"]
+    assert asked.unasked == asked.missing == {HOSTILE: "epsilon 9 of 3"}
+    assert same(found.arrays, mean(HOSTILE).arrays)
 
 
 def test_a_site_that_comes_late_and_tells_nonsense_is_named_and_asked_for_nothing() -> None:

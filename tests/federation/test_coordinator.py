@@ -14,6 +14,7 @@ from deployed import Deployed
 
 from fedrad.errors import SiteFailed
 from fedrad.federation.coordinator.kit import CoordinatorKit
+from fedrad.federation.coordinator.status import WITHDRAWN, sites_of
 from fedrad.federation.coordinator.superlink import Link
 
 
@@ -39,6 +40,11 @@ def kit(deployed: Deployed) -> CoordinatorKit:
     return CoordinatorKit.load(deployed.kits / "coordinator")
 
 
+def states(deployed: Deployed) -> dict[str, str]:
+    """What fedrad status tells of each site."""
+    return {site.name: site.state for site in sites_of(kit(deployed)) or []}
+
+
 @pytest.mark.deploy
 def test_the_control_port_opens_only_for_who_can_read_the_kit(deployed: Deployed) -> None:
     """Anybody with an account on the machine could else register a key, or take one away."""
@@ -60,8 +66,11 @@ def test_a_key_that_is_moved_away_and_back_lets_its_site_in_again(deployed: Depl
         out, back = said(deployed, "nord may not connect any more"), said(deployed, "nord may conn")
         shutil.move(file, deployed.folder / "nord.pub")
         deployed.wait_for("coordinator", "nord may not connect any more", more_than=out)
+        # A site that is gone from the table would not be missed.
+        assert states(deployed)["nord"] == WITHDRAWN
         shutil.move(deployed.folder / "nord.pub", file)
         deployed.wait_for("coordinator", "nord may connect", more_than=back)
+        assert states(deployed) == dict.fromkeys(("nord", "sued", "west"), "registered")
 
 
 @pytest.mark.deploy

@@ -102,6 +102,21 @@ def test_a_stranger_is_told_what_is_wrong_and_stays_out(
         other.stop()
 
 
+def test_a_site_without_a_coordinator_starts_its_connection_again_and_says_so_once(
+    tmp_path: Path,
+) -> None:
+    """Each line begins with the site's name, once, also where a process of its own has ended."""
+    alone = Deployed(tmp_path, ("nord",))
+    try:
+        alone.start_site("nord")
+        alone.wait_for("nord", "does not answer; this site waits")
+        alone.kill("nord/supernode")
+        alone.wait_for("nord", "nord: its connection process ended; starting it again")
+        assert "nord: nord:" not in alone.log("nord")
+    finally:
+        alone.stop()
+
+
 def test_a_second_coordinator_and_a_taken_port_are_errors(
     federation: Deployed, tmp_path: Path
 ) -> None:
@@ -205,8 +220,12 @@ def test_a_site_whose_ceiling_a_private_round_would_pass_refuses_and_spends_noth
         federation.start_site("nord")
     for missing in federation.missing("private", "private"):
         assert list(missing) == ["nord"]
-        assert missing["nord"].startswith("Refused: nord: epsilon: limit 0.05, asked ")
-    assert "nord" in federation.log("private")
+        assert missing["nord"].startswith(
+            "was not asked: Refused: nord: epsilon: limit 0.05, asked "
+        )
+    said = federation.log("private")
+    assert "nord refuses private: epsilon: limit 0.05, asked " in said
+    assert "no answer from" not in said
     booked = {name: federation.ledger(name).entries() for name in SITES}
     assert booked["nord"] == ()
     assert [len(booked[name]) for name in ("sued", "west")] == [2, 2]

@@ -1,6 +1,7 @@
 """Training and evaluation rest on different things: new metrics and test sites train nothing."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -95,11 +96,26 @@ def test_an_arm_that_is_not_evaluated_again_yet_lends_no_old_numbers(copy: Path)
     assert {a["status"] for a in results(copy, later(), THREE)["arms"]} == {"finished"}
 
 
+def test_a_site_that_trained_and_is_now_held_out_is_named_in_the_refusal(copy: Path) -> None:
+    """A digest of data tells nobody which line of the experiment to take back."""
+    told = (
+        "'trained on: 2 sites' became 'trained on: 1 sites' (held_out_sites: none became nord); "
+        "choose another folder"
+    )
+    what = experiment(arms=ARMS, held_out_sites=("nord",))
+    with pytest.raises(RunError, match=re.escape(told)):
+        play(copy, what, Federation(ALONE, ("nord",)))
+
+
 @pytest.mark.parametrize(
     ("what", "sites", "told"),
     [
         (later(rounds=5), THREE, "'rounds: 4' became 'rounds: 5'"),
-        (later(), Federation({**THREE.sites}, ()), "'trained on: 2 sites, .*: 3 sites, "),
+        (
+            later(),
+            Federation({**THREE.sites}, ()),
+            "2 sites' became 'trained on: 3 sites'",
+        ),
         (later(), Federation({**THREE.sites}, ("ost",)), "'trained on: "),
         (
             later(),

@@ -12,6 +12,7 @@ from leaving import POLICY, context, in_flowers_runtime, question, site_file
 
 from fedrad.config import Experiment, SiteFile
 from fedrad.federation.client import client_app
+from fedrad.federation.hospital.audit import AuditLog
 from fedrad.federation.hospital.guard import guarded
 from fedrad.federation.hospital.privacy_guard import GuardLedger
 from fedrad.federation.records import config_of
@@ -56,6 +57,19 @@ def test_each_arm_that_a_rule_refuses_is_named_with_the_rule(tmp_path: Path) -> 
     assert found["fedprox"] == (
         "Refused: nord: allow.algorithms: limit fedavg, local, asked fedprox"
     )
+
+
+def test_the_hospitals_log_says_which_arms_it_refused_and_why(tmp_path: Path) -> None:
+    """Its people learn it at home, and not from the coordinator's report."""
+    refused(tmp_path, made.experiment(), allow=ALLOW)
+    log = AuditLog(site_file(tmp_path, data="phantom").state_dir / "audit.jsonl")
+    (line,) = log.entries()
+    assert (line["action"], line["decision"]) == ("describe", "sent")
+    why = "nord refuses fedprox: allow.algorithms: limit fedavg, local, asked fedprox"
+    assert why in line["reason"] and "nord refuses half: " in line["reason"]
+    refused(tmp_path / "fits", made.experiment())
+    log = AuditLog(site_file(tmp_path / "fits", data="phantom").state_dir / "audit.jsonl")
+    assert [line["reason"] for line in log.entries()] == [""]
 
 
 def test_an_update_of_too_few_patients_is_known_at_the_roll_call(tmp_path: Path) -> None:

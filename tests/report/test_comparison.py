@@ -13,6 +13,8 @@ from fedrad.metrics.intervals import holm
 from fedrad.report.chance import chance_level
 from fedrad.report.comparison import ArmRun, Primary, compare
 from fedrad.report.evidence import Evidence
+from fedrad.report.sentences import _bounds, _gap
+from fedrad.report.wording import interval
 
 SITES = ("nord", "ost", "sued")
 TASK = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
@@ -115,7 +117,7 @@ def test_the_triple_of_flambys_isic_table():
     assert triple == pytest.approx(
         {"on_site": -0.164, "off_site": 0.501, "gap_closed": -1.68}, abs=0.005
     )
-    assert found["headline"][0].startswith("fedavg is worse than local: AUROC -0.106")
+    assert found["headline"][0].startswith("fedavg is worse than local: AUROC \u22120.106")
     assert "worse at 3 (nord, ost, sued)" in found["headline"][1]
 
 
@@ -529,9 +531,21 @@ def test_the_gain_of_the_best_arm_is_told_beside_the_noise():
     runs = [RUNS[0], run("fedavg", FEDAVG, noise=0.05), run("pooled", POOLED, noise=0.05)]
     note = told(runs)["notes"][-1]
     assert note.startswith(
-        "The two best means are those of pooled and fedavg, +0.040 (95% interval -"
+        "The two best means are those of pooled and fedavg, +0.040 (95% interval \u2212"
     )
     assert note.endswith("within the noise.")
+
+
+def test_a_sentence_and_a_table_write_the_same_number_in_the_same_way():
+    """No minus before what rounds to zero: a reader takes the two for two results."""
+    found = {"value": 0.0224, "low": -0.0004, "high": 0.045, "seeds": 2, "reason": None}
+    assert interval(found, signed=True) == "0.000 to +0.045"
+    assert _bounds(found, 0.95) == "+0.022 (95% interval 0.000 to +0.045)"
+    share = {"value": 0.08, "low": -0.004, "high": 0.17, "seeds": 2, "reason": None}
+    told = "fedavg closes 8% (95% interval 0% to 17%) of the gap between local and pooled."
+    assert _gap("fedavg", share, 0.95) == told
+    below = {**share, "value": -0.08, "low": -0.2, "high": None, "reason": "few"}
+    assert "closes \u22128% (few) of" in _gap("fedavg", below, 0.95)
 
 
 def test_results_are_plain_json_without_nan():

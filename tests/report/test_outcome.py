@@ -1,12 +1,15 @@
 """Runs of which a part is finished: every table is drawn, and the exit code answers the call."""
 
+import io
 import shutil
 from itertools import product
 from pathlib import Path
 
 import pytest
 from made import experiment, federation, play
+from rich.console import Console
 
+from fedrad.federation.coordinator.remote import left_out
 from fedrad.report.outcome import outcome_of
 from fedrad.report.page import render
 from fedrad.report.results import results_of
@@ -100,3 +103,25 @@ def test_what_was_asked_for_decides_and_what_is_left_is_told(
     assert not well
     assert told.startswith("Not finished: tuned seed 1: nord: round 1: the loss is no finite")
     assert outcome_of(RunFolder(finished), WHAT, list(ARMS), [0, 1]).told == []
+
+
+def test_an_arm_that_hospitals_cannot_play_is_left_out_and_not_stopped(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Nothing went wrong with it: it was never begun, and the reason says where to play it."""
+    folder = leave(tmp_path, finished, {"local": "both seeds", "fedavg": "both seeds"})
+    reason = left_out(experiment(), ["centralized", "local"])["centralized"]
+    for seed in (0, 1):
+        folder.arm("tuned", seed).stop(reason)
+    found = results_of(folder, WHAT, SITES, command="x", device="cpu")
+    tuned = found["arms"][2]
+    assert tuned["status"] == "left out" and "play it in a simulation" in tuned["reason"]
+    console = Console(width=120, record=True, file=io.StringIO())
+    for part in results_tables(found):
+        console.print(part)
+    shown = console.export_text()
+    assert "left out" in shown and "stopped" not in shown
+    assert "left out" in render(found)
+    folder.arm("tuned", 1).stop("nord: round 1: the loss is no finite number")
+    again = results_of(folder, WHAT, SITES, command="x", device="cpu")
+    assert again["arms"][2]["status"] == "stopped"

@@ -73,6 +73,21 @@ def test_a_site_that_did_not_answer_is_named_with_its_rounds_and_reason() -> Non
     ]
 
 
+def test_a_site_that_refused_the_arm_was_not_asked_and_is_not_called_silent() -> None:
+    """ "Was asked 3 times" would say that it failed, and that something was sent to it."""
+    why = {"ost": "was not asked: Refused: ost: epsilon: limit 3, asked 9"}
+    lines = [
+        {"round": n, "drawn": ["nord"], "answered": ["nord"], "missing": why} for n in range(1, 4)
+    ]
+    known = participation_of({0: lines})
+    assert known is not None and known["drawn"] == {"nord": 3} and known["not_asked"] == why
+    sites = [{"name": name, "held_out": False} for name in ("nord", "ost")]
+    assert took_part({"sites": sites, "arms": [{"name": "fedavg", "participation": known}]}) == [
+        "Took part: fedavg: nord in 3, ost in 0 of 3 rounds "
+        "(ost was not asked: Refused: ost: epsilon: limit 3, asked 9)."
+    ]
+
+
 def test_of_many_sites_the_range_is_told_and_rounds_are_not_listed() -> None:
     names = [f"s{k:02d}" for k in range(30)]
     lines = [

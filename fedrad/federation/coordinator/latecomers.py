@@ -13,7 +13,8 @@ from fedrad.data.base import SiteData
 from fedrad.federation.coordinator.expected import Expected
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.plausible import Told
-from fedrad.federation.coordinator.rollcall import Met, Roll
+from fedrad.federation.coordinator.rollcall import Met, Roll, Say
+from fedrad.federation.unasked import refusal_sentences
 
 __all__ = ["Latecomers"]
 
@@ -26,17 +27,18 @@ class Latecomers:
         met: the roll call's.
         grid: is told whom to ask for a description, and which arms a site refuses.
         expected: is told what a site's numbers are held against.
+        say: is told who refuses which arm.
 
     Attributes:
         data: stand-ins for the data of those that came.
     """
 
     def __init__(
-        self, experiment: Experiment, met: Met, grid: NetworkGrid, expected: Expected
+        self, experiment: Experiment, met: Met, grid: NetworkGrid, expected: Expected, say: Say
     ) -> None:
         away = met.nodes.keys() - met.data.keys() - met.failed.keys()
         self._names: Mapping[int, str] = {met.nodes[name].id: name for name in away}
-        self._experiment, self._grid, self._expected = experiment, grid, expected
+        self._experiment, self._grid, self._expected, self._say = experiment, grid, expected, say
         self.data: dict[str, SiteData] = {}
         grid.strangers = {node: experiment.text() for node in self._names}
         grid.introduce = self.take
@@ -51,4 +53,6 @@ class Latecomers:
         told = Told.of(roll.data[name], private=self._expected.private)
         self._expected.told = {**self._expected.told, node: told}
         self._grid.unasked = {**self._grid.unasked, node: roll.refuses[name]}
+        for sentence in refusal_sentences({name: roll.refuses[name]}):
+            self._say(sentence)
         return None

@@ -27,6 +27,7 @@ from fedrad.federation.server import server_app
 from fedrad.federation.streams.grid import StreamGrid
 from fedrad.federation.streams.invitation import address_of
 from fedrad.federation.streams.server import StreamServer
+from fedrad.runs import LEFT_OUT
 
 __all__ = ["left_out", "run_on"]
 
@@ -34,7 +35,7 @@ PATIENCE_S = 120.0
 """A site that is away is waited for so long, where a quorum can do without it."""
 _EVERYWHERE = "0.0.0.0"
 _POOLS = (
-    "left out: it trains on all sites' data in one place, and data do not leave a hospital; "
+    f"{LEFT_OUT}: it trains on all sites' data in one place, and data do not leave a hospital; "
     "play it in a simulation (fedrad run without --on)"
 )
 
@@ -89,9 +90,11 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
                 grid, experiment, kit.public_keys(), wait=_patience(experiment), say=say
             )
             _check_held_out(experiment, met)
+            for sentence in met.refusals(play.arms):
+                say(sentence)
             grid.sites, grid.unasked = dict(met.nodes), met.unasked()
             expected.told = met.told(private=expected.private)
-            late = Latecomers(experiment, met, grid, expected)
+            late = Latecomers(experiment, met, grid, expected, say)
             status.met(met)
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}

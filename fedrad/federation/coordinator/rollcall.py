@@ -21,8 +21,9 @@ from fedrad.federation.coordinator.plausible import MOST_IMAGES, Told
 from fedrad.federation.describe import site_of, versions_of
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.unasked import refusal_sentences
 
-__all__ = ["Met", "Roll", "refusals", "roll_call"]
+__all__ = ["Met", "Roll", "Say", "refusals", "roll_call"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,15 @@ class Met:
         for site, arms in self.refuses.items():
             found[site] = {**found.get(site, {}), **arms}
         return {self.nodes[site].id: arms for site, arms in found.items()}
+
+    def refusals(self, arms: Collection[str]) -> list[str]:
+        """Return sentences: who refuses which of these arms, and why."""
+        return refusal_sentences(
+            {
+                site: {arm: why for arm, why in of.items() if arm in arms}
+                for site, of in self.refuses.items()
+            }
+        )
 
     def told(self, *, private: bool) -> dict[int, Told]:
         """Return what each site that answered told, by its node."""

@@ -6,11 +6,13 @@ The run's process writes it; `fedrad status` reads it together with what the Sup
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from flwr.proto.node_pb2 import NodeInfo
 
 from fedrad.core.files import write_atomic
 from fedrad.errors import SiteFailed
@@ -19,8 +21,10 @@ from fedrad.federation.coordinator.rollcall import Met
 from fedrad.federation.daemon import is_locked
 from fedrad.federation.rounds import Play
 
-__all__ = ["RunStatus", "SiteStatus", "run_of", "sites_of"]
+__all__ = ["WITHDRAWN", "RunStatus", "SiteStatus", "run_of", "sites_of"]
 
+WITHDRAWN = "key withdrawn"
+"""The state of a site that was let in once, and whose key is not in the kit any more."""
 _WRITE_S = 1.0
 _PATIENCE = 2
 """Flower takes a node for connected until it has missed so many heartbeats."""
@@ -133,7 +137,7 @@ class SiteStatus:
 
     Args:
         name: as registered.
-        state: online, offline, or registered (never connected).
+        state: online, offline, registered (never connected), or "key withdrawn".
         since: of the connection, ISO 8601, or "".
         seen: of the last sign of life, ISO 8601, or "".
         told: version, device, patients, as of the last run.
@@ -168,7 +172,7 @@ def sites_of(kit: CoordinatorKit) -> list[SiteStatus] | None:
     except SiteFailed:
         return None
     waiting = run["waiting"] if run["process"] is not None else {}
-    return [
+    known = [
         SiteStatus(
             info.name,
             info.status,
@@ -177,12 +181,25 @@ def sites_of(kit: CoordinatorKit) -> list[SiteStatus] | None:
             run["sites"].get(info.name, {}),
             int(waiting.get(info.name, 0)),
         )
-        for info in sorted(infos, key=lambda info: info.name)
+        for info in infos
         if info.status != "unregistered"
+    ]
+    return sorted([*known, *_withdrawn(infos, run["sites"])], key=lambda site: site.name)
+
+
+def _withdrawn(infos: Sequence[NodeInfo], told: Mapping[str, Any]) -> list[SiteStatus]:
+    """Return the sites that were let in once, and whose keys are not in the kit any more."""
+    left = {info.name: info for info in infos if info.status == "unregistered" and info.name}
+    for info in infos:
+        if info.status != "unregistered":
+            left.pop(info.name, None)
+    return [
+        SiteStatus(name, WITHDRAWN, "", _seen(info), told.get(name, {}), 0)
+        for name, info in left.items()
     ]
 
 
-def _seen(info: Any) -> str:
+def _seen(info: NodeInfo) -> str:
     if not info.online_until:
         return ""
     # The SuperLink keeps when it would lose patience, not when it heard.

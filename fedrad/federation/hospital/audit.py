@@ -42,7 +42,8 @@ class Entry:
         sent: SHA-256 of what left, "" when nothing did.
         decision: "sent", "refused" or "failed"; "opened" before the first frame of a stream, with
             the bytes of all its frames; "mended" and "restarted" are the log's own, of no message.
-        reason: why it was not sent, as the coordinator was told; of a stream, what it is and was.
+        reason: why it was not sent, as the coordinator was told; of a stream, what it is and was;
+            of a description, which arms the site refuses, and why.
     """
 
     run: int

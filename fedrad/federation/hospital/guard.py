@@ -199,10 +199,10 @@ class Guard:
             Refused: it is not, or does not.
             RunError: the log cannot be written; then nothing leaves.
         """
-        content = reply.content
+        content, refuses = reply.content, ""
         if task.actions == ["describe"] and task.experiment is not None:
             data = partial(self._data, task.experiment)
-            add_refusals(content, self._site, task.experiment, data, self._ledger)
+            refuses = add_refusals(content, self._site, task.experiment, data, self._ledger)
         arrays = bundle_of(content)
         assert task.look is not None, "before() comes first"
         wrong = fault_of(content, task.look, describes=task.actions == ["describe"])
@@ -212,7 +212,7 @@ class Guard:
         check_upload(self._site, self._left[task.key], weight)
         check_norm(self._site, task.sent, {name: arrays[name] for name in task.updates})
         streamed = self._gate.close() if self._gate else ""
-        self._write(task, weight, digest_of(content), "sent", streamed)
+        self._write(task, weight, digest_of(content), "sent", streamed or refuses)
         return reply
 
     def failed(self, task: Task, message: Message, code: int, reason: str) -> Message:

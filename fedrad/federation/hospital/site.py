@@ -98,7 +98,7 @@ def _look_after(site: SiteFile, path: Path, say: Say) -> None:
                 if time.monotonic() - since.get(name, float("-inf")) < _AGAIN_S:
                     continue
                 if child is not None:
-                    say(f"{site.name}: its {name} process ended; starting it again")
+                    say(f"its {name} process ended; starting it again")
                 children[name], since[name] = begin(), time.monotonic()
             time.sleep(0.2)
     finally:

@@ -24,6 +24,7 @@ from fedrad.federation.hospital.policy import (
 from fedrad.federation.hospital.preview import Exchange, exchanges_of, per_round
 from fedrad.federation.hospital.verdict import check_exchange
 from fedrad.federation.records import config_of
+from fedrad.federation.unasked import refusal_sentences
 
 __all__ = ["REFUSES", "add_refusals", "as_setting", "refusals_of"]
 
@@ -82,11 +83,18 @@ def add_refusals(
     experiment: Experiment,
     data: Callable[[], SiteData],
     ledger: Ledger | None,
-) -> None:
-    """Say in a description which arms the site will not play to their end; nothing if it will."""
+) -> str:
+    """Say in a description which arms the site will not play to their end; nothing if it will.
+
+    Returns:
+        The same in words, for the site's own log; "" where nothing is refused.
+    """
     refused = refusals_of(site, experiment, data, ledger)
-    if refused:
-        content["config"] = ConfigRecord({**config_of(content), REFUSES: as_setting(refused)})
+    if not refused:
+        return ""
+    told = as_setting(refused)
+    content["config"] = ConfigRecord({**config_of(content), REFUSES: told})
+    return "; ".join(refusal_sentences({site.name: json.loads(told)}))
 
 
 def _check_questions(
