@@ -1,4 +1,4 @@
-# make demo   a first comparison, a minute after set-up     make test   all checks that this machine can run
+# make demo   a first comparison, a minute or two after set-up     make test   all checks that this machine can run
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin

@@ -204,6 +204,7 @@ class _Table:
     reasons: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
+    bounds: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, model: str, site: str, result: SiteResult | None) -> None:
         """Add the cell of one model on one test set; without a result there was no model."""
@@ -236,10 +237,8 @@ class _Table:
         }
         bounds = {name: one.bound for name, one in each.items() if one.bound > _TELLING}
         if bounds:
-            self.facts["pooled_bounds"] = {
-                **dict(self.facts.get("pooled_bounds") or {}),  # type: ignore[call-overload]
-                model: {name: round(bound, 4) for name, bound in bounds.items()},
-            }
+            self.bounds[model] = {name: round(bound, 4) for name, bound in bounds.items()}
+            self.facts["pooled_bounds"] = self.bounds
         self.facts["share_in_fullest_bin"] = _share_in_fullest_bin(results)
         self.facts["one_class"] = _one_class(results)
 
