@@ -165,6 +165,20 @@ def test_a_private_site_says_its_size_to_the_nearest_ten() -> None:
         assert numbers_of(reply.content)["num-examples"] == images
 
 
+@pytest.mark.parametrize("promised", [True, False])
+def test_under_a_promise_an_experiment_without_noise_is_told_no_training_labels(
+    promised: bool,
+) -> None:
+    """Else a second experiment would tell exactly what noise hides in the first."""
+    app = client_app(Known(federation()), torch.device("cpu"), training_labels=lambda: not promised)
+    grid = InProcessGrid(app, {"ost": Path("unused")})
+    node = next(iter(grid.get_node_ids()))
+    content = pack({}, config={"experiment": experiment().text(), "action": "describe"})
+    reply = grid.answer(grid.create_message(content, "query", node, "0"))
+    told = bundle_of(reply.content)["labels"]["train"][0].tolist()
+    assert (told == [0, 0, 24]) == promised and sum(told) == 24
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
