@@ -18,7 +18,8 @@ ARG PIP_INDEX_URL=https://pypi.org/simple
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
-# What fedrad needs first: a change of fedrad itself does not fetch torch again.
+# What fedrad needs first, without its extras: a hospital needs no Ray. A change of fedrad itself does
+# not fetch torch again.
 COPY pyproject.toml constraints.txt ./
 RUN python3 -m venv /opt/fedrad \
     && export PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
@@ -28,6 +29,15 @@ COPY README.md LICENSE ./
 COPY fedrad fedrad
 RUN /opt/fedrad/bin/pip install --quiet --no-deps --no-build-isolation .
 COPY scripts/container-health /opt/fedrad/bin/container-health
+
+LABEL org.opencontainers.image.title="fedrad" \
+      org.opencontainers.image.description="Federated and split learning for radiology" \
+      org.opencontainers.image.version="0.2.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="The fedrad authors" \
+      org.opencontainers.image.url="https://github.com/fedrad/fedrad" \
+      org.opencontainers.image.source="https://github.com/fedrad/fedrad" \
+      org.opencontainers.image.documentation="https://github.com/fedrad/fedrad/blob/main/docs/deploy.md"
 
 ARG UID=1000
 RUN useradd --create-home --uid "$UID" fedrad

@@ -13,6 +13,7 @@ from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds 
 from fedrad.commands.experiments import end, federation_for, read, selected
 from fedrad.commands.ledger import EXAMPLE, ledger
 from fedrad.commands.provision import provision
+from fedrad.commands.version import version_option
 from fedrad.federation.runtimes import Concurrency, Runtime, RuntimeName
 
 __all__ = ["app", "main"]
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.callback()(version_option)
 
 File = Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)]
 Sets = Annotated[

@@ -340,7 +340,7 @@ def test_ray_that_is_not_installed_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     ran = call("run", "small.yaml", "--runtime", "ray")
-    assert ran.returncode == 2 and "pip install 'flwr[simulation]'" in ran.stderr
+    assert ran.returncode == 2 and "pip install 'fedrad[ray]'" in ran.stderr
 
 
 def test_the_third_of_two_gpus_is_not_there(

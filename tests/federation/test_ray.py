@@ -182,7 +182,7 @@ def test_a_gpu_is_asked_for_without_its_number_and_must_be_there(
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingError, match=r"pip install 'flwr\[simulation\]'"):
+    with pytest.raises(MissingError, match=r"pip install 'fedrad\[ray\]'"):
         Cluster()
 
 

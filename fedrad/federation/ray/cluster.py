@@ -51,7 +51,7 @@ class Cluster:
         deadline: float = 15.0,
     ) -> None:
         if find_spec("ray") is None:
-            raise MissingError("Ray is not installed: pip install 'flwr[simulation]'")
+            raise MissingError("--runtime ray: Ray is not installed; pip install 'fedrad[ray]'")
         _check_store(object_store, address)
         self.address = address
         self._workers = workers
