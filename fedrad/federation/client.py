@@ -4,7 +4,7 @@ The same app runs in process, on Ray, and at a hospital; only where its data com
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,10 @@ from fedrad.errors import FedradError, outward_of
 from fedrad.federation.channels import Door, Half
 from fedrad.federation.records import bundle_of, config_of, pack
 from fedrad.federation.site_tasks import SiteTasks, Source, Trainer
-from fedrad.federation.streams.invitation import Invitation
-from fedrad.federation.streams.play import play_stream
 from fedrad.metrics.site_result import SIMULATED, Disclosure
 from fedrad.privacy.account import Account
 
-__all__ = ["COUNTS", "FULL", "client_app", "site_apps"]
+__all__ = ["COUNTS", "FULL", "Invited", "client_app", "site_apps"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +38,10 @@ _TOO_LARGE = (
     "make local.batch smaller, or the network"
 )
 
+Invited = Callable[[Mapping[str, Any]], Callable[[Half, str], Message] | None]
+"""A message's settings -> what carries a site's half, by the site's name, over a network; or None
+where the message does not invite to a stream."""
+
 _DEFAULT_ACTIONS = {"train": "fit", "evaluate": "validate", "query": "describe"}
 _FEDRAD_ERROR = 100
 _OTHER_ERROR = 101
@@ -52,7 +54,7 @@ def client_app(
     meter: Meter | None = None,
     account: Account | None = None,
     secret: bytes = b"",
-    gate: Callable[[Half], Half] = lambda half: half,
+    invited: Invited = lambda config: None,
     disclosure: Disclosure = SIMULATED,
     training_labels: Callable[[], bool] = lambda: True,
 ) -> ClientApp:
@@ -64,7 +66,7 @@ def client_app(
         meter: is told what the sites' work takes.
         account: what private training is charged to; without one it is refused.
         secret: the site's own; keeps a digest of its data, and what it draws, from being guessed.
-        gate: what a half of a stream over a network passes through.
+        invited: finds in a message's settings the invitation to a stream over a network.
         disclosure: what may be told of patients when a model is evaluated.
         training_labels: asked whether labels of training images may be counted to others.
 
@@ -77,7 +79,7 @@ def client_app(
         meter=meter,
         account=account,
         secret=secret,
-        gate=gate,
+        invited=invited,
         disclosure=disclosure,
         training_labels=training_labels,
     )[0]
@@ -91,7 +93,7 @@ def site_apps(
     account: Account | None = None,
     secret: bytes = b"",
     trainer: Trainer | None = None,
-    gate: Callable[[Half], Half] = lambda half: half,
+    invited: Invited = lambda config: None,
     disclosure: Disclosure = SIMULATED,
     training_labels: Callable[[], bool] = lambda: True,
     simulated: bool = False,
@@ -110,11 +112,11 @@ def site_apps(
     def answer(message: Message, context: Context) -> Message:
         try:
             config = config_of(message.content)
-            invitation = Invitation.of(config)
-            if invitation is None:
+            over_network = invited(config)
+            if over_network is None:
                 return _answer(sites, message, context)
             site = sites.name(context, str(config["experiment"]))
-            return play_stream(gate(door(message, context)), invitation, site=site)
+            return over_network(door(message, context), site)
         except Exception as error:
             return _failed(error, message, told)
 

@@ -17,8 +17,7 @@ from fedrad.core.names import by_reason
 from fedrad.data.sites import check_site_numbers
 from fedrad.federation.nodes import Node, nodes_of
 from fedrad.federation.rounds import ArmRounds, Play
-from fedrad.federation.simulation.crew import Run
-from fedrad.federation.simulation.crews import Crews
+from fedrad.federation.scheduler import Run, Scheduler
 from fedrad.federation.spent import spent_of
 from fedrad.federation.unasked import cure, unasked
 from fedrad.federation.watch import Progress
@@ -28,7 +27,9 @@ __all__ = ["server_app"]
 CPU = torch.device("cpu")
 
 
-def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = None) -> ServerApp:
+def server_app(
+    play: Play, device: torch.device = CPU, scheduler: Scheduler | None = None
+) -> ServerApp:
     """Return the ServerApp that plays the arms and seeds, one after the other or side by side.
 
     An arm that diverges or loses too many sites stops and says why; the others go on.
@@ -36,7 +37,8 @@ def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = Non
     Args:
         play: what is played.
         device: where the server computes, in split learning.
-        crews: play several arms and seeds at a time; the app's grid then only tells of the sites.
+        scheduler: plays several arms and seeds at a time; the app's grid then only tells of the
+            sites.
     """
     app = ServerApp()
 
@@ -65,13 +67,17 @@ def server_app(play: Play, device: torch.device = CPU, crews: Crews | None = Non
 
             runs = [(arm, seed) for arm in play.arms for seed in play.seeds]
             left = [
-                run for run in runs if crews and not play.folder.arm(*run).evaluated(claims[run[0]])
+                run
+                for run in runs
+                if scheduler and not play.folder.arm(*run).evaluated(claims[run[0]])
             ]
             for run in (run for run in runs if run not in left):
                 one(run, grid, play.progress)
-            if crews:
-                crews.play(sorted(left, key=partial(_spreads, play)), one, play.progress, given_up)
-            if play.profile and (spent := crews.spent if crews else spent_of(grid)):
+            if scheduler:
+                scheduler.play(
+                    sorted(left, key=partial(_spreads, play)), one, play.progress, given_up
+                )
+            if play.profile and (spent := scheduler.spent if scheduler else spent_of(grid)):
                 play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))
 
     return app

@@ -1,7 +1,7 @@
 """What a process keeps of the sites that it plays: data are read once, one network serves all."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -30,7 +30,7 @@ from fedrad.training.local import Fitted, LocalTask
 from fedrad.training.objective import balanced_weights
 from fedrad.training.private_arm import asked_of
 
-__all__ = ["SiteTasks", "Source", "Trainer"]
+__all__ = ["Known", "SiteTasks", "Source", "Trainer"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,17 @@ class Source(Protocol):
 
     def federation(self, experiment: Experiment) -> Federation:
         """Return the sites, with those data that are here."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The source of a process that has all sites' data in hand."""
+
+    known: Federation
+
+    def federation(self, experiment: Experiment) -> Federation:
+        """Return the sites, whatever the experiment."""
+        return self.known
 
 
 class SiteTasks:

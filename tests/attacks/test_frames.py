@@ -25,7 +25,7 @@ from fedrad.federation.records import config_of
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.federation.streams.frame_rules import FrameRules
 from fedrad.federation.streams.frames import packet_with
 from fedrad.federation.streams.invitation import Invitation, new_token

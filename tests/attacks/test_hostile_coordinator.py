@@ -21,7 +21,8 @@ from fedrad.federation.hospital.audit import AuditLog
 from fedrad.federation.hospital.guard import guarded
 from fedrad.federation.hospital.stream_guard import Gate
 from fedrad.federation.records import config_of
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
+from fedrad.federation.streams.play import streams_over_grpc
 from fedrad.federation.wire import packed, unpacked
 
 pytestmark = pytest.mark.slow
@@ -222,7 +223,7 @@ SPOILS: list[Spoil] = [
 def test_two_hundred_hostile_messages_each_end_in_a_name_and_a_line(tmp_path: Path) -> None:
     """Nothing is trained, nothing leaves but a reason, and the next honest message is answered."""
     what, source = made.experiment(), Known(made.federation())
-    app = client_app(source, torch.device("cpu"))
+    app = client_app(source, torch.device("cpu"), invited=streams_over_grpc())
     answered = []
 
     def counting(message: Message, told: Context) -> Message:
@@ -255,7 +256,9 @@ def test_an_action_behind_the_cut_is_not_done(tmp_path: Path) -> None:
     """The log keeps a hundred letters of an action; who answers once read all of it."""
     source = Known(made.federation())
     answer = guarded(
-        client_app(source, torch.device("cpu")), site_file(tmp_path, data="phantom"), source
+        client_app(source, torch.device("cpu"), invited=streams_over_grpc()),
+        site_file(tmp_path, data="phantom"),
+        source,
     )
     message = question(made.experiment())
     an_action_behind_the_cut(message, random.Random(0))
@@ -267,7 +270,7 @@ def test_a_message_that_was_never_put_together_does_not_end_the_worker(tmp_path:
     """A content that is no record at all is answered too."""
     source = Known(made.federation())
     answer = guarded(
-        client_app(source, torch.device("cpu")),
+        client_app(source, torch.device("cpu"), invited=streams_over_grpc()),
         site_file(tmp_path, data="phantom"),
         source,
         unpack=unpacked,

@@ -36,7 +36,7 @@ from fedrad.federation.exchange import FlowerSites
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.federation.wire import packed, unpacked
 
 pytestmark = pytest.mark.slow

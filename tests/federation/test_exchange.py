@@ -16,7 +16,7 @@ from fedrad.federation.client import client_app
 from fedrad.federation.exchange import FlowerSites
 from fedrad.federation.nodes import nodes_of
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 
 
 class Unruly:

@@ -23,7 +23,7 @@ from fedrad.federation.records import TensorArray, config_of, pack
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.runs import RunFolder
 

@@ -29,7 +29,7 @@ from fedrad.federation.outline import Outline, Shape, outline_of, shapes_of
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.runs import RunFolder
 from fedrad.training.objective import balanced_weights

@@ -16,7 +16,7 @@ from fedrad.federation.hospital.privacy_guard import GuardLedger
 from fedrad.federation.outline import outline_of, shapes_of
 from fedrad.federation.records import bundle_of, numbers_of, pack
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.privacy.accountant import compose
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount

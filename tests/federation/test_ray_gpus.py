@@ -114,7 +114,7 @@ def on_gpus(
         from fedrad.federation.ray import pool
         from fedrad.federation.ray.grid import RayGrid
         from fedrad.federation.simulation.inprocess import InProcessGrid
-        from fedrad.federation.simulation.launch import Known
+        from fedrad.federation.site_tasks import Known
 
         monkeypatch.setattr(pool, "SiteActor", actor_that_reads(gauge, tmp_path))
         what, told, run = what or experiment(), Told(), RunFolder(tmp_path / "run")

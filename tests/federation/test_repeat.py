@@ -17,7 +17,7 @@ from fedrad.federation.repeat import TIMES
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.runs import RunFolder
 
 WHAT = split_experiment(rounds=2)

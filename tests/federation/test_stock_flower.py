@@ -11,7 +11,7 @@ from fedrad.assemble import initial_state
 from fedrad.core.store import load
 from fedrad.federation.client import client_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 
 
 def test_flowers_own_fedavg_on_our_client_app_is_our_fedavg(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from fedrad.federation.client import client_app
 from fedrad.federation.coordinator.expected import Expected
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.federation.streams.grid import StreamGrid
+from fedrad.federation.streams.play import streams_over_grpc
 from fedrad.federation.streams.server import StreamServer
 from fedrad.runs import RunFolder
 
@@ -49,7 +50,7 @@ WHAT = experiment(
 
 def app() -> ClientApp:
     """What a site's process runs; made there."""
-    return client_app(Known(federation()), torch.device("cpu"))
+    return client_app(Known(federation()), torch.device("cpu"), invited=streams_over_grpc())
 
 
 def final(folder: Path, arm: str) -> bytes:

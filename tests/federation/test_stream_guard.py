@@ -17,7 +17,6 @@ from fedrad.algorithms.base import Frame
 from fedrad.assemble import initial_state, site_model_of
 from fedrad.core.state import Bundle
 from fedrad.errors import ConfigError, Refused
-from fedrad.federation import client
 from fedrad.federation.client import client_app, site_apps
 from fedrad.federation.frame_outline import Streamed, streamed_of
 from fedrad.federation.hospital.guard import guarded
@@ -26,7 +25,8 @@ from fedrad.federation.outline import Shape
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
+from fedrad.federation.streams import play
 from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.runs import RunFolder
 
@@ -236,7 +236,9 @@ def test_a_stream_is_in_the_log_before_its_first_frame_leaves(
 ) -> None:
     """Nothing leaves without a line; the line holds the bytes of all the frames."""
     gate, found = Gate(), []
-    app = client_app(Known(federation()), CPU, gate=gate, disclosure=HOSPITAL)
+    app = client_app(
+        Known(federation()), CPU, invited=play.streams_over_grpc(gate), disclosure=HOSPITAL
+    )
 
     def noted(half: Any, *_: object, **__: object) -> Message:
         frame = next(half)
@@ -247,7 +249,7 @@ def test_a_stream_is_in_the_log_before_its_first_frame_leaves(
 
     own = {"allow": ALLOW, "coordinator": HOME, "certificates": {"ca": str(pem.ca)}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "play_stream", noted)
+        patch.setattr(play, "play_stream", noted)
         answer = guarded(app, site(tmp_path, **own), Known(federation()), gate=gate)
         message = question("fit", "v1", parts("v1"), WHAT, **invitation(pem))
         answer(message, context(tmp_path))

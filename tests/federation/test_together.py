@@ -21,8 +21,8 @@ from fedrad.federation.rounds import Play
 from fedrad.federation.runtimes import Concurrency
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
 from fedrad.federation.simulation.together import Together
+from fedrad.federation.site_tasks import Known
 from fedrad.federation.watch import LoggedProgress
 from fedrad.runs import RunFolder
 from fedrad.training import concurrency

@@ -16,7 +16,7 @@ from fedrad.federation.hospital.audit import AuditLog
 from fedrad.federation.hospital.guard import guarded
 from fedrad.federation.hospital.privacy_guard import GuardLedger
 from fedrad.federation.records import config_of
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount
 

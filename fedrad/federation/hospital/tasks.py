@@ -48,6 +48,7 @@ from fedrad.federation.hospital.pulling import Superseded, pulled
 from fedrad.federation.hospital.stream_guard import Gate
 from fedrad.federation.kits.keys import write_secret
 from fedrad.federation.records import config_of
+from fedrad.federation.streams.play import streams_over_grpc
 from fedrad.federation.wire import in_one, packed, unpacked
 from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.privacy.ledger import Ledger
@@ -104,7 +105,7 @@ def answering(site: SiteFile) -> Answer:
         device_of(site.device),
         account=account,
         secret=_secret(Path(site.state_dir)),
-        gate=gate,
+        invited=streams_over_grpc(gate),
         disclosure=hospital_disclosure(site.min_cell),
         # Of who is under a ceiling, or was trained on with noise, no experiment is told.
         training_labels=lambda: site.epsilon is None and not ledger.entries(),

@@ -35,7 +35,7 @@ from fedrad.federation.ray.parcel import (
 from fedrad.federation.ray.room import Gauge, gauge_of
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
+from fedrad.federation.site_tasks import Known
 from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process
 

@@ -35,9 +35,9 @@ from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.cores import worker_count
 from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
 from fedrad.federation.simulation.queued import QueuedGrid
 from fedrad.federation.simulation.waiting import DEATHS, arrays_of
+from fedrad.federation.site_tasks import Known
 from fedrad.federation.spent import Spent
 from fedrad.privacy.account import Simulated
 from fedrad.training.process import set_up_process

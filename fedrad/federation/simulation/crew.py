@@ -14,18 +14,15 @@ from typing import Any, cast
 from flwr.serverapp import Grid
 
 from fedrad.errors import FedradError
+from fedrad.federation.scheduler import Play, Run
 from fedrad.federation.simulation.deaths import die_with
 from fedrad.federation.spent import Spent, spent_of
 from fedrad.federation.watch import Progress
 from fedrad.training.process import set_up_process
 
-__all__ = ["Crew", "Failed", "Play", "Run", "Told", "Took"]
+__all__ = ["Crew", "Failed", "Told", "Took"]
 
 log = logging.getLogger(__name__)
-
-Run = tuple[str, int]
-"""An arm and a seed."""
-Play = Callable[[Run, Grid, Progress], None]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from multiprocessing.connection import wait
 from flwr.serverapp import Grid
 
 from fedrad.core.meter import Meter
-from fedrad.federation.simulation.crew import Crew, Failed, Play, Run, Told, Took
+from fedrad.federation.scheduler import Play, Run
+from fedrad.federation.simulation.crew import Crew, Failed, Told, Took
 from fedrad.federation.simulation.waiting import DEATHS
 from fedrad.federation.simulation.workers import check_fork
 from fedrad.federation.spent import Spent

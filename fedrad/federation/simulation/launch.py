@@ -2,14 +2,13 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid
 
 from fedrad.assemble import algorithm_of
-from fedrad.config import POOLED, Experiment
+from fedrad.config import POOLED
 from fedrad.core.meter import Meter
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
@@ -21,25 +20,15 @@ from fedrad.federation.simulation.crews import Crews
 from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.simulation.together import Together, check_way
 from fedrad.federation.simulation.workers import WorkersGrid, can_fork
+from fedrad.federation.site_tasks import Known
 from fedrad.privacy.account import Simulated
 from fedrad.training.choice import memory_of
 from fedrad.training.process import set_up_process
 from fedrad.training.ways import Way
 
-__all__ = ["Known", "run_local"]
+__all__ = ["run_local"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Known:
-    """The source of a process that has all sites' data in hand."""
-
-    known: Federation
-
-    def federation(self, experiment: Experiment) -> Federation:
-        """Return the sites, whatever the experiment."""
-        return self.known
 
 
 def run_local(

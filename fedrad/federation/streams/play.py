@@ -7,7 +7,7 @@ conversation goes on where it was: the site's half, a generator, keeps its place
 import logging
 import secrets
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from fedrad.federation.streams.call import HELLO, METHOD, PING, WELCOME
 from fedrad.federation.streams.invitation import Invitation
 from fedrad.federation.streams.link import Link
 
-__all__ = ["play_stream"]
+__all__ = ["play_stream", "streams_over_grpc"]
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,26 @@ def play_stream(
     finally:
         half.close()
         calls.close()
+
+
+def streams_over_grpc(
+    gate: Callable[[Generator[Frame, Frame, T]], Generator[Frame, Frame, T]] = lambda half: half,
+) -> Callable[[Mapping[str, Any]], Callable[[Generator[Frame, Frame, T], str], T] | None]:
+    """Return what finds an invitation in a message's settings, and opens the stream it names.
+
+    Args:
+        gate: what a half of a stream passes through before its frames leave.
+    """
+
+    def invited(
+        config: Mapping[str, Any],
+    ) -> Callable[[Generator[Frame, Frame, T], str], T] | None:
+        invitation = Invitation.of(config)
+        if invitation is None:
+            return None
+        return lambda half, site: play_stream(gate(half), invitation, site=site)
+
+    return invited
 
 
 class _Calls:
