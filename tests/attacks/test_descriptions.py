@@ -43,7 +43,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "_PAUSES_S", (0.0, 0.0))
 
 
-def call(attack: Attack | None, *, quorum: int | None = 2, silent: bool = False) -> Met:
+def call(
+    attack: Attack | None,
+    *,
+    quorum: int | None = 2,
+    silent: bool = False,
+    arms: tuple[str, ...] = (),
+) -> Met:
     """Call the roll of three sites, one of them hostile."""
     what = WHAT.model_copy(update={"quorum": quorum})
 
@@ -63,7 +69,15 @@ def call(attack: Attack | None, *, quorum: int | None = 2, silent: bool = False)
         told=lambda waiting: None,
     )
     wait = 0.0 if silent else 3600.0
-    return roll_call(grid, what, set(NODES.values()), wait=wait, say=lambda text: None)
+    return roll_call(
+        grid,
+        what,
+        set(NODES.values()),
+        arms=arms or what.arm_names,
+        seeds=what.seeds,
+        wait=wait,
+        say=lambda text: None,
+    )
 
 
 def check_others(met: Met) -> None:
@@ -164,8 +178,23 @@ def test_an_arm_that_a_site_refuses_is_named_and_the_others_are_not() -> None:
     assert met.refuses == {HOSTILE: {"fedprox": "epsilon 9"}}
     assert met.unasked() == {3: {"fedprox": "epsilon 9"}} and not met.failed
     assert refusals({}, ["fedprox"]) == {}
-    assert met.refusals(["fedprox"]) == [f"{HOSTILE} refuses fedprox: epsilon 9"]
-    assert met.refusals(["fedavg"]) == []
+    assert met.refusals() == [f"{HOSTILE} refuses fedprox: epsilon 9"]
+
+
+def test_a_refusal_of_an_arm_that_is_not_going_to_run_is_not_spoken_of() -> None:
+    """`--arm fedavg` asks for that arm alone; who says more of others is not counted out."""
+    asked: list[Message] = []
+    reasons = told(config={REFUSES: json.dumps({"fedprox": "epsilon 9"})})
+
+    def answer(question: Message, content: RecordDict) -> list[Letter]:
+        asked.append(question)
+        return reasons(question, content)
+
+    met = call(answer, arms=("fedavg",))
+    assert met.refuses == {} == met.unasked() and met.refusals() == []
+    (question,) = asked
+    assert config_of(question.content)["arms"] == ["fedavg"]
+    assert config_of(question.content)["seeds"] == list(WHAT.seeds)
 
 
 class Refusing(InProcessGrid):

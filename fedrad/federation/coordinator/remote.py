@@ -87,14 +87,20 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
         link.open(experiment.text())
         try:
             met = roll_call(
-                grid, experiment, kit.public_keys(), wait=_patience(experiment), say=say
+                grid,
+                experiment,
+                kit.public_keys(),
+                arms=play.arms,
+                seeds=play.seeds,
+                wait=_patience(experiment),
+                say=say,
             )
             _check_held_out(experiment, met)
-            for sentence in met.refusals(play.arms):
+            for sentence in met.refusals():
                 say(sentence)
             grid.sites, grid.unasked = dict(met.nodes), met.unasked()
             expected.told = met.told(private=expected.private)
-            late = Latecomers(experiment, met, grid, expected, say)
+            late = Latecomers(experiment, play.arms, play.seeds, met, grid, expected, say)
             status.met(met)
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
