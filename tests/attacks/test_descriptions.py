@@ -232,6 +232,37 @@ def test_an_arm_is_not_begun_that_too_few_sites_are_willing_to_play(
         assert "quorum: 2 in the experiment" in reason and "that hospital's policy" in reason
 
 
+class Noting(Refusing):
+    """Such a grid, which notes of how many sites each question to train says a mean is made."""
+
+    def answer(self, message: Message) -> Message:
+        """Call the node that a message is for."""
+        config = config_of(message.content)
+        if config.get("action") == "fit":
+            self.told = {*getattr(self, "told", set()), config["training-sites"]}
+        return super().answer(message)
+
+
+@pytest.mark.parametrize(
+    ("arm", "images", "training"),
+    [("fedavg", 32, 3), ("fedprox", 32, 2), ("fedavg", 0, 2), ("fedprox", 0, 1)],
+)
+def test_a_mean_is_said_to_be_made_of_the_sites_that_will_train(
+    arm: str, images: int, training: int, tmp_path: Path
+) -> None:
+    """A hospital's `min_sites` is held against it: who refuses or has no image adds nothing."""
+    from test_replies import APP
+
+    what = experiment(quorum=1)
+    grid = Noting(APP, {name: tmp_path / name for name in DATA})
+    nodes = {name: Node(node, 24, "digest") for node, name in NODES.items()}
+    nodes["sued"] = Node(nodes["sued"].id, images, "digest")
+    one = Play(what, [arm], [0], (), RunFolder(tmp_path / "run"), Heard())
+    claim = Claim(what.arm(arm).text(), {})
+    ArmRounds(one, arm, 0, grid, nodes, claim, torch.device("cpu")).play()
+    assert grid.told == {training}
+
+
 class Shown(Heard):
     """Progress that also remembers who did not answer."""
 
