@@ -135,7 +135,7 @@ def labels_of(table: Columns, rule: Labels) -> np.ndarray:
             if known[cell] is None
         ]
         if wrong:
-            raise table.refusal(wrong, rule="label-unknown")
+            raise table.refusal(wrong, rule="label-unknown", column=name)
         y[:, k] = [known[cell] for cell in cells]
     return y
 
