@@ -118,6 +118,10 @@ class NetworkGrid(Grid):
         """Return the registered sites' nodes, connected or not."""
         return sorted(self.look(0.0))
 
+    def away(self, nodes: Iterable[int]) -> list[int]:
+        """Return those of some nodes that were not connected at the last look."""
+        return [node for node in nodes if not self._where.connected(node)]
+
     def look(self, age: float | None = None) -> dict[int, NodeInfo]:
         """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
         return self._where.look(age)

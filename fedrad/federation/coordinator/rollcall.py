@@ -18,6 +18,7 @@ from fedrad.errors import FedradError, SiteFailed
 from fedrad.federation.coordinator.expected import REFUSES
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.plausible import MOST_IMAGES, Told
+from fedrad.federation.coordinator.waits import span
 from fedrad.federation.describe import site_of, versions_of
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
@@ -260,18 +261,21 @@ def _collect(
             )
         if numbers and time.monotonic() - said > _SAY_S and waited > 3:
             said = time.monotonic()
-            say("waiting for " + _who(grid, numbers.values(), infos))
+            say(_waits(grid, numbers.values(), infos, wait - waited))
         time.sleep(_POLL_S)
 
 
-def _who(grid: NetworkGrid, names: Iterable[str], infos: Mapping[str, NodeInfo]) -> str:
+def _waits(
+    grid: NetworkGrid, names: Iterable[str], infos: Mapping[str, NodeInfo], left: float
+) -> str:
+    """Return who is waited for, and for how long at most."""
     now = grid.look()
     told = []
     for name in sorted(names):
         info = now.get(infos[name].node_id)
         online = info is not None and info.status == "online"
         told.append(f"{name} ({'is at work' if online else 'is not connected'})")
-    return ", ".join(told)
+    return f"waiting for {', '.join(told)}, for up to {span(left)} more"
 
 
 def _data(name: str, message: Message, experiment: Experiment) -> SiteData:
