@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from fedrad.errors import ConfigError
-from fedrad.registry import nearest, shown
+from fedrad.registry import fits, nearest, shown
 
 __all__ = ["checked", "merge"]
 
@@ -58,9 +58,8 @@ def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
         return f"{prefix}unknown key; known are {', '.join(fields)}{nearest(key, fields)}"
     if problem["type"] == "missing":
         return f"{prefix}is missing"
-    message = problem["msg"].removeprefix("Value error, ")
     found = "" if problem["type"] == "value_error" else f", found {shown(problem['input'])}"
-    return f"{prefix}{message[0].lower()}{message[1:]}{found}{_quotes(problem)}"
+    return f"{prefix}{fits(problem)}{found}{_quotes(problem)}"
 
 
 def _quotes(problem: Mapping[str, Any]) -> str:
