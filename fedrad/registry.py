@@ -158,6 +158,8 @@ def fits(problem: Mapping[str, Any]) -> str:
         return f"needs a list, such as [{str(one)[:40]}]"
     if problem["type"] in ("dict_type", "model_type", "mapping_type", "dataclass_type"):
         return "needs keys and values, such as {key: value}"
+    if problem["type"] == "string_type":
+        return "needs a text"
     if problem["type"].startswith("int_"):
         return "needs a whole number"
     message = message.replace("Input should be", "must be")

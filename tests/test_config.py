@@ -90,7 +90,7 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
             "data: {name: phantom}\nsites: [nord.yaml]\n",
             r"set one of data \(an adapter\) and sites",
         ),
-        ("name: tiny\n", "name: ../tiny\n", r"name: string should match pattern"),
+        ("name: tiny\n", "name: ../tiny\n", r"name: needs letters, digits, .* the first a letter"),
         ("model: cnn", "model: [", r"tiny\.yaml:\d+: "),
         ("rounds: 2\n", "", r"rounds: is missing"),
         (

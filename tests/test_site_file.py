@@ -69,10 +69,14 @@ def test_a_deployed_sites_file_can_be_simulated(tmp_path: Path) -> None:
         ("min_patients: 10", "min_patients: 0", r"min_patients: must be greater than 0"),
         ("min_patients: 10", "min_patients: 10\nmin_cell: 0", r"min_cell: must be great"),
         ("port: 9092", "port: 90920", r"coordinator\.port: must be less than 65536"),
-        ("host: fl.example.org", "host: 'a b'", r"coordinator\.host: string should match"),
+        ("host: fl.example.org", "host: 'a b'", r"coordinator\.host: needs a host's name or an IP"),
         ("max_norm: null", "max_norm: null\nexperiments: all", r"needs any, or a list of appr"),
         ("max_norm: null", "max_norm: null\nexperiments: [abc]", r"'abc' is no experiment's dig"),
-        ("max_norm: null", "max_norm: null\ndevice: gpu", r"device: string should match"),
+        (
+            "max_norm: null",
+            "max_norm: null\ndevice: gpu",
+            r"device: needs cpu, cuda or cuda:1, found",
+        ),
         ("name: nord", "name: pooled", r"no site may be named 'pooled'"),
     ],
 )

@@ -59,7 +59,22 @@ def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     if problem["type"] == "missing":
         return f"{prefix}is missing"
     found = "" if problem["type"] == "value_error" else f", found {shown(problem['input'])}"
-    return f"{prefix}{fits(problem)}{found}{_quotes(problem)}"
+    return f"{prefix}{_fits(problem)}{found}{_quotes(problem)}"
+
+
+_NAME = "needs letters, digits, '.', '_' and '-', the first a letter or digit"
+_WORDS = {
+    "[key]": _NAME,
+    "name": _NAME,
+    "device": "needs cpu, cuda or cuda:1",
+    "host": "needs a host's name or an IP address, such as fl.example.org or 10.0.0.5",
+}
+"""Last part of a place -> its pattern in words."""
+
+
+def _fits(problem: Mapping[str, Any]) -> str:
+    words = _WORDS.get(str(problem["loc"][-1])) if problem["loc"] else None
+    return words if words and problem["type"] == "string_pattern_mismatch" else fits(problem)
 
 
 def _quotes(problem: Mapping[str, Any]) -> str:

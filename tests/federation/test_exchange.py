@@ -10,13 +10,14 @@ from flwr.app import Context, Error, Message, RecordDict
 from made import Told, experiment, federation
 
 from fedrad.assemble import initial_state, server_task
-from fedrad.core.state import same
+from fedrad.core.state import Bundle, same
 from fedrad.errors import SiteFailed
 from fedrad.federation import nodes
+from fedrad.federation.blocks import BLOCK, WEIGHT, part_of
 from fedrad.federation.client import client_app
 from fedrad.federation.exchange import FlowerSites
 from fedrad.federation.nodes import nodes_of
-from fedrad.federation.records import config_of, numbers_of, pack
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
@@ -194,6 +195,42 @@ def test_a_run_goes_on_without_such_a_node_where_the_quorum_allows(tmp_path: Pat
         run(None)
     with pytest.raises(SiteFailed, match=r"needs ost and 2 can be used"):
         run(1, "ost")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda bundle, numbers: numbers.update({"loss-sum": inf}), "a number is not finite"),
+        (
+            lambda bundle, numbers: bundle["model"].update(
+                {next(iter(bundle["model"])): torch.zeros(3, 3, 3)}
+            ),
+            "an array is not of the shape that was sent",
+        ),
+    ],
+)
+def test_a_block_of_sites_that_a_worker_adds_up_takes_no_more_than_the_coordinator_does(
+    tmp_path: Path, spoil: Callable[[Bundle, dict[str, float]], None], says: str
+) -> None:
+    """Processes and Ray's actors add up by themselves; what is no answer is named, not added."""
+
+    class Spoilt(InProcessGrid):
+        def answer(self, message: Message) -> Message:
+            reply = super().answer(message)
+            if message.metadata.dst_node_id == 3:
+                bundle, numbers = bundle_of(reply.content), numbers_of(reply.content)
+                spoil(bundle, numbers)
+                reply.content = pack(bundle, numbers, config_of(reply.content))
+            return reply
+
+    sites = {name: tmp_path / name for name in federation().sites}
+    grid = Spoilt(client_app(Known(federation()), torch.device("cpu")), sites)
+    config = {"experiment": experiment().text(), "arm": "fedavg", "seed": 0, "server-round": 1}
+    block = {BLOCK: "nord,ost,sued", WEIGHT: "num-examples", "action": "fit"}
+    reply = grid.play(pack(START, config={**config, **block}), "train", 2, "1")
+    part = part_of(reply.content)
+    assert part.failed == {"ost": part.failed["ost"]} and says in part.failed["ost"]
+    assert part.mean.total == 40 + 32
 
 
 class Latecomers:
