@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 app.callback()(version_option)
 
-File = Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)]
+File = Annotated[Path, typer.Argument(metavar="EXPERIMENT.YAML", show_default=False)]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,11 +45,11 @@ Root = Annotated[
     ),
 ]
 Arms = Annotated[
-    list[str] | None, typer.Option("--arm", help="Play only this arm; may be given more than once.")
+    list[str] | None, typer.Option("--arm", help="Play only this arm. May be given more than once.")
 ]
 Seeds = Annotated[
     list[int] | None,
-    typer.Option("--seed", help="Play only this seed; may be given more than once."),
+    typer.Option("--seed", help="Play only this seed. May be given more than once."),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of the results. Default: runs/<experiment>.")
@@ -58,7 +58,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         help="Processes on a CPU, one thread each, for sites, arms and seeds at the same time. "
-        "Default: one a core. Same results.",
+        "Default: one for each core. The results do not depend on it.",
         min=1,
     ),
 ]
@@ -80,12 +80,20 @@ Store = Annotated[
         "--object-store", metavar="MB", min=1, help="Shared memory of a Ray that is started here."
     ),
 ]
-Dashboard = Annotated[bool, typer.Option("--dashboard", help="Show the web page of such a Ray.")]
+Dashboard = Annotated[
+    bool, typer.Option("--dashboard", help="Serve Ray's web page, of a Ray that is started here.")
+]
 Profile = Annotated[
-    bool, typer.Option("--profile", help="Say where the workers' time went, in profile.json too.")
+    bool,
+    typer.Option(
+        "--profile", help="Show where the workers' time went, and write it to profile.json."
+    ),
 ]
 Leakage = Annotated[
-    bool, typer.Option("--leakage", help="Attack what cut networks send, and report what it tells.")
+    bool,
+    typer.Option(
+        "--leakage", help="Attack what cut networks send, and report what the attack finds."
+    ),
 ]
 On = Annotated[
     Path | None,
@@ -95,15 +103,15 @@ On = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(help="cpu, cuda or cuda:1; one that is not there is an error.")
+    str, typer.Option(help="cpu, cuda or cuda:1. A device that is not there is an error.")
 ]
 Ways = Annotated[
     Concurrency,
     typer.Option(
         "--concurrency",
         help="How sites share one device. eager: one after the other. graph: one captured step for "
-        "all, streams: a few side by side (both on a GPU). stacked: many as one small network. "
-        "auto: on a GPU the fastest of them. Same results within rounding.",
+        "all; streams: a few side by side (both on a GPU). stacked: many as one small network. "
+        "auto: the fastest of them on a GPU. The results are equal within rounding.",
     ),
 ]
 
@@ -112,13 +120,16 @@ _CTRL_C = 130
 
 Mbit = Annotated[
     float | None,
-    typer.Option(help="Also say how long a round is on a site's line of so many Mbit/s.", min=1e-3),
+    typer.Option(
+        help="Also say how long a round takes on a site's line of so many Mbit/s.", min=1e-3
+    ),
 ]
 
 
 @app.command(
-    epilog="Example: [bold]fedrad run experiments/quickstart.yaml --arm fedavg --set rounds=5 "
-    "--out runs/try[/bold]"
+    epilog="Examples: [bold]fedrad run experiments/quickstart.yaml --arm fedavg --set rounds=5 "
+    "--out runs/try[/bold], or across hospitals [bold]fedrad run experiment.yaml --on "
+    "kits/coordinator[/bold]"
 )
 def run(
     file: File,
@@ -138,9 +149,9 @@ def run(
     leakage: Leakage = False,
     on: On = None,
 ) -> None:
-    """Play an experiment: every arm and seed, then the table and the report page.
+    """Play an experiment: every arm and seed, then a table and a report page.
 
-    Stopped at any moment, the same command goes on where it was.
+    If it is stopped, the same command goes on from the last finished round.
     """
     if on is not None:
         _run_on(on, file, set_ or [], arm, seed, out, device)
@@ -195,7 +206,7 @@ def run(
     epilog="Example: [bold]fedrad check experiments/chest_xray.yaml --data-root ~/data[/bold]"
 )
 def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = None) -> None:
-    """Assemble an experiment without running it, and print what would run."""
+    """Read an experiment and its data without training, and print what would run."""
     from rich.console import Console
 
     console = Console()

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from fedrad.errors import ConfigError
 
-__all__ = ["build", "check_options", "listed", "nearest", "options_of", "shown"]
+__all__ = ["build", "check_options", "fits", "listed", "nearest", "options_of", "shown"]
 
 Spec = str | Mapping[str, Any]
 
@@ -146,6 +146,26 @@ def _schema(builder: Callable[..., Any]) -> type[BaseModel]:
     return create_model(builder.__name__, __config__=config, **fields)
 
 
+def fits(problem: Mapping[str, Any]) -> str:
+    """Return what would fit where pydantic found a problem, in the words of a YAML file.
+
+    >>> fits({"type": "tuple_type", "input": 0, "msg": "Input should be a valid tuple"})
+    'needs a list, such as [0]'
+    """
+    value, message = problem["input"], str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] in ("tuple_type", "list_type"):
+        one = value if isinstance(value, str | int) else "a, b"
+        return f"needs a list, such as [{str(one)[:40]}]"
+    if problem["type"] in ("dict_type", "model_type", "mapping_type", "dataclass_type"):
+        return "needs keys and values, such as {key: value}"
+    if problem["type"] == "string_type":
+        return "needs a text"
+    if problem["type"].startswith("int_"):
+        return "needs a whole number"
+    message = message.replace("Input should be", "must be")
+    return f"{message[0].lower()}{message[1:]}"
+
+
 def _type_name(note: object) -> str:
     return note.__name__ if type(note) is type else str(note).replace("typing.", "")
 
@@ -155,4 +175,4 @@ def _first(error: ValidationError, where: str, takes: str) -> str:
     problem = max(error.errors(), key=lambda one: len(one["loc"]))
     place = ".".join([where, *map(str, problem["loc"])])
     found = "" if problem["type"] == "missing" else f", found {shown(problem['input'])}"
-    return f"{place}: {problem['msg'].lower()}{found}; {takes}"
+    return f"{place}: {fits(problem)}{found}; {takes}"

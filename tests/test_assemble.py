@@ -30,8 +30,8 @@ def experiment(**changes: object) -> Experiment:
     [
         (4, r"arms\.fedavg: 4 rounds at home of 4 in all leave none to federate"),
         (9, r"arms\.fedavg: 9 rounds at home of 4"),
-        (0, r"arms\.fedavg\.wrap\.0\.rounds: input should be greater than 0, found 0"),
-        (-1, r"arms\.fedavg\.wrap\.0\.rounds: input should be greater than 0, found -1"),
+        (0, r"arms\.fedavg\.wrap\.0\.rounds: must be greater than 0, found 0"),
+        (-1, r"arms\.fedavg\.wrap\.0\.rounds: must be greater than 0, found -1"),
     ],
 )
 def test_fine_tuning_leaves_rounds_to_federate_and_has_some_itself(

@@ -131,7 +131,10 @@ def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) ->
         (["run", "none.yaml"], "none.yaml: cannot be read"),
         (["run", "small.yaml", "--set", "ronds=3"], "did you mean 'rounds'?"),
         (["run", "small.yaml", "--arm", "fedagv"], "did you mean 'fedavg'?"),
-        (["run", "small.yaml", "--seed", "7"], "--seed 7 is not one of the experiment's seeds 0"),
+        (
+            ["run", "small.yaml", "--seed", "7"],
+            "--seed 7 is not one of the experiment's seeds 0; --set 'seeds=[0, 7]' adds it",
+        ),
         (["run", "small.yaml", "--set", "model=cmn"], "did you mean 'cnn'?"),
         (["run", "small.yaml", "--set", "local.optimizer={name: sgd, lr: fast}"], "found 'fast'"),
         (["check", "small.yaml", "--set", "held_out_sites=[nrod]"], "did you mean 'nord'?"),
@@ -147,7 +150,7 @@ def test_check_runs_nothing_and_tells_what_would_run(call: Call, small: Path) ->
         (["check", "small.yaml", "--set", "model.width=1000000000"], "any computer's memory"),
         (["check", "small.yaml", "--set", "quorum=3"], "quorum: found 3, but 2 sites train"),
         (["check", "small.yaml", "--set", "held_out_sites=[nord, nord]"], "'nord' stands twice"),
-        (["check", "small.yaml", "--set", "deadline=.inf"], "deadline: input should be a finite"),
+        (["check", "small.yaml", "--set", "deadline=.inf"], "deadline: must be a finite"),
         (
             ["check", "small.yaml", "--set", "data.hospitals={a/b: {patients: 30}}"],
             "a site cannot have the name that stands here: it holds solidus",

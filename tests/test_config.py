@@ -69,11 +69,11 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
     [
         ("rounds: 2", "ronds: 2", r"ronds: unknown key; known are .*\(did you mean 'rounds'\?\)"),
         ("batch: 8", "bacth: 8", r"local\.bacth: unknown key; .*\(did you mean 'batch'\?\)"),
-        ("batch: 8", "batch: 0", r"local\.batch: input should be greater than 0, found 0"),
+        ("batch: 8", "batch: 0", r"local\.batch: must be greater than 0, found 0"),
         ("epochs: 1, ", "", r"local: set one of epochs and steps"),
         ("rounds: 2", "rounds: 2\nrounds: 3", r"tiny\.yaml:\d+: 'rounds' stands twice"),
         ("seeds: [0, 1]", "seeds: [1, 1]", r"seeds: seed 1 stands twice"),
-        ("name: binary", "name: binay", r"task\.name: input should be 'binary', 'multiclass'"),
+        ("name: binary", "name: binay", r"task\.name: must be 'binary', 'multiclass'"),
         ("[lesion]", "[a, b]", r"task: labels: a binary task has one finding, found 2"),
         (
             "primary: {arm: fedavg}",
@@ -90,7 +90,7 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
             "data: {name: phantom}\nsites: [nord.yaml]\n",
             r"set one of data \(an adapter\) and sites",
         ),
-        ("name: tiny\n", "name: ../tiny\n", r"name: string should match pattern"),
+        ("name: tiny\n", "name: ../tiny\n", r"name: needs letters, digits, .* the first a letter"),
         ("model: cnn", "model: [", r"tiny\.yaml:\d+: "),
         ("rounds: 2\n", "", r"rounds: is missing"),
         (
@@ -127,8 +127,8 @@ def test_arms_and_seeds_are_no_part_of_an_arm() -> None:
             "rounds: 2\nsites_per_round: 2\nquorum: 3\n",
             r"quorum: 3 of the 2 sites_per_round cannot answer",
         ),
-        ("rounds: 2", "rounds: 2\ndeadline: .inf", r"deadline: input should be a finite number"),
-        ("batch: 8", "batch: 1000000000", r"local\.batch: input should be less than or equal to"),
+        ("rounds: 2", "rounds: 2\ndeadline: .inf", r"deadline: must be a finite number"),
+        ("batch: 8", "batch: 1000000000", r"local\.batch: must be less than or equal to"),
         (
             "rounds: 2",
             "rounds: 2\nwrap: [finetune, finetune]",
@@ -178,7 +178,14 @@ def test_overrides_reach_inside_and_are_checked(tmp_path: Path) -> None:
         (".=1", "needs key=value"),
         ("local..batch=1", "needs key=value"),
         ("rounds=" + "[" * 20_000, r"^--set rounds: values are nested too deeply"),
-        ("rounds.more=1", r"rounds: input should be a valid integer, found \{'more': 1\}"),
+        ("seeds=0", r"seeds: needs a list, such as \[0\], found 0$"),
+        ("seeds=[]", r"seeds: needs one seed or more, such as \[0\]$"),
+        ("seeds=[a]", r"seeds\.0: needs a whole number, found 'a'$"),
+        ("rounds=0", r"rounds: must be greater than 0, found 0$"),
+        ("rounds=2.5", r"rounds: needs a whole number, found 2\.5$"),
+        ("metrics=auroc", r"metrics: needs a list, such as \[auroc\], found 'auroc'$"),
+        ("arms=[]", r"arms: needs keys and values, such as \{key: value\}, found \[\]$"),
+        ("rounds.more=1", r"rounds: needs a whole number, found \{'more': 1\}"),
     ],
 )
 def test_an_override_that_is_no_yaml_is_told(tmp_path: Path, override: str, message: str) -> None:

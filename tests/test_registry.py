@@ -73,7 +73,7 @@ def test_no_option_is_infinite_or_no_number() -> None:
     def sgd(*, lr: float) -> None: ...
 
     for value in (float("inf"), float("nan")):
-        with pytest.raises(ConfigError, match=r"local\.lr: input should be a finite number"):
+        with pytest.raises(ConfigError, match=r"local\.lr: must be a finite number"):
             check_options(sgd, {"lr": value}, where="local", name="sgd")
 
 
@@ -82,7 +82,7 @@ def test_of_a_choice_of_types_the_one_that_was_meant_is_told() -> None:
 
     def hospitals(*, sizes: int | dict[str, int]) -> None: ...
 
-    with pytest.raises(ConfigError, match=r"sizes.*nord: input should be a valid integer.*'x'"):
+    with pytest.raises(ConfigError, match=r"sizes.*nord: needs a whole number.*'x'"):
         check_options(hospitals, {"sizes": {"nord": "x"}}, where="data", name="hospitals")
 
 

@@ -32,7 +32,7 @@ _FILE = "audit.json"
 
 
 def audit_privacy(
-    file: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="EXPERIMENT.YAML", show_default=False)],
     site: Annotated[str, typer.Option(help="Whose patients are attacked.")],
     arm: Annotated[str, typer.Option(help="With which arm's training.")],
     models: Annotated[

@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Kit = Annotated[Path, typer.Argument(help="Folder of the coordinator's kit.", show_default=False)]
+Kit = Annotated[Path, typer.Argument(metavar="KIT", show_default=False)]
 _LATE_S = 60
 
 

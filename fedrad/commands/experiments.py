@@ -95,7 +95,10 @@ def selected(
     for seed in seeds or []:
         if seed not in experiment.seeds:
             known = ", ".join(map(str, experiment.seeds))
-            raise ConfigError(f"--seed {seed} is not one of the experiment's seeds {known}")
+            raise ConfigError(
+                f"--seed {seed} is not one of the experiment's seeds {known}; "
+                f"--set 'seeds=[{known}, {seed}]' adds it"
+            )
     return (
         [name for name in experiment.arm_names if not arms or name in arms],
         [number for number in experiment.seeds if not seeds or number in seeds],

@@ -11,7 +11,7 @@ EXAMPLE = "Example: [bold]fedrad site ledger state --ceiling 8[/bold]"
 
 
 def ledger(
-    state_dir: Annotated[Path, typer.Argument(help="The site's state_dir.", show_default=False)],
+    state_dir: Annotated[Path, typer.Argument(metavar="STATE_DIR", show_default=False)],
     verify: Annotated[
         bool, typer.Option("--verify", help="Check that no entry was changed, lost or cut off.")
     ] = False,

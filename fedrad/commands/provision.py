@@ -9,7 +9,7 @@ __all__ = ["provision"]
 
 
 def provision(
-    file: Annotated[Path, typer.Argument(help="The federation's YAML.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FEDERATION.YAML", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the kits.")] = Path("kits"),
     rotate: Annotated[
         str | None,

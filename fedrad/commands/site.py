@@ -13,11 +13,14 @@ __all__ = ["app"]
 app = typer.Typer(
     name="site",
     help="What a hospital's own people run.",
+    epilog="In this order: [bold]fedrad site doctor site.yaml[/bold], then [bold]fedrad site "
+    "preview site.yaml experiment.yaml[/bold], [bold]fedrad site approve experiment.yaml --site "
+    "site.yaml[/bold] and [bold]fedrad site start site.yaml[/bold].",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
-SiteArgument = Annotated[Path, typer.Argument(help="The site's file.", show_default=False)]
+SiteArgument = Annotated[Path, typer.Argument(metavar="SITE.YAML", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print plain values, for a program.")]
 
 
@@ -26,7 +29,7 @@ def keygen(
     out: Annotated[Path, typer.Option(help="Folder that node.key and node.pub go to.")] = Path(),
     name: Annotated[str, typer.Option(help="The site's name, a comment in node.pub.")] = "fedrad",
 ) -> None:
-    """Make the site's key here, so that only its public half travels."""
+    """Make the site's key on this machine, so that only its public half travels."""
     from fedrad.errors import RunError
     from fedrad.federation.kits.keys import fingerprint, make_node_key, read_public_key
 
@@ -41,10 +44,10 @@ def keygen(
 @app.command(epilog="Example: [bold]fedrad site preview site.yaml experiments/x.yaml[/bold]")
 def preview(
     site_file: SiteArgument,
-    file: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="EXPERIMENT.YAML", show_default=False)],
     json_: Json = False,
 ) -> None:
-    """Show what an experiment would send from here: names, shapes, bytes. Nothing is connected."""
+    """Show what an experiment would send from here: names, shapes, bytes. No connection is made."""
     import json
 
     from rich.console import Console
@@ -78,10 +81,10 @@ def preview(
 
 @app.command(epilog="Example: [bold]fedrad site approve experiments/x.yaml --site site.yaml[/bold]")
 def approve(
-    file: Annotated[Path, typer.Argument(help="The experiment's YAML.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="EXPERIMENT.YAML", show_default=False)],
     site_file: Annotated[Path, typer.Option("--site", help="The site's file.")] = Path("site.yaml"),
 ) -> None:
-    """Add an experiment to those that the site file lets in; another letter is another one."""
+    """Add an experiment to those that the site's file allows; any change makes it another."""
     from fedrad.config import load_site_file
     from fedrad.config.writing import with_approved
     from fedrad.core.store import write_atomic
@@ -111,7 +114,7 @@ def audit(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Show the record of every message in and out, or verify all of it."""
+    """Show the log of every message in and out, or verify that it is whole."""
     import json
     from collections import deque
 
@@ -157,7 +160,9 @@ def doctor(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Look at everything before anyone calls anyone; only a TCP and TLS probe leaves.
+    """Examine data, policy, machine and network before the site is started.
+
+    Nothing but a probe of the connection (TCP, TLS) leaves.
 
     Exit code 0: green or amber. 1: something is red.
     """

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from fedrad.errors import ConfigError
-from fedrad.registry import nearest, shown
+from fedrad.registry import fits, nearest, shown
 
 __all__ = ["checked", "merge"]
 
@@ -58,9 +58,23 @@ def _first(error: ValidationError, kind: type[BaseModel], where: str) -> str:
         return f"{prefix}unknown key; known are {', '.join(fields)}{nearest(key, fields)}"
     if problem["type"] == "missing":
         return f"{prefix}is missing"
-    message = problem["msg"].removeprefix("Value error, ")
     found = "" if problem["type"] == "value_error" else f", found {shown(problem['input'])}"
-    return f"{prefix}{message[0].lower()}{message[1:]}{found}{_quotes(problem)}"
+    return f"{prefix}{_fits(problem)}{found}{_quotes(problem)}"
+
+
+_NAME = "needs letters, digits, '.', '_' and '-', the first a letter or digit"
+_WORDS = {
+    "[key]": _NAME,
+    "name": _NAME,
+    "device": "needs cpu, cuda or cuda:1",
+    "host": "needs a host's name or an IP address, such as fl.example.org or 10.0.0.5",
+}
+"""Last part of a place -> its pattern in words."""
+
+
+def _fits(problem: Mapping[str, Any]) -> str:
+    words = _WORDS.get(str(problem["loc"][-1])) if problem["loc"] else None
+    return words if words and problem["type"] == "string_pattern_mismatch" else fits(problem)
 
 
 def _quotes(problem: Mapping[str, Any]) -> str:

@@ -201,7 +201,7 @@ class Experiment(Frozen):
     @classmethod
     def _specs_differ(cls, specs: tuple[Spec, ...], info: ValidationInfo) -> tuple[Spec, ...]:
         if info.field_name == "metrics" and not specs:
-            raise ValueError("needs one metric or more, such as auroc")
+            raise ValueError("needs one metric or more, such as [auroc]")
         twice = _twice(_name(spec) for spec in specs)
         if twice is not None:
             kind = "metric" if info.field_name == "metrics" else "wrapper"
@@ -212,7 +212,7 @@ class Experiment(Frozen):
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if not seeds:
-            raise ValueError("needs one seed or more")
+            raise ValueError("needs one seed or more, such as [0]")
         twice = _twice(seeds)
         if twice is not None:
             raise ValueError(f"seed {twice} stands twice; a repeat would count as new evidence")

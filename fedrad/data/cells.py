@@ -30,7 +30,7 @@ class Columns:
 
     Attributes:
         file: its name, without folders.
-        cells: column -> text of each row, stripped.
+        cells: column -> text of each row, stripped; the columns in the file's order.
         row: int64 [n], the rows' numbers in the file, from 1 after the header.
         private: columns of patients and of images; their texts are never told.
         headed: the columns' names are surely names, and no row of data.
@@ -86,10 +86,19 @@ class Columns:
         short = len(distinct) <= min(_WORDS, min([len(self), *known]) // 2)
         return sorted(distinct) if short and name not in self.private else []
 
-    def refusal(self, problems: Sequence[tuple[int, str]], *, rule: str) -> DataError:
-        """Return the error for rows, by their places from 0, and what is wrong with each."""
+    def refusal(
+        self, problems: Sequence[tuple[int, str]], *, rule: str, column: str | None
+    ) -> DataError:
+        """Return the error for rows, by their places from 0, and what is wrong with each.
+
+        Args:
+            problems: at least one.
+            rule: the rule's short name.
+            column: that they are all in; None where they are in several.
+        """
         told = [(int(self.row[index]), text) for index, text in problems]
-        return refusal(self.file, told, rule=rule)
+        number = 0 if column is None else list(self.cells).index(column) + 1
+        return refusal(self.file, told, rule=rule, column=number)
 
     def found(self, name: str, index: int) -> str:
         """Return a column's cell in quotes where it may be told, else "a text"."""

@@ -169,7 +169,7 @@ def filled(table: Columns, name: str, option: str) -> Sequence[str]:
     text = f"the {option} (column '{name}') is empty"
     empty = [(index, text) for index, cell in enumerate(column) if not cell]
     if empty:
-        raise table.refusal(empty, rule=f"{option}-empty")
+        raise table.refusal(empty, rule=f"{option}-empty", column=name)
     return column
 
 
@@ -191,5 +191,5 @@ def _each(
         except (KeyError, ValueError):
             wrong.append((index, f"found {table.found(name, index)}; fits {fits}"))
     if wrong:
-        raise table.refusal(wrong, rule=rule)
+        raise table.refusal(wrong, rule=rule, column=name)
     return values

@@ -33,7 +33,7 @@ def paths_of(table: Columns, image: str, folder: Path) -> list[Path]:
             wrong.append((index, told + (cure if drive else "")))
         paths.append(Path(path))
     if wrong:
-        raise table.refusal(wrong, rule="image-outside")
+        raise table.refusal(wrong, rule="image-outside", column=image)
     return paths
 
 
@@ -42,7 +42,7 @@ def _joined(top: str, cell: str) -> str:
     return os.path.normpath(os.path.join(top, cell))
 
 
-def stamps_of(table: Columns, paths: Sequence[Path]) -> tuple[list[str], int]:
+def stamps_of(table: Columns, image: str, paths: Sequence[Path]) -> tuple[list[str], int]:
     """Return what tells a changed file, for each, and when the last of them changed, in ns.
 
     A file's own time can be set to any other (`touch`, `cp -p`); the time of its entry in the file
@@ -67,7 +67,8 @@ def stamps_of(table: Columns, paths: Sequence[Path]) -> tuple[list[str], int]:
         text = f"the image is not there{_instead(paths[missing[0]])}"
         if len(missing) > 1:
             text += f"; {len(missing)} of {len(paths)} images are not there"
-        raise table.refusal([(index, text) for index in missing], rule="image-missing")
+        rows = [(index, text) for index in missing]
+        raise table.refusal(rows, rule="image-missing", column=image)
     return stamps, changed_ns
 
 

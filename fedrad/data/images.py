@@ -97,7 +97,7 @@ def images(
     attributes = attributes_of(table, age=age, sex=sex, view=view)
     # Last: all that is cheap to refuse has been read before the first image is.
     paths = paths_of(table, image, (root / csv).parent)
-    kept = _decoded(table, paths, size, fit, bits)
+    kept = _decoded(table, image, paths, size, fit, bits)
     return Records(
         x=kept.images,
         y=y,
@@ -126,9 +126,14 @@ def _size(task: Task) -> tuple[int, int, int]:
 
 
 def _decoded(
-    table: Columns, paths: Sequence[Path], size: tuple[int, int, int], fit: Fit, bits: int
+    table: Columns,
+    image: str,
+    paths: Sequence[Path],
+    size: tuple[int, int, int],
+    fit: Fit,
+    bits: int,
 ) -> Kept:
-    stamps, changed_ns = stamps_of(table, paths)
+    stamps, changed_ns = stamps_of(table, image, paths)
     # The number: of the rules by which files become pixels.
     key = key_of(["images 2", str(size), fit, str(bits), *stamps])
 
@@ -139,4 +144,4 @@ def _decoded(
         return decoded(key, (len(paths), *size), one, changed_ns=changed_ns)
     except Misfits as error:
         wrong = [(row, str(one)) for row, one in error.wrong]
-        raise table.refusal(wrong, rule=error.wrong[0][1].rule) from None
+        raise table.refusal(wrong, rule=error.wrong[0][1].rule, column=image) from None

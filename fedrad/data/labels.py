@@ -1,5 +1,6 @@
 """The columns of a table as y, by the rules of the task."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -15,6 +16,10 @@ __all__ = ["Labels", "Value", "drop_rows", "label_rule", "labels_of"]
 
 Value = float | str | None
 """What a label's text means: a number, a class's name, or None for "not read"."""
+
+
+_MARKS = re.compile(r"[|;,/\\+&\t]")
+"""What tables write between findings."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def labels_of(table: Columns, rule: Labels) -> np.ndarray:
             if known[cell] is None
         ]
         if wrong:
-            raise table.refusal(wrong, rule="label-unknown")
+            raise table.refusal(wrong, rule="label-unknown", column=name)
         y[:, k] = [known[cell] for cell in cells]
     return y
 
@@ -163,11 +168,17 @@ def _read(cell: str, rule: Labels, k: int) -> float | None:
 
 
 def _listed(cell: str, separator: str, labels: Sequence[str], k: int) -> float | None:
-    """Return whether a list of findings names the k-th; None where one is nearly a label's name."""
+    """Return whether a list of findings names the k-th; None where one is nearly a label's name.
+
+    So is a label's name beside another mark than the separator: "Effusion; Mass" is no finding.
+    """
     words = [word.strip() for word in cell.split(separator)]
-    near = {label.casefold().replace("_", " "): label for label in labels}
+    near = {label.casefold().replace("_", " ") for label in labels}
     for word in words:
-        if word not in labels and word.casefold().replace("_", " ") in near:
+        parts = [word, *_MARKS.split(word)]
+        if word not in labels and any(
+            p.strip().casefold().replace("_", " ") in near for p in parts
+        ):
             return None
     if not all(words):
         return None

@@ -125,7 +125,7 @@ def _ids(table: Columns, patient: str | IdPart, image: str | None) -> Sequence[s
     text = f"no patient's id is found in column '{name}'; see patient.{option}"
     lost = [(index, text) for index, one in enumerate(found) if not one]
     if lost:
-        raise table.refusal(lost, rule="patient-not-found")
+        raise table.refusal(lost, rule="patient-not-found", column=name)
     return found
 
 

@@ -9,13 +9,16 @@ __all__ = ["refusal"]
 _SHOWN = 5
 
 
-def refusal(file: str, problems: Sequence[tuple[int, str]], *, rule: str) -> DataError:
+def refusal(
+    file: str, problems: Sequence[tuple[int, str]], *, rule: str, column: int = 0
+) -> DataError:
     """Return the error that tells the first problem in words, and all rows by number.
 
     Args:
         file: the table's name.
         problems: a row's number and what is wrong with it, at least one, in the file's order.
         rule: the rule's short name; it may leave the site, and so may the rows' numbers.
+        column: the number, from 1, of the one that the problems are in, which may leave too.
 
     >>> str(refusal("a.csv", [(3, "no number"), (7, "no number either")], rule="number"))
     'a.csv row 3: no number; 2 such rows: 3, 7'
@@ -26,4 +29,4 @@ def refusal(file: str, problems: Sequence[tuple[int, str]], *, rule: str) -> Dat
     if len(problems) > 1:
         more = ", ..." if len(problems) > _SHOWN else ""
         told += f"; {len(problems)} such rows: {', '.join(map(str, numbers))}{more}"
-    return DataError(told, rule=rule, rows=numbers)
+    return DataError(told, rule=rule, rows=numbers, column=column)

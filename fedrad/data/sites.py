@@ -234,7 +234,8 @@ def _check_names(records: Records) -> None:
         problem = name_problem(str(name))
         if problem:
             row = row_numbers(records)[np.argmax(records.site == name)]
-            raise DataError(f"row {row}: a site cannot have the name that stands here: {problem}")
+            told = f"row {row}: a site cannot have the name that stands here: {problem}"
+            raise DataError(told, rule="site-name", rows=(int(row),))
 
 
 def _check_sites(federation: Federation) -> None:

@@ -232,7 +232,9 @@ def _refuse_beyond(cells: Columns, names: Sequence[str], values: np.ndarray) -> 
         for index, k in np.argwhere(beyond)
     ]
     if wrong:
-        raise cells.refusal(wrong, rule="feature-beyond")
+        some = np.flatnonzero(beyond.any(axis=0))
+        column = names[some[0]] if len(some) == 1 else None
+        raise cells.refusal(wrong, rule="feature-beyond", column=column)
 
 
 def _raw(cells: Columns, name: str, missing_words: Sequence[str], decimal: str) -> np.ndarray:
@@ -250,7 +252,7 @@ def _raw(cells: Columns, name: str, missing_words: Sequence[str], decimal: str) 
         if not np.isfinite(numbers[index]):
             wrong.append((index, _no_number(cells, name, index, missing_words, decimal)))
     if wrong:
-        raise cells.refusal(wrong, rule="feature-no-number")
+        raise cells.refusal(wrong, rule="feature-no-number", column=name)
     return numbers
 
 

@@ -1,15 +1,21 @@
 """Which of Flower's nodes is which site."""
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fedrad.core.names import by_reason, listed
+from fedrad.core.plain import plain
 from fedrad.errors import SiteFailed
 from fedrad.federation.records import config_of, numbers_of, pack
 
 __all__ = ["Node", "nodes_of"]
+
+log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _NODES_S = 60.0
@@ -38,27 +44,79 @@ class Node:
         return self.images > 0 or not self.data
 
 
-def nodes_of(grid: Grid, config: Mapping[str, str | int]) -> dict[str, Node]:
+def nodes_of(
+    grid: Grid,
+    config: Mapping[str, str | int],
+    *,
+    quorum: int | None = None,
+    needed: Collection[str] = (),
+    say: Callable[[str], None] = log.warning,
+) -> dict[str, Node]:
     """Return every node by its site's name, by asking it.
 
+    A site whose description is an error or cannot be used is named, and the run goes on without it
+    where the quorum allows.
+
+    Args:
+        grid: whose nodes are asked.
+        config: goes with the question.
+        quorum: so many descriptions that can be used will do; None is all of them.
+        needed: sites that no quorum can do without.
+        say: is told who is left out, and why.
+
     Raises:
-        SiteFailed: there is no node, one does not say its name, or two say the same one.
+        SiteFailed: there is no node, or too few descriptions can be used; names who, and why.
     """
     content = pack({}, config={**config, "action": "describe"})
     asked = [grid.create_message(content, "query", node, "0") for node in _node_ids(grid)]
-    nodes: dict[str, Node] = {}
+    found: dict[str, list[Node]] = {}
+    failed: dict[str, str] = {}
     for reply in grid.send_and_receive(asked):
-        if reply.has_error():
-            raise SiteFailed(f"a site did not say its name: {reply.error.reason}")
-        told = config_of(reply.content)
-        site = str(told["site"])
-        if site in nodes:
-            raise SiteFailed(f"two nodes say that they are {site}")
-        images = int(numbers_of(reply.content)["num-examples"])
-        nodes[site] = Node(
-            reply.metadata.src_node_id, images, str(told["data"]), str(told["machine"])
-        )
-    return nodes
+        name = f"node {reply.metadata.src_node_id}"
+        try:
+            name = _name(reply) or name
+            node = _node(reply)
+            found.setdefault(name, []).append(node)
+        except SiteFailed as error:
+            failed[plain(name)] = plain(error)
+    for name in [name for name, nodes in found.items() if len(nodes) > 1]:
+        failed[plain(name)] = f"{len(found.pop(name))} nodes say that they are this site"
+    _check(failed, len(found), min(quorum or len(asked), len(asked)), set(needed) - set(found))
+    if failed:
+        say(f"goes on without {by_reason(dict(sorted(failed.items())))}")
+    return {name: nodes[0] for name, nodes in found.items()}
+
+
+def _name(reply: Message) -> str:
+    """Return the name that a site gives, or "" where it gives none."""
+    told = "" if reply.has_error() else config_of(reply.content).get("site", "")
+    return told if isinstance(told, str) else ""
+
+
+def _node(reply: Message) -> Node:
+    """Return what a node's description says.
+
+    Raises:
+        SiteFailed: it is an error, or lacks something.
+    """
+    if reply.has_error():
+        raise SiteFailed(f"did not say its name: {reply.error.reason or 'unknown error'}")
+    told, numbers = config_of(reply.content), numbers_of(reply.content)
+    images = numbers.get("num-examples", -1.0)
+    missing = [key for key in ("site", "data", "machine") if not isinstance(told.get(key), str)]
+    if missing:
+        raise SiteFailed(f"its description does not say {listed(missing)}")
+    if images < 0 or not images.is_integer():
+        raise SiteFailed("its description does not say how many images it trains on")
+    return Node(reply.metadata.src_node_id, int(images), told["data"], told["machine"])
+
+
+def _check(failed: Mapping[str, str], usable: int, quorum: int, absent: Collection[str]) -> None:
+    if not failed or (usable >= quorum and not absent):
+        return
+    need = f"needs {listed(sorted(absent))}" if usable >= quorum else f"needs {quorum} sites"
+    told = by_reason(dict(sorted(failed.items())))
+    raise SiteFailed(f"the experiment {need} and {usable} can be used ({told})")
 
 
 def _node_ids(grid: Grid) -> list[int]:

@@ -31,7 +31,7 @@ from fedrad.federation.nodes import Node
 from fedrad.federation.repeat import repeated
 from fedrad.federation.rider import Rider
 from fedrad.federation.spent import Window, spent_of
-from fedrad.federation.unasked import is_refusal, not_asked, unasked
+from fedrad.federation.unasked import is_refusal, not_asked, unasked, will_train
 from fedrad.federation.watch import Progress
 from fedrad.runs import ArmFolder, Evaluation, RunFolder, own_models
 
@@ -216,10 +216,7 @@ class ArmRounds:
         if not self._validated(number):
             return {}
         sites = self.sites(number + 1, self.training)
-
-        def play(sites: FlowerSites) -> dict[str, dict[str, float | None]]:
-            return validate(self.algorithm, state, sites, self.metrics, self.arm.task)
-
+        play = partial(validate, self.algorithm, state, metrics=self.metrics, task=self.arm.task)
         return repeated(play, sites, say=self._say)
 
     def _say(self, sentence: str) -> None:
@@ -268,11 +265,13 @@ class ArmRounds:
 
     def sites(self, number: int, names: Sequence[str]) -> FlowerSites:
         """Return some sites as the federation of a round."""
+        nodes = {name: self._nodes[name] for name in names}
+        training = will_train(self._grid, nodes, self.name)
         return FlowerSites(
             grid=self._grid,
-            nodes={name: self._nodes[name] for name in names},
+            nodes=nodes,
             # A hospital's policy may ask of how many sites a mean is made.
-            config={**self._config, "training-sites": len(names)},
+            config={**self._config, "training-sites": training},
             number=number,
             rounds=self.arm.rounds,
             server=self._server,

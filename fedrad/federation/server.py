@@ -47,7 +47,13 @@ def server_app(
         with play.folder.locked():
             # A grid over a network has met its sites before, and waited for those that were late.
             asked = {"experiment": play.experiment.text()}
-            nodes = getattr(grid, "sites", None) or nodes_of(grid, asked)
+            nodes = getattr(grid, "sites", None) or nodes_of(
+                grid,
+                asked,
+                quorum=play.experiment.quorum,
+                needed=_needed(play),
+                say=play.progress.note,
+            )
             check_site_numbers(play.experiment, play.training(nodes))
             claims = _claims(play, nodes)
             # Before anything is trained: numbers of other data must not get into one comparison.
@@ -81,6 +87,12 @@ def server_app(
                 play.folder.write("profile.json", json.dumps(spent.profile(), indent=1))
 
     return app
+
+
+def _needed(play: Play) -> list[str]:
+    """Return the sites that no quorum can do without: those that test alone, and the pool."""
+    pools = any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms)
+    return [*play.held_out, *([POOLED] if pools else [])]
 
 
 def _unwilling(play: Play, arm: str, grid: Grid, nodes: Mapping[str, Node]) -> str | None:

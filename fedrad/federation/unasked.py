@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fedrad.core.names import listed
 from fedrad.federation.nodes import Node
 
-__all__ = ["cure", "is_refusal", "not_asked", "refusal_sentences", "unasked"]
+__all__ = ["cure", "is_refusal", "not_asked", "refusal_sentences", "unasked", "will_train"]
 
 _NOT_ASKED = "was not asked"
 
@@ -26,6 +26,15 @@ def unasked(grid: object, nodes: Mapping[str, Node], arm: str) -> dict[str, str]
     # "" stands for every arm.
     found = {site: of.get("") or of.get(arm) for site, of in reasons.items()}
     return {site: why for site, why in found.items() if why}
+
+
+def will_train(grid: object, nodes: Mapping[str, Node], arm: str) -> int:
+    """Return how many of some sites train in an arm: they are asked, and have images to train on.
+
+    The arguments are those of `unasked`.
+    """
+    left = nodes.keys() - unasked(grid, nodes, arm).keys()
+    return sum(nodes[site].can_train for site in left)
 
 
 def not_asked(reasons: Mapping[str, str]) -> dict[str, str]:

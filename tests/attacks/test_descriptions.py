@@ -43,7 +43,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "_PAUSES_S", (0.0, 0.0))
 
 
-def call(attack: Attack | None, *, quorum: int | None = 2, silent: bool = False) -> Met:
+def call(
+    attack: Attack | None,
+    *,
+    quorum: int | None = 2,
+    silent: bool = False,
+    arms: tuple[str, ...] = (),
+) -> Met:
     """Call the roll of three sites, one of them hostile."""
     what = WHAT.model_copy(update={"quorum": quorum})
 
@@ -63,7 +69,15 @@ def call(attack: Attack | None, *, quorum: int | None = 2, silent: bool = False)
         told=lambda waiting: None,
     )
     wait = 0.0 if silent else 3600.0
-    return roll_call(grid, what, set(NODES.values()), wait=wait, say=lambda text: None)
+    return roll_call(
+        grid,
+        what,
+        set(NODES.values()),
+        arms=arms or what.arm_names,
+        seeds=what.seeds,
+        wait=wait,
+        say=lambda text: None,
+    )
 
 
 def check_others(met: Met) -> None:
@@ -164,8 +178,23 @@ def test_an_arm_that_a_site_refuses_is_named_and_the_others_are_not() -> None:
     assert met.refuses == {HOSTILE: {"fedprox": "epsilon 9"}}
     assert met.unasked() == {3: {"fedprox": "epsilon 9"}} and not met.failed
     assert refusals({}, ["fedprox"]) == {}
-    assert met.refusals(["fedprox"]) == [f"{HOSTILE} refuses fedprox: epsilon 9"]
-    assert met.refusals(["fedavg"]) == []
+    assert met.refusals() == [f"{HOSTILE} refuses fedprox: epsilon 9"]
+
+
+def test_a_refusal_of_an_arm_that_is_not_going_to_run_is_not_spoken_of() -> None:
+    """`--arm fedavg` asks for that arm alone; who says more of others is not counted out."""
+    asked: list[Message] = []
+    reasons = told(config={REFUSES: json.dumps({"fedprox": "epsilon 9"})})
+
+    def answer(question: Message, content: RecordDict) -> list[Letter]:
+        asked.append(question)
+        return reasons(question, content)
+
+    met = call(answer, arms=("fedavg",))
+    assert met.refuses == {} == met.unasked() and met.refusals() == []
+    (question,) = asked
+    assert config_of(question.content)["arms"] == ["fedavg"]
+    assert config_of(question.content)["seeds"] == list(WHAT.seeds)
 
 
 class Refusing(InProcessGrid):
@@ -201,6 +230,37 @@ def test_an_arm_is_not_begun_that_too_few_sites_are_willing_to_play(
     if reason:
         assert "2 of 3 sites are willing" in reason and "ost: epsilon 9 of 3" in reason
         assert "quorum: 2 in the experiment" in reason and "that hospital's policy" in reason
+
+
+class Noting(Refusing):
+    """Such a grid, which notes of how many sites each question to train says a mean is made."""
+
+    def answer(self, message: Message) -> Message:
+        """Call the node that a message is for."""
+        config = config_of(message.content)
+        if config.get("action") == "fit":
+            self.told = {*getattr(self, "told", set()), config["training-sites"]}
+        return super().answer(message)
+
+
+@pytest.mark.parametrize(
+    ("arm", "images", "training"),
+    [("fedavg", 32, 3), ("fedprox", 32, 2), ("fedavg", 0, 2), ("fedprox", 0, 1)],
+)
+def test_a_mean_is_said_to_be_made_of_the_sites_that_will_train(
+    arm: str, images: int, training: int, tmp_path: Path
+) -> None:
+    """A hospital's `min_sites` is held against it: who refuses or has no image adds nothing."""
+    from test_replies import APP
+
+    what = experiment(quorum=1)
+    grid = Noting(APP, {name: tmp_path / name for name in DATA})
+    nodes = {name: Node(node, 24, "digest") for node, name in NODES.items()}
+    nodes["sued"] = Node(nodes["sued"].id, images, "digest")
+    one = Play(what, [arm], [0], (), RunFolder(tmp_path / "run"), Heard())
+    claim = Claim(what.arm(arm).text(), {})
+    ArmRounds(one, arm, 0, grid, nodes, claim, torch.device("cpu")).play()
+    assert grid.told == {training}
 
 
 class Shown(Heard):

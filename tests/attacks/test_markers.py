@@ -210,6 +210,44 @@ def test_rule_row_and_column_of_a_label_that_is_none_leave_and_its_text_stays(
     assert any("row" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.parametrize(
+    ("kind", "column", "text", "told"),
+    [
+        ("table", 3, TEXT, "label-unknown, row 7, column 4"),
+        ("table", 1, TEXT, "feature-no-number, row 7, column 2"),
+        ("table", 2, "1e60", "feature-beyond, row 7, column 3"),
+        ("table", 4, TEXT, "split-unknown, row 7, column 5"),
+        ("table", 0, "", "patient-empty, row 7, column 1"),
+        ("images", 3, TEXT, "label-unknown, row 7, column 4"),
+        ("images", 5, f"/srv/{MARKER}.png", "image-outside, row 7, column 6"),
+        ("images", 5, f"films/{MARKER}.png", "image-missing, row 7, column 6"),
+    ],
+)
+def test_of_a_cell_that_does_not_fit_row_and_column_leave_by_number(
+    tmp_path: Path, kind: str, column: int, text: str, told: str
+) -> None:
+    """A coordinator can say to a hospital where to look, and has read no cell and no name."""
+    answer = leaves(tmp_path, ("", kind, cell(column, text))).decode()
+    assert f"DataError: {told}; the site's own log says more" in answer
+    assert MARKER not in answer
+
+
+def test_of_a_damaged_film_row_and_column_leave(tmp_path: Path) -> None:
+    """The row is that of the table, and the column that of the paths."""
+    answer = leaves(tmp_path, ("", "images", a_broken_film)).decode()
+    assert "row 9, column 6; the site's own log says more" in answer and MARKER not in answer
+
+
+def test_cells_of_several_columns_are_told_without_one(tmp_path: Path) -> None:
+    """A number that is true of some of the rows only would send people to the wrong cells."""
+
+    def two(folder: Path, table: Rows, data: dict[str, Any]) -> None:
+        table[7][1] = table[9][2] = "1e60"
+
+    answer = leaves(tmp_path, ("", "table", two)).decode()
+    assert "DataError: feature-beyond, rows 7, 9; the site's own log says more" in answer
+
+
 def test_a_rule_that_is_no_name_of_ours_is_not_told() -> None:
     """A rule that was made of a cell would carry the cell."""
     told = outward_of(DataError("x", rule=f"label {TEXT}", rows=tuple(range(1, 40)), column=3))

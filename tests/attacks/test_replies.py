@@ -267,7 +267,9 @@ def test_nothing_is_sent_to_a_site_that_refused_the_arm_and_no_byte_is_counted()
 
 
 def late(
-    description: Callable[[RecordDict], RecordDict], say: Callable[[str], None] = print
+    description: Callable[[RecordDict], RecordDict],
+    say: Callable[[str], None] = print,
+    arms: tuple[str, ...] = ("fedavg", "fedprox"),
 ) -> FlowerSites:
     """Three sites of which one was away at the roll call; it comes when a fit is asked for."""
     asked = sites(None, "fit")
@@ -283,7 +285,7 @@ def late(
     expected.told = {node: told for node, told in expected.told.items() if NODES[node] != HOSTILE}
     there = {name: data for name, data in DATA.items() if name != HOSTILE}
     met = Met({name: Node(node, 0) for node, name in NODES.items()}, there, {})
-    Latecomers(WHAT, met, asked.grid, expected, say)  # type: ignore[arg-type]
+    Latecomers(WHAT, arms, [0], met, asked.grid, expected, say)  # type: ignore[arg-type]
     return asked
 
 
@@ -311,6 +313,21 @@ def test_a_site_that_comes_late_and_refuses_the_arm_is_told_of_and_not_asked() -
     assert said == [f"{HOSTILE} refuses fedavg: epsilon 9 of 3"]
     assert asked.unasked == asked.missing == {HOSTILE: "epsilon 9 of 3"}
     assert same(found.arrays, mean(HOSTILE).arrays)
+
+
+def test_a_site_that_comes_late_is_asked_of_the_arms_that_run_and_no_others() -> None:
+    """What it refuses of an arm that nobody plays is not said."""
+
+    def refusing(content: RecordDict) -> RecordDict:
+        told = config_of(content) | {"refuses": '{"fedprox": "epsilon 9 of 3"}'}
+        return pack(bundle_of(content), numbers_of(content), told)
+
+    said: list[str] = []
+    asked = late(refusing, said.append, arms=("fedavg",))
+    (question,) = asked.grid.strangers.values()  # type: ignore[attr-defined]
+    assert config_of(question)["arms"] == ["fedavg"] and config_of(question)["seeds"] == [0]
+    asked.mean("fit", START)
+    assert said == [] and asked.missing == {}
 
 
 def test_a_site_that_comes_late_and_tells_nonsense_is_named_and_asked_for_nothing() -> None:

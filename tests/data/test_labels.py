@@ -171,3 +171,21 @@ def test_all_rows_with_a_label_that_does_not_fit_are_told() -> None:
     with pytest.raises(DataError, match=r"row 2: .* 3 such rows: 2, 3, 4$") as told:
         y_of(BINARY, table(l="0 2 2 2 1"), label="l")
     assert (told.value.rule, told.value.rows) == ("label-unknown", (2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "cell", ["Effusion;Mass", "Effusion, Mass", "Hernia / mass", "Mass+x|Hernia"]
+)
+def test_a_label_beside_another_mark_than_the_separator_is_an_error(cell: str) -> None:
+    """Both findings were read as not there, in every row that lists two."""
+    cells = Columns("a.csv", {"l": ["Effusion", "Hernia", cell]}, np.arange(1, 4))
+    told = r"a\.csv row 3: label 'l' is .*fits names with '\|' between them"
+    with pytest.raises(DataError, match=told):
+        y_of(LISTED, cells, label="l", separator="|")
+
+
+def test_a_label_whose_own_name_has_a_mark_is_read() -> None:
+    """ "Enlarged, left" is a name where the task says so."""
+    task = Task(name="multilabel", labels=("Enlarged, left", "Mass"), input=(2,))
+    cells = Columns("a.csv", {"l": ["Enlarged, left|Mass", "Mass"]}, np.arange(1, 3))
+    assert y_of(task, cells, label="l", separator="|") == [[1, 1], [0, 1]]

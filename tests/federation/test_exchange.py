@@ -1,22 +1,28 @@
 """The two verbs over a Grid that answers late, out of order, or never."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from math import inf
 from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import Message
-from made import experiment, federation
+from flwr.app import Context, Error, Message, RecordDict
+from made import Told, experiment, federation
 
 from fedrad.assemble import initial_state, server_task
-from fedrad.core.state import same
+from fedrad.core.state import Bundle, same
 from fedrad.errors import SiteFailed
 from fedrad.federation import nodes
+from fedrad.federation.blocks import BLOCK, WEIGHT, part_of
 from fedrad.federation.client import client_app
 from fedrad.federation.exchange import FlowerSites
 from fedrad.federation.nodes import nodes_of
+from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.federation.rounds import Play
+from fedrad.federation.server import server_app
 from fedrad.federation.simulation.inprocess import InProcessGrid
 from fedrad.federation.site_tasks import Known
+from fedrad.runs import RunFolder
 
 
 class Unruly:
@@ -90,6 +96,141 @@ def test_no_site_with_images_is_an_error_with_the_round(tmp_path: Path) -> None:
 def test_an_unknown_action_is_told_by_the_sites(tmp_path: Path) -> None:
     with pytest.raises(SiteFailed, match="action 'fti' is not one of"):
         sites_of(tmp_path).mean("fti", START)
+
+
+Spoil = Callable[[Message, Message], Message]
+"""(question, reply) -> what is answered instead."""
+
+
+class Describing:
+    """A grid at which some nodes describe themselves otherwise than they should."""
+
+    def __init__(self, grid: InProcessGrid, spoil: dict[int, Spoil]) -> None:
+        self._grid, self._spoil = grid, spoil
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._grid, name)
+
+    def send_and_receive(self, messages: Iterable[Message]) -> list[Message]:
+        questions = list(messages)
+        replies = self._grid.send_and_receive(questions)
+        return [
+            self._spoil.get(reply.metadata.src_node_id, honest)(question, reply)
+            for question, reply in zip(questions, replies, strict=True)
+        ]
+
+
+def honest(question: Message, reply: Message) -> Message:
+    """What a node says."""
+    return reply
+
+
+def told(**changes: object) -> Spoil:
+    """A description with other settings or numbers; None takes one out."""
+
+    def spoil(question: Message, reply: Message) -> Message:
+        content = reply.content
+        settings = {**config_of(content), **changes}
+        numbers = {**numbers_of(content), **{k: settings.pop(k) for k in changes if "-" in k}}
+        whole = {k: v for k, v in settings.items() if v is not None}
+        reply.content = pack({}, {k: v for k, v in numbers.items() if v is not None}, whole)
+        return reply
+
+    return spoil
+
+
+def error(question: Message, reply: Message) -> Message:
+    """A node whose process failed."""
+    return Message(Error(1, "OutOfMemory"), reply_to=question)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        ({3: told(data=None, machine=3)}, "ost: its description does not say data, machine"),
+        ({3: told(**{"num-examples": None})}, "ost: its description does not say how many images"),
+        ({3: told(**{"num-examples": -1.0})}, "ost: its description does not say how many images"),
+        ({3: told(**{"num-examples": inf})}, "ost: its description does not say how many images"),
+        ({3: told(site=None)}, "node 3: its description does not say site"),
+        ({3: error}, "node 3: did not say its name: OutOfMemory"),
+        ({3: told(site="sued")}, "sued: 2 nodes say that they are this site"),
+    ],
+)
+def test_a_node_that_describes_itself_badly_is_named_and_left_out(
+    tmp_path: Path, spoil: dict[int, Spoil], says: str
+) -> None:
+    """One node of Flower's simulation ended the run of all others."""
+    what, sites = experiment(), {name: tmp_path / name for name in federation().sites}
+    inner = InProcessGrid(client_app(Known(federation()), torch.device("cpu")), sites)
+    asked, said = {"experiment": what.text()}, list[str]()
+    few = 1 if "2 nodes" in says else 2
+    found = nodes_of(Describing(inner, spoil), asked, quorum=few, say=said.append)
+    assert len(found) == few and "nord" in found and "ost" not in found
+    assert len(said) == 1 and said[0].startswith(f"goes on without {says}")
+    with pytest.raises(SiteFailed, match=rf"needs 3 sites and {few} can be used \({says}"):
+        nodes_of(Describing(inner, spoil), asked)
+    with pytest.raises(SiteFailed, match=rf"needs ost and {few} can be used \({says}"):
+        nodes_of(Describing(inner, spoil), asked, quorum=few, needed=["nord", "ost"])
+
+
+def test_a_run_goes_on_without_such_a_node_where_the_quorum_allows(tmp_path: Path) -> None:
+    """Its site is in no round; without a quorum the run does not begin."""
+    inner = InProcessGrid(
+        client_app(Known(federation()), torch.device("cpu")),
+        {name: tmp_path / name for name in federation().sites},
+    )
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+
+    def run(quorum: int | None, *held_out: str) -> Told:
+        what = experiment(quorum=quorum, rounds=1, held_out_sites=held_out)
+        folder = RunFolder(tmp_path / f"run-{quorum}")
+        played = Play(what, ["fedavg"], [0], held_out, folder, Told())
+        server_app(played)(Describing(inner, {3: told(data=None)}), context)
+        (line,) = folder.arm("fedavg", 0).rounds()
+        assert line["answered"] == ["nord", "sued"] and folder.arm("fedavg", 0).evaluation()
+        return played.progress
+
+    assert run(2).notes == ["goes on without ost: its description does not say data"]
+    with pytest.raises(SiteFailed, match="needs 3 sites and 2 can be used"):
+        run(None)
+    with pytest.raises(SiteFailed, match=r"needs ost and 2 can be used"):
+        run(1, "ost")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda bundle, numbers: numbers.update({"loss-sum": inf}), "a number is not finite"),
+        (
+            lambda bundle, numbers: bundle["model"].update(
+                {next(iter(bundle["model"])): torch.zeros(3, 3, 3)}
+            ),
+            "an array is not of the shape that was sent",
+        ),
+    ],
+)
+def test_a_block_of_sites_that_a_worker_adds_up_takes_no_more_than_the_coordinator_does(
+    tmp_path: Path, spoil: Callable[[Bundle, dict[str, float]], None], says: str
+) -> None:
+    """Processes and Ray's actors add up by themselves; what is no answer is named, not added."""
+
+    class Spoilt(InProcessGrid):
+        def answer(self, message: Message) -> Message:
+            reply = super().answer(message)
+            if message.metadata.dst_node_id == 3:
+                bundle, numbers = bundle_of(reply.content), numbers_of(reply.content)
+                spoil(bundle, numbers)
+                reply.content = pack(bundle, numbers, config_of(reply.content))
+            return reply
+
+    sites = {name: tmp_path / name for name in federation().sites}
+    grid = Spoilt(client_app(Known(federation()), torch.device("cpu")), sites)
+    config = {"experiment": experiment().text(), "arm": "fedavg", "seed": 0, "server-round": 1}
+    block = {BLOCK: "nord,ost,sued", WEIGHT: "num-examples", "action": "fit"}
+    reply = grid.play(pack(START, config={**config, **block}), "train", 2, "1")
+    part = part_of(reply.content)
+    assert part.failed == {"ost": part.failed["ost"]} and says in part.failed["ost"]
+    assert part.mean.total == 40 + 32
 
 
 class Latecomers:

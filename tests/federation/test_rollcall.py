@@ -36,11 +36,20 @@ class Growing:
     def __init__(self, *names: str) -> None:
         self._names, self._looks = names, 0
 
-    def look(self, age: float) -> dict[int, NodeInfo]:
+    def look(self, age: float = 0.0) -> dict[int, NodeInfo]:
         """The nodes that are registered by now."""
         self._looks += 1
         known = self._names[: self._looks - 1]
         return {n: NodeInfo(node_id=n, name=name, status="online") for n, name in enumerate(known)}
+
+
+def test_who_is_waited_for_at_the_roll_call_is_told_with_how_long_yet() -> None:
+    """Nothing else is on the screen meanwhile."""
+    grid = Growing("nord", "ost")
+    infos = {n: NodeInfo(node_id=k, name=n) for k, n in enumerate(("nord", "ost"))}
+    grid.look(0.0)
+    told = rollcall._waits(grid, ["ost", "nord"], infos, 116.4)  # type: ignore[arg-type]
+    assert told == ("waiting for nord (is at work), ost (is not connected), for up to 116 s more")
 
 
 def test_a_coordinator_that_has_just_started_is_given_time_to_register_all_its_sites(

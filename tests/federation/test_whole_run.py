@@ -30,12 +30,14 @@ def _runtime() -> Iterator[None]:
     yield
 
 
-def refused(folder: Path, what: Experiment, **policy: Any) -> dict[str, str]:
+def refused(
+    folder: Path, what: Experiment, asked: dict[str, Any] | None = None, **policy: Any
+) -> dict[str, str]:
     """What nord says at the roll call; {} where it says nothing of refusals."""
     site, source = site_file(folder, data="phantom", **policy), Known(made.federation())
     app = client_app(source, torch.device("cpu"))
     answer = guarded(app, site, source, account(folder, site))
-    reply = answer(question(what, "describe"), context(folder))
+    reply = answer(question(what, "describe", **(asked or {})), context(folder))
     assert not reply.has_error(), reply.error.reason
     return json.loads(str(config_of(reply.content).get("refuses", "{}")))
 
@@ -108,6 +110,72 @@ def test_all_rounds_and_seeds_of_all_arms_are_held_against_the_ceiling(tmp_path:
         assert names <= set(found), (ceiling, found)
         assert names or not found
     assert "epsilon: limit" in found["one"] and "after all rounds and seeds" in found["one"]
+
+
+def test_only_the_arms_and_seeds_that_are_going_to_run_are_held_against_the_ceiling(
+    tmp_path: Path,
+) -> None:
+    """With --arm two, a ceiling that `two` fits under is not passed by what `one` would take."""
+    what = private(rounds=6, seeds=[0, 1])
+    two = spent(tmp_path, what, ["two"])
+    seed = spent(tmp_path, private(6, [0]), ["two"])
+    allow = {
+        "allow": POLICY["allow"] | {"actions": ["describe", "fit", "test", "tune", "validate"]}
+    }
+    assert seed < two < spent(tmp_path, what, ["one", "two"])
+    for name, ceiling, asked, refuses in (
+        ("all", two + 0.01, {}, True),
+        ("arm", two + 0.01, {"arms": ["two"]}, False),
+        ("less", two - 0.01, {"arms": ["two"]}, True),
+        ("seed", seed + 0.01, {"arms": ["two"], "seeds": [1]}, False),
+        ("rule", two + 0.01, {"arms": ["one"]}, True),
+    ):
+        found = refused(tmp_path / name, what, asked, epsilon=ceiling, **allow)
+        assert bool(found) == refuses, (name, found)
+        assert set(found) <= set(asked.get("arms", ["one", "two"]))
+
+
+def test_whoever_names_fewer_arms_than_it_plays_gains_nothing(tmp_path: Path) -> None:
+    """Each message that trains is held against the ledger, whatever was said at the roll call."""
+    what = private(rounds=6, seeds=[0])
+    ceiling = spent(tmp_path, what, ["two"]) + 0.01
+    site, source = site_file(tmp_path, data="phantom", epsilon=ceiling), Known(made.federation())
+    guard = account(tmp_path, site)
+    app = client_app(source, torch.device("cpu"), account=guard.account)
+    answer = guarded(app, site, source, guard)
+    told = answer(question(what, "describe", arms=["two"], seeds=[0]), context(tmp_path))
+    assert "refuses" not in config_of(told.content)
+    replies = [
+        answer(question(what, "fit", arm=arm, number=number), context(tmp_path))
+        for arm in ("one", "two")
+        for number in range(1, 7)
+    ]
+    assert not replies[0].has_error() and replies[-1].has_error()
+    assert replies[-1].error.reason.startswith("Refused: nord: epsilon")
+    assert guard.account.spent().epsilon <= ceiling
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"arms": []},
+        {"arms": ["three"]},
+        {"arms": ["one", "one"]},
+        {"arms": "one"},
+        {"seeds": [7]},
+        {"seeds": [True]},
+        {"seeds": 0},
+    ],
+)
+def test_arms_and_seeds_that_are_not_the_experiments_are_no_question(
+    tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    """What is asked means one thing to all, or nothing is answered."""
+    site, source = site_file(tmp_path, data="phantom"), Known(made.federation())
+    app = client_app(source, torch.device("cpu"))
+    answer = guarded(app, site, source, account(tmp_path, site))
+    reply = answer(question(private(1, [0, 1]), "describe", **asked), context(tmp_path))
+    assert "are not some of the experiment's" in (reply.error.reason or "")
 
 
 def test_rounds_that_are_booked_count_once_when_a_run_goes_on(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Such a site describes itself before it is asked anything else: what it answers i
 it told, and a site that could skip this would weigh what it likes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flwr.app import Message
 
@@ -13,7 +13,7 @@ from fedrad.data.base import SiteData
 from fedrad.federation.coordinator.expected import Expected
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.plausible import Told
-from fedrad.federation.coordinator.rollcall import Met, Roll, Say
+from fedrad.federation.coordinator.rollcall import Met, Roll, Say, describing
 from fedrad.federation.unasked import refusal_sentences
 
 __all__ = ["Latecomers"]
@@ -24,6 +24,7 @@ class Latecomers:
 
     Args:
         experiment: what they describe themselves for.
+        arms, seeds: those of it that are going to run.
         met: the roll call's.
         grid: is told whom to ask for a description, and which arms a site refuses.
         expected: is told what a site's numbers are held against.
@@ -34,18 +35,26 @@ class Latecomers:
     """
 
     def __init__(
-        self, experiment: Experiment, met: Met, grid: NetworkGrid, expected: Expected, say: Say
+        self,
+        experiment: Experiment,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        met: Met,
+        grid: NetworkGrid,
+        expected: Expected,
+        say: Say,
     ) -> None:
         away = met.nodes.keys() - met.data.keys() - met.failed.keys()
         self._names: Mapping[int, str] = {met.nodes[name].id: name for name in away}
-        self._experiment, self._grid, self._expected, self._say = experiment, grid, expected, say
+        self._experiment, self._arms = experiment, arms
+        self._grid, self._expected, self._say = grid, expected, say
         self.data: dict[str, SiteData] = {}
-        grid.strangers = {node: experiment.text() for node in self._names}
+        grid.strangers = dict.fromkeys(self._names, describing(experiment, arms, seeds))
         grid.introduce = self.take
 
     def take(self, node: int, message: Message) -> str | None:
         """Take in a description; return why it cannot be used, or None."""
-        name, roll = self._names[node], Roll(self._experiment, 0)
+        name, roll = self._names[node], Roll(self._experiment, self._arms, 0)
         roll.take(name, message)
         if name in roll.failed:
             return roll.failed[name]

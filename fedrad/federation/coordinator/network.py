@@ -23,7 +23,7 @@ from fedrad.federation.coordinator.superlink import Link, RunLost
 from fedrad.federation.coordinator.whereabouts import Whereabouts
 from fedrad.federation.handshake import greeting
 from fedrad.federation.nodes import Node
-from fedrad.federation.records import config_of, pack
+from fedrad.federation.records import config_of
 from fedrad.federation.wire import Packer
 
 __all__ = ["NetworkGrid"]
@@ -60,7 +60,7 @@ class NetworkGrid(Grid):
     Attributes:
         sites: by name, as the roll call met them.
         unasked: node -> arm -> why it is not asked anything of that arm; "" stands for every arm.
-        strangers: node -> the experiment for which it describes itself before it is asked more.
+        strangers: node -> the question by which it describes itself before it is asked more.
         introduce: takes such a description in, and returns why it cannot be used, or None.
         slow: a message costs seconds, so that two questions go in one where they can.
     """
@@ -79,7 +79,7 @@ class NetworkGrid(Grid):
     ) -> None:
         self.sites: Mapping[str, Node] = {}
         self.unasked: Mapping[int, Mapping[str, str]] = {}
-        self.strangers: Mapping[int, str] = {}
+        self.strangers: Mapping[int, RecordDict] = {}
         self.introduce: Callable[[int, Message], str | None] = lambda node, description: None
         self._link = link
         self._deadline = deadline
@@ -118,6 +118,10 @@ class NetworkGrid(Grid):
         """Return the registered sites' nodes, connected or not."""
         return sorted(self.look(0.0))
 
+    def away(self, nodes: Iterable[int]) -> list[int]:
+        """Return those of some nodes that were not connected at the last look."""
+        return [node for node in nodes if not self._where.connected(node)]
+
     def look(self, age: float | None = None) -> dict[int, NodeInfo]:
         """Return the registered nodes, as they were not longer ago than `age` seconds (or 2)."""
         return self._where.look(age)
@@ -127,8 +131,8 @@ class NetworkGrid(Grid):
         questions = []
         for message in messages:
             asked = self._new(message)
-            if (text := self.strangers.get(asked.site)) is not None:
-                asked.first = self._new(self._describing(asked.site, text))
+            if (first := self.strangers.get(asked.site)) is not None:
+                asked.first = self._new(self.create_message(first, "query", asked.site, "0"))
             self._asked[asked.number] = asked
             questions.append(asked)
         self.look(0.0)
@@ -146,10 +150,6 @@ class NetworkGrid(Grid):
             head.group_id,
             time.monotonic(),
         )
-
-    def _describing(self, node: int, text: str) -> Message:
-        content = pack({}, config={"experiment": text, "action": "describe"})
-        return self.create_message(content, "query", node, "0")
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the next reply in the order asked for, if it is here; late ones hold none up."""
@@ -280,7 +280,7 @@ class NetworkGrid(Grid):
         )
         if wrong:
             return asked.failed(f"when it came: {wrong}")
-        self.strangers = {n: text for n, text in self.strangers.items() if n != asked.site}
+        self.strangers = {n: q for n, q in self.strangers.items() if n != asked.site}
         if self._unasked(asked) is None:
             self._send([asked])
         return None

@@ -4,7 +4,7 @@ The same round loop as everywhere; only the Grid is another. What this process d
 command mends: the run's folder holds the last round, and each site its own memory of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -21,6 +21,7 @@ from fedrad.federation.coordinator.latecomers import Latecomers
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.rollcall import Met, roll_call
 from fedrad.federation.coordinator.status import RunStatus
+from fedrad.federation.coordinator.waits import Waits
 from fedrad.federation.daemon import locked
 from fedrad.federation.rounds import Play
 from fedrad.federation.server import server_app
@@ -76,26 +77,34 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
         link = kit.link(patience=experiment.deadline)
         status = RunStatus(kit.state / "run.json", play)
         expected = Expected(experiment)
+        waits = Waits(say, patience=_patience(experiment), deadline=experiment.deadline)
         grid = NetworkGrid(
             link,
             deadline=experiment.deadline,
             patience=_patience(experiment),
             check=expected.check,
             limit=expected.limit,
-            told=status.waiting,
+            told=lambda seconds: _waited(status, waits, grid, seconds),
         )
         link.open(experiment.text())
         try:
             met = roll_call(
-                grid, experiment, kit.public_keys(), wait=_patience(experiment), say=say
+                grid,
+                experiment,
+                kit.public_keys(),
+                arms=play.arms,
+                seeds=play.seeds,
+                wait=_patience(experiment),
+                say=say,
             )
             _check_held_out(experiment, met)
-            for sentence in met.refusals(play.arms):
+            for sentence in met.refusals():
                 say(sentence)
             grid.sites, grid.unasked = dict(met.nodes), met.unasked()
             expected.told = met.told(private=expected.private)
-            late = Latecomers(experiment, met, grid, expected, say)
+            late = Latecomers(experiment, play.arms, play.seeds, met, grid, expected, say)
             status.met(met)
+            waits.names = {node.id: name for name, node in met.nodes.items()}
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
@@ -105,6 +114,13 @@ def run_on(play: Play, kit: CoordinatorKit, device: torch.device) -> Federation:
         finally:
             link.close()
             status.ended()
+
+
+def _waited(
+    status: RunStatus, waits: Waits, grid: NetworkGrid, seconds: Mapping[int, float]
+) -> None:
+    status.waiting(seconds)
+    waits.look(seconds, away=grid.away(seconds))
 
 
 def _streams(play: Play, kit: CoordinatorKit) -> AbstractContextManager[StreamServer | None]:

@@ -3,11 +3,11 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedrad.config import Experiment
@@ -18,12 +18,13 @@ from fedrad.errors import FedradError, SiteFailed
 from fedrad.federation.coordinator.expected import REFUSES
 from fedrad.federation.coordinator.network import NetworkGrid
 from fedrad.federation.coordinator.plausible import MOST_IMAGES, Told
+from fedrad.federation.coordinator.waits import span
 from fedrad.federation.describe import site_of, versions_of
 from fedrad.federation.nodes import Node
 from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
 from fedrad.federation.unasked import refusal_sentences
 
-__all__ = ["Met", "Roll", "Say", "refusals", "roll_call"]
+__all__ = ["Met", "Roll", "Say", "describing", "refusals", "roll_call"]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Met:
         data: stand-ins for the data of those that answered.
         versions: of those that answered: fedrad, torch, device.
         failed: site -> why it takes no part, if it said so or its answer cannot be used.
-        refuses: site -> arm -> why the site will not take part in that arm.
+        refuses: site -> arm -> why the site will not take part in that arm, of those asked for.
     """
 
     nodes: Mapping[str, Node]
@@ -61,14 +62,9 @@ class Met:
             found[site] = {**found.get(site, {}), **arms}
         return {self.nodes[site].id: arms for site, arms in found.items()}
 
-    def refusals(self, arms: Collection[str]) -> list[str]:
-        """Return sentences: who refuses which of these arms, and why."""
-        return refusal_sentences(
-            {
-                site: {arm: why for arm, why in of.items() if arm in arms}
-                for site, of in self.refuses.items()
-            }
-        )
+    def refusals(self) -> list[str]:
+        """Return sentences: who refuses which arm, and why."""
+        return refusal_sentences(self.refuses)
 
     def told(self, *, private: bool) -> dict[int, Told]:
         """Return what each site that answered told, by its node."""
@@ -77,8 +73,28 @@ class Met:
         }
 
 
+def describing(experiment: Experiment, arms: Sequence[str], seeds: Sequence[int]) -> RecordDict:
+    """Return what a site is asked: to describe itself, and to say which of these arms it refuses.
+
+    Args:
+        experiment: the whole of it.
+        arms: those of it that are going to run.
+        seeds: of each of them.
+    """
+    text = experiment.text()
+    asked = {"experiment": text, "action": "describe", "arms": [*arms], "seeds": [*seeds]}
+    return pack({}, config=asked)
+
+
 def roll_call(
-    grid: NetworkGrid, experiment: Experiment, sites: Collection[str], *, wait: float, say: Say
+    grid: NetworkGrid,
+    experiment: Experiment,
+    sites: Collection[str],
+    *,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    wait: float,
+    say: Say,
 ) -> Met:
     """Ask all registered sites to describe themselves, and wait for those that are away.
 
@@ -86,6 +102,8 @@ def roll_call(
         grid: over the coordinator's SuperLink.
         experiment: what they are to describe themselves for.
         sites: whom the coordinator's kit names; all must be registered.
+        arms: those of the experiment that are going to run.
+        seeds: of each of them.
         wait: seconds; after them a quorum will do.
         say: is told who is waited for.
 
@@ -96,13 +114,12 @@ def roll_call(
         SiteFailed: a site is not registered, or too few gave an answer that can be used in time.
     """
     infos = _registered(grid, sites)
-    text = experiment.text()
-    content = pack({}, config={"experiment": text, "action": "describe"})
+    content = describing(experiment, arms, seeds)
     names = sorted(infos)
     asked = [grid.create_message(content, "query", infos[n].node_id, "0") for n in names]
     numbers = dict(zip(grid.push_messages(asked), names, strict=True))
     needed = _needed(experiment, len(names))
-    roll = Roll(experiment, needed)
+    roll = Roll(experiment, arms, needed)
     _collect(grid, numbers, infos, roll, wait, say)
     if roll.failed:
         say(f"goes on without {by_reason(roll.failed)}")
@@ -122,6 +139,7 @@ class Roll:
 
     Args:
         experiment: what sites describe themselves for.
+        arms: those of it that are going to run.
         needed: so many answers that can be used.
         data: stand-ins for the data of those that answered.
         told: their versions.
@@ -130,6 +148,7 @@ class Roll:
     """
 
     experiment: Experiment
+    arms: Sequence[str]
     needed: int
     data: dict[str, SiteData] = field(default_factory=dict)
     told: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -142,7 +161,7 @@ class Roll:
             if message.has_error():
                 raise SiteFailed(message.error.reason or "unknown error")
             self.data[name] = _data(name, message, self.experiment)
-            self.refuses[name] = refusals(config_of(message.content), self.experiment.arm_names)
+            self.refuses[name] = refusals(config_of(message.content), self.arms)
             told = versions_of(message.content)
             self.told[name] = {key: plain(value, _LONGEST) for key, value in told.items()}
         except FedradError as error:
@@ -242,18 +261,21 @@ def _collect(
             )
         if numbers and time.monotonic() - said > _SAY_S and waited > 3:
             said = time.monotonic()
-            say("waiting for " + _who(grid, numbers.values(), infos))
+            say(_waits(grid, numbers.values(), infos, wait - waited))
         time.sleep(_POLL_S)
 
 
-def _who(grid: NetworkGrid, names: Iterable[str], infos: Mapping[str, NodeInfo]) -> str:
+def _waits(
+    grid: NetworkGrid, names: Iterable[str], infos: Mapping[str, NodeInfo], left: float
+) -> str:
+    """Return who is waited for, and for how long at most."""
     now = grid.look()
     told = []
     for name in sorted(names):
         info = now.get(infos[name].node_id)
         online = info is not None and info.status == "online"
         told.append(f"{name} ({'is at work' if online else 'is not connected'})")
-    return ", ".join(told)
+    return f"waiting for {', '.join(told)}, for up to {span(left)} more"
 
 
 def _data(name: str, message: Message, experiment: Experiment) -> SiteData:

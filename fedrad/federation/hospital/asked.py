@@ -19,7 +19,10 @@ Round = tuple[int, str, str, int, int]
 
 @dataclass(frozen=True)
 class Task:
-    """What a message asks for, as far as it could be read."""
+    """What a message asks for, as far as it could be read.
+
+    Of a description, `arms` and `seeds` are those that are going to run; none named is all.
+    """
 
     run: int
     bytes_in: int
@@ -30,6 +33,8 @@ class Task:
     round: int
     action: str
     sent: Bundle
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     look: Outline | None = None
     updates: frozenset[str] = frozenset()
 

@@ -4,7 +4,7 @@ What is read here is read again by those who answer, so it has to mean one thing
 that is a text, or an action that is cut off, would be judged as one and done as another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite, prod
 from typing import Any
 
@@ -54,6 +54,8 @@ def check_form(site: SiteFile, config: Mapping[str, Any], experiment: Experiment
         _check_number("seed", config.get("seed"), experiment.seeds)
         # What an arm ends with is tested in the round after its last.
         _check_number("server-round", config.get("server-round"), range(experiment.rounds + 2))
+    for name, known in (("arms", experiment.arm_names), ("seeds", experiment.seeds)):
+        _check_some(name, config.get(name, known), known)
     _check_invitation(config)
     if prod(experiment.task.input) > _MOST_VALUES:
         raise refuse(site.name, "task.input", f"{_MOST_VALUES} values", prod(experiment.task.input))
@@ -97,6 +99,12 @@ def check_sent(site: SiteFile, arm: Experiment, sent: Bundle) -> None:
 def _check_number(name: str, value: Any, known: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value not in known:
         raise ConfigError(f"the message's {name} is not one of the experiment's")
+
+
+def _check_some(name: str, values: Any, known: Sequence[Any]) -> None:
+    listed = isinstance(values, list | tuple) and len(values) == len(set(values)) > 0
+    if not listed or not all(type(one) is type(known[0]) and one in known for one in values):
+        raise ConfigError(f"the message's {name} are not some of the experiment's, each once")
 
 
 def _check_invitation(config: Mapping[str, Any]) -> None:

@@ -187,7 +187,8 @@ class Guard:
                 actions=task.actions,
             )
             self._questions.check(self._site, task)
-        task = replace(task, look=look, updates=updates)
+        arms, seeds = (tuple(config.get(key, ())) for key in ("arms", "seeds"))
+        task = replace(task, look=look, updates=updates, arms=arms, seeds=seeds)
         if streamed and self._gate:
             self._gate.allow(self._site.name, streamed, partial(self._opened, task, streamed))
         return task
@@ -202,7 +203,8 @@ class Guard:
         content, refuses = reply.content, ""
         if task.actions == ["describe"] and task.experiment is not None:
             data = partial(self._data, task.experiment)
-            refuses = add_refusals(content, self._site, task.experiment, data, self._ledger)
+            what = task.experiment, task.arms, task.seeds
+            refuses = add_refusals(content, self._site, *what, data, self._ledger)
         arrays = bundle_of(content)
         assert task.look is not None, "before() comes first"
         wrong = fault_of(content, task.look, describes=task.actions == ["describe"])
@@ -252,8 +254,7 @@ class Guard:
     ) -> tuple[Outline, frozenset[str]]:
         """Return what the answer looks like, and which of its states are updates."""
         sent = task.sent
-        shapes = shapes_of(sent)
-        key = (task.digest, task.arm, task.action, repr(shapes))
+        key = (task.digest, task.arm, task.action, repr(shapes_of(sent)))
         if key not in self._looks:
             if len(self._looks) >= _MOST_OUTLINES:
                 self._looks.clear()
@@ -263,10 +264,9 @@ class Guard:
                 updates = Outline({}, frozenset())
             else:
                 check_sent(self._site, arm, sent)
-                number = max(task.round, 1)
-                found = outline_of(arm, task.actions, sent, {}, round=number)
-                training = [one for one in task.actions if one not in UNMEASURED]
-                updates = outline_of(arm, training, sent, {}, round=number)
+                outline = partial(outline_of, arm, memory={}, round=max(task.round, 1))
+                found = outline(task.actions, sent)
+                updates = outline([one for one in task.actions if one not in UNMEASURED], sent)
             self._looks[key] = found, frozenset(updates.arrays)
         return self._looks[key]
 

@@ -55,7 +55,7 @@ class GuardLedger:
         """Return the epsilon that a training patient would have spent after whole arms of a run.
 
         Rounds of them that are booked already count once: a run that goes on has only the rest of
-        its rounds before it.
+        its rounds before it. Of which seed a booked round was, no entry says.
 
         Args:
             arms: the experiment as each arm sees it; those without privacy add nothing here.

@@ -1,11 +1,13 @@
 """Whether a whole run fits a site's policy, asked before its first round.
 
 A refusal in mid-run would spend the others' epsilon for nothing. So a site that describes itself
-also says which arms it will not take part in to the end, and why.
+also says which arms it will not take part in to the end, and why. Which arms and seeds are going to
+run is the coordinator's word; whoever names fewer gains nothing by it, since each message that
+trains is held against the ledger and the policy again.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from flwr.app import ConfigRecord, RecordDict
 
@@ -35,23 +37,30 @@ _MOST = 64
 
 
 def refusals_of(
-    site: SiteFile, experiment: Experiment, data: Callable[[], SiteData], ledger: Ledger | None
+    site: SiteFile,
+    experiment: Experiment,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    data: Callable[[], SiteData],
+    ledger: Ledger | None,
 ) -> dict[str, str]:
     """Return arm -> why the site would refuse a part of it, sooner or later; {} where all fits.
 
     All of an arm's questions are held against the policy, its bytes of a round and at the end
-    against the upload, and all rounds of all seeds of all arms, one after the other, against what
+    against the upload, and all rounds of these seeds and arms, one after the other, against what
     the ledger has left. Not foreseen is what depends on training: the length of an update.
 
     Args:
         site: whose policy it is.
         experiment: the whole of it.
+        arms: those of it that are going to run; none named is all.
+        seeds: of each of them; none named is all.
         data: reads the site's own.
         ledger: the account of privacy.
     """
     found: dict[str, str] = {}
     kept: list[Experiment] = []
-    for name in experiment.arm_names:
+    for name in (one for one in experiment.arm_names if not arms or one in arms):
         try:
             arm = experiment.arm(name)
             if algorithm_of(arm).pooled:
@@ -60,7 +69,7 @@ def refusals_of(
             check_task(site, experiment, arm, [], lambda part: 0)
             check_size(site, arm)
             _check_questions(site, experiment, name, data, ledger)
-            _check_budget(site, experiment, [*kept, arm], ledger)
+            _check_budget(site, experiment, [*kept, arm], len(seeds or experiment.seeds), ledger)
             kept.append(arm)
         except FedradError as error:
             found[name] = outward_of(error)
@@ -81,15 +90,19 @@ def add_refusals(
     content: RecordDict,
     site: SiteFile,
     experiment: Experiment,
+    arms: Sequence[str],
+    seeds: Sequence[int],
     data: Callable[[], SiteData],
     ledger: Ledger | None,
 ) -> str:
     """Say in a description which arms the site will not play to their end; nothing if it will.
 
+    The arguments are those of `refusals_of`.
+
     Returns:
         The same in words, for the site's own log; "" where nothing is refused.
     """
-    refused = refusals_of(site, experiment, data, ledger)
+    refused = refusals_of(site, experiment, arms, seeds, data, ledger)
     if not refused:
         return ""
     told = as_setting(refused)
@@ -119,11 +132,15 @@ def _asked(exchange: Exchange) -> list[str]:
 
 
 def _check_budget(
-    site: SiteFile, experiment: Experiment, arms: list[Experiment], ledger: Ledger | None
+    site: SiteFile,
+    experiment: Experiment,
+    arms: list[Experiment],
+    seeds: int,
+    ledger: Ledger | None,
 ) -> None:
     if site.epsilon is None or ledger is None:
         return
-    told = ledger.project_run(arms, seeds=len(experiment.seeds))
+    told = ledger.project_run(arms, seeds=seeds)
     if not told <= site.epsilon:
         asked = f"{told:.4g} after all rounds and seeds of {', '.join(_names(experiment, arms))}"
         raise refuse(site.name, "epsilon", f"{site.epsilon:g}", asked)

@@ -18,12 +18,12 @@ from flwr.supercore.run import Run
 # Flower makes messages only inside a task of its own runtimes; this is its one internal name here.
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedrad.algorithms.base import Reply
 from fedrad.core.meter import Meter
 from fedrad.errors import SiteFailed
+from fedrad.federation.answers import opened
 from fedrad.federation.blocks import BLOCK, WEIGHT, Part, fold, pack_part
 from fedrad.federation.channels import CalledChannels, Door, Half
-from fedrad.federation.records import bundle_of, config_of, numbers_of
+from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.simulation.together import Together
 from fedrad.federation.spent import Spent
 
@@ -166,13 +166,17 @@ class InProcessGrid(Grid):
         config = config_of(content)
         if BLOCK not in config:
             return self.answer(question)
-        part = Part()
+        part, sent = Part(), bundle_of(content)
         for site in str(config[BLOCK]).split(","):
             reply = self.answer(self.create_message(content, kind, self._nodes[site], group))
             if reply.has_error():
                 part.failed[site] = reply.error.reason or "unknown error"
                 continue
-            found = Reply(bundle_of(reply.content), numbers_of(reply.content))
+            try:
+                found = opened(reply.content, sent)
+            except SiteFailed as error:
+                part.failed[site] = str(error)
+                continue
             with self.meter.spent("aggregation"):
                 wrong = fold(part, found, str(config[WEIGHT]))
             if wrong:
