@@ -16,7 +16,7 @@ from fedrad.errors import ConfigError, RunError
 from fedrad.federation.doctor.finding import Finding, amber, green, red
 from fedrad.federation.hospital.audit import AuditLog
 from fedrad.federation.kits.certificates import read_certificate
-from fedrad.federation.kits.keys import fingerprint, public_key_of, read_public_key
+from fedrad.federation.kits.keys import closed, fingerprint, public_key_of, read_public_key
 
 __all__ = ["check_keys", "check_machine", "check_state"]
 
@@ -39,7 +39,12 @@ def check_keys(site: SiteFile) -> Iterator[Finding]:
         else:
             yield _permissions(keys.private_key, public)
     except ConfigError as error:
-        yield red("keys", str(error), "unpack the startup kit; or fedrad site keygen")
+        problem, _, cure = (closed(keys.private_key) or "").partition("; ")
+        if problem:
+            # A new key would help nobody: the one that is registered is there.
+            yield red("keys", problem, f"{_OWNER}: {cure}")
+        else:
+            yield red("keys", str(error), "unpack the startup kit; or fedrad site keygen")
     try:
         ends = read_certificate(keys.ca).not_valid_after_utc
     except ConfigError as error:

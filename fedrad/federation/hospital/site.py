@@ -4,6 +4,7 @@ The SuperNode connects out to the coordinator, by TLS and with the site's key; n
 inbound. The worker is the only one that sees data. Whichever dies is started again.
 """
 
+import os
 import re
 import secrets
 import socket
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from fedrad.config import SiteFile, load_site_file
 from fedrad.core.files import write_atomic
-from fedrad.errors import ConfigError
+from fedrad.errors import ConfigError, MissingError
 from fedrad.federation.child import environment, start
 from fedrad.federation.daemon import locked, stop, stop_signals
+from fedrad.federation.kits.keys import closed
 from fedrad.federation.streams.invitation import address_of
 
 __all__ = ["run_site"]
@@ -67,10 +69,11 @@ def run_site(path: Path, say: Say) -> None:
 
     Raises:
         ConfigError: the site file does not fit, a key is missing, or the site runs already.
+        MissingError: this user may not read the key, or not write to `state_dir`.
     """
     site = load_site_file(path)
     _check_keys(site)
-    site.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_state(site)
     problem = f"{site.name} runs already on this machine"
     with locked(site.state_dir / "site.lock", problem):
         _look_after(site, path, say)
@@ -169,6 +172,22 @@ def _check_keys(site: SiteFile) -> None:
                 f"{site.name}: certificates.{what}: {path.name} is not there; it is in the "
                 "startup kit, or made by fedrad site keygen"
             )
+        if problem := closed(path):
+            raise MissingError(f"{site.name}: {problem}")
+
+
+def _check_state(site: SiteFile) -> None:
+    try:
+        site.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        may, reason = os.access(site.state_dir, os.W_OK | os.X_OK), "Permission denied"
+    except OSError as error:
+        may, reason = False, str(error.strerror)
+    if not may:
+        raise MissingError(
+            f"{site.name}: state_dir {site.state_dir} cannot be written by user {os.geteuid()} "
+            f"({reason}); start as the one who owns the kit, chown it, or open the folder to the "
+            "service (docker: FEDRAD_UID and a volume; systemd: ReadWritePaths)"
+        )
 
 
 def _free_port() -> int:

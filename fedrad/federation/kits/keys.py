@@ -22,6 +22,7 @@ from fedrad.core.files import write_atomic
 from fedrad.errors import ConfigError, RunError
 
 __all__ = [
+    "closed",
     "fingerprint",
     "make_node_key",
     "public_key_of",
@@ -104,6 +105,17 @@ def read_public_key(public: Path) -> bytes:
     if not (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp384r1"):
         raise ConfigError(f"{public.name}: is no ECDSA key on P-384; {_CURE}")
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
+
+def closed(path: Path) -> str | None:
+    """Return why a file of a kit cannot be read by this user, if it is there and cannot be."""
+    if not path.exists() or os.access(path, os.R_OK):
+        return None
+    return (
+        f"{path.name} belongs to user {path.stat().st_uid}, and this is user {os.geteuid()}, who "
+        "may not read it; start as the one who owns the kit (docker: FEDRAD_UID and FEDRAD_GID "
+        "in .env), or chown the kit"
+    )
 
 
 def fingerprint(public: bytes) -> str:

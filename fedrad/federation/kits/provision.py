@@ -13,8 +13,10 @@ and archive and nowhere else.
 """
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from shlex import quote
 
@@ -40,6 +42,7 @@ __all__ = ["COORDINATOR", "Kits", "provision", "revoke", "rotate"]
 
 COORDINATOR = "coordinator"
 _KIT = (
+    ".env",
     "README.txt",
     "ca.crt",
     "docker-compose.yml",
@@ -195,6 +198,7 @@ def _make_site(federation: FederationFile, site: str, out: Path, kits: Kits) -> 
         "federation": federation.name,
         "site": site,
         "folder": folder.name,
+        "project": _project(site, folder / "ca.crt"),
         "named": as_yaml({"name": site}).strip(),
         "host": federation.coordinator.host,
         "port": federation.coordinator.fleet_port,
@@ -210,13 +214,20 @@ def _make_site(federation: FederationFile, site: str, out: Path, kits: Kits) -> 
             f"{site}/site.yaml is the hospital's own and names no stream_port; for split learning "
             f"its people add stream_port: {port} under coordinator"
         )
-    for file in ("site.yaml", "README.txt", "docker-compose.yml", "fedrad-site.service"):
-        _write(out, folder / file, kits, paper(file, about).encode)
+    for file in (".env", "site.yaml", "README.txt", "docker-compose.yml", "fedrad-site.service"):
+        _write(out, folder / file, kits, paper(file.removeprefix("."), about).encode)
     archive = out / f"{folder.name}.tar.gz"
     _make(out, archive, kits, lambda: write_archive(archive, folder, _KIT))
     # Last: a site is registered when its kit is whole.
     registered = _registration(out, site)
     _write(out, registered, kits, (folder / "node.pub").read_bytes)
+
+
+def _project(site: str, authority: Path) -> str:
+    """Return a name for compose: in letters that it takes, and no other federation's kit has it."""
+    plain = re.sub(r"[^a-z0-9]+", "-", site.lower()).strip("-")
+    digest = sha256(authority.read_bytes() + site.encode()).hexdigest()[:8]
+    return "-".join(filter(None, ("fedrad", plain, digest)))
 
 
 def _demo_data(federation: FederationFile, site: str) -> str:
