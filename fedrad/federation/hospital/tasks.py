@@ -10,6 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from math import inf
@@ -43,6 +44,7 @@ from fedrad.errors import ConfigError, FedradError, about_the_question, outward_
 from fedrad.federation.child import beat_faster, die_with_parent
 from fedrad.federation.client import client_app
 from fedrad.federation.hospital.guard import Answer, guarded
+from fedrad.federation.hospital.memory import memory_of, own_model
 from fedrad.federation.hospital.privacy_guard import GuardLedger
 from fedrad.federation.hospital.pulling import Superseded, pulled
 from fedrad.federation.hospital.stream_guard import Gate
@@ -121,7 +123,8 @@ def answering(site: SiteFile) -> Answer:
         return app(message, _context(site, config, context))
 
     ledger_of = GuardLedger(account, hospital.data)
-    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked)
+    own = partial(own_model, Path(site.state_dir))
+    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked, own)
 
 
 def _secret(state_dir: Path) -> bytes:
@@ -158,8 +161,7 @@ class _Rounds:
 def _context(site: SiteFile, config: Mapping[str, Any], context: Context) -> Context:
     """Return Flower's context with what the site itself says about itself."""
     text = str(config.get("experiment", ""))
-    # By the experiment's digest: another experiment with the same arm starts from nothing.
-    memory = site.state_dir / "memory" / from_text(text).digest()[:16]
+    memory = memory_of(Path(site.state_dir), from_text(text).digest())
     return Context(
         run_id=context.run_id,
         node_id=context.node_id,
