@@ -36,6 +36,7 @@ from fedrad.federation.hospital.policy import (
     check_upload,
     refuse,
 )
+from fedrad.federation.hospital.promises import check_promised, promise
 from fedrad.federation.hospital.questions import Questions
 from fedrad.federation.hospital.replies import fault_of
 from fedrad.federation.hospital.stream_guard import Gate, check_invitation
@@ -43,6 +44,7 @@ from fedrad.federation.hospital.update import check_sites, check_update
 from fedrad.federation.hospital.whole_run import add_refusals
 from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.site_tasks import Source
+from fedrad.privacy.promised import Promised
 
 __all__ = ["Answer", "Guard", "guarded"]
 
@@ -61,6 +63,7 @@ def guarded(
     gate: Gate | None = None,
     unpack: Callable[[RecordDict], RecordDict] = lambda content: content,
     own: Callable[[Task], State] = lambda task: {},
+    promised: Promised | None = None,
 ) -> Answer:
     """Return what answers messages, with the hospital's guard around it.
 
@@ -75,12 +78,13 @@ def guarded(
         gate: through which `answer` passes its streams; without one there are none.
         unpack: makes of a message's content what `answer` takes.
         own: finds the model that the site itself has in an arm; {} without one.
+        promised: patients who were trained on under a promise of privacy.
 
     Raises:
         ConfigError: the policy names what fedrad does not have.
         RunError: the audit log was tampered with.
     """
-    guard = Guard(site, source, ledger, gate, own)
+    guard = Guard(site, source, ledger, gate, own, promised)
 
     def stand(message: Message, context: Context) -> Message:
         task = Task.unread(message.metadata.run_id)
@@ -108,9 +112,10 @@ class Guard:
         ledger: Ledger | None = None,
         gate: Gate | None = None,
         own: Callable[[Task], State] = lambda task: {},
+        promised: Promised | None = None,
     ) -> None:
         check_names(site)
-        self._gate, self._own = gate, own
+        self._gate, self._own, self._promised = gate, own, promised
         self._site = site
         self._source = source
         self._ledger = ledger
@@ -168,6 +173,8 @@ class Guard:
         if arm is not None:
             check_place(self._site, arm, task.actions, task.round)
             check_thresholds(self._site, arm, task.actions, task.sent)
+            data = partial(self._data, experiment)
+            check_promised(self._site, self._promised, experiment, task.actions, data)
             check_size(self._site, arm)
         with about_the_question():
             look, updates = self._looks.of(self._site, task, experiment, arm)
@@ -188,6 +195,7 @@ class Guard:
                 actions=task.actions,
             )
             self._questions.check(self._site, arm, task, self._own(task))
+            promise(self._promised, arm, task.actions, partial(self._data, experiment))
         task = replace(task, look=look, updates=updates)
         if streamed and self._gate:
             self._gate.allow(self._site.name, streamed, partial(self._opened, task, streamed))
@@ -203,7 +211,8 @@ class Guard:
         content, refuses = reply.content, ""
         if task.actions == ["describe"] and task.experiment is not None:
             data = partial(self._data, task.experiment)
-            refuses = add_refusals(content, self._site, task.experiment, data, self._ledger)
+            known = self._ledger, self._promised
+            refuses = add_refusals(content, self._site, task.experiment, data, *known)
         arrays = bundle_of(content)
         assert task.look is not None, "before() comes first"
         wrong = fault_of(content, task.look, describes=task.actions == ["describe"])

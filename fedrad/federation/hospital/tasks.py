@@ -53,6 +53,7 @@ from fedrad.federation.records import config_of
 from fedrad.federation.wire import in_one, packed, unpacked
 from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.privacy.ledger import Ledger
+from fedrad.privacy.promised import Promised
 from fedrad.privacy.site_account import SiteAccount
 
 __all__ = ["answering", "main"]
@@ -100,12 +101,12 @@ def answering(site: SiteFile) -> Answer:
     # Without a ceiling all is booked, and nothing refused for what it costs.
     ceiling = inf if site.epsilon is None else site.epsilon
     account = SiteAccount(ledger, ceiling=ceiling, delta=_DELTA)
-    gate = Gate()
+    secret, gate = _secret(Path(site.state_dir)), Gate()
     app = client_app(
         hospital,
         device_of(site.device),
         account=account,
-        secret=_secret(Path(site.state_dir)),
+        secret=secret,
         gate=gate,
         disclosure=hospital_disclosure(site.min_cell),
         # Of who is under a ceiling, or was trained on with noise, no experiment is told.
@@ -124,7 +125,8 @@ def answering(site: SiteFile) -> Answer:
 
     ledger_of = GuardLedger(account, hospital.data)
     own = partial(own_model, Path(site.state_dir))
-    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked, own)
+    promised = Promised(Path(site.state_dir), secret)
+    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked, own, promised)
 
 
 def _secret(state_dir: Path) -> bytes:

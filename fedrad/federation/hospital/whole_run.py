@@ -22,9 +22,11 @@ from fedrad.federation.hospital.policy import (
     refuse,
 )
 from fedrad.federation.hospital.preview import Exchange, exchanges_of, per_round
+from fedrad.federation.hospital.promises import check_promised
 from fedrad.federation.hospital.verdict import check_exchange
 from fedrad.federation.records import config_of
 from fedrad.federation.unasked import refusal_sentences
+from fedrad.privacy.promised import Promised
 
 __all__ = ["REFUSES", "add_refusals", "as_setting", "refusals_of"]
 
@@ -35,7 +37,11 @@ _MOST = 64
 
 
 def refusals_of(
-    site: SiteFile, experiment: Experiment, data: Callable[[], SiteData], ledger: Ledger | None
+    site: SiteFile,
+    experiment: Experiment,
+    data: Callable[[], SiteData],
+    ledger: Ledger | None,
+    promised: Promised | None = None,
 ) -> dict[str, str]:
     """Return arm -> why the site would refuse a part of it, sooner or later; {} where all fits.
 
@@ -48,6 +54,7 @@ def refusals_of(
         experiment: the whole of it.
         data: reads the site's own.
         ledger: the account of privacy.
+        promised: patients who were trained on under a promise of privacy.
     """
     found: dict[str, str] = {}
     kept: list[Experiment] = []
@@ -59,7 +66,7 @@ def refusals_of(
             # The rules about names first: they need no play of the arm.
             check_task(site, experiment, arm, [], lambda part: 0)
             check_size(site, arm)
-            _check_questions(site, experiment, name, data, ledger)
+            _check_questions(site, experiment, name, data, ledger, promised)
             _check_budget(site, experiment, [*kept, arm], ledger)
             kept.append(arm)
         except FedradError as error:
@@ -83,13 +90,14 @@ def add_refusals(
     experiment: Experiment,
     data: Callable[[], SiteData],
     ledger: Ledger | None,
+    promised: Promised | None = None,
 ) -> str:
     """Say in a description which arms the site will not play to their end; nothing if it will.
 
     Returns:
         The same in words, for the site's own log; "" where nothing is refused.
     """
-    refused = refusals_of(site, experiment, data, ledger)
+    refused = refusals_of(site, experiment, data, ledger, promised)
     if not refused:
         return ""
     told = as_setting(refused)
@@ -103,12 +111,14 @@ def _check_questions(
     name: str,
     data: Callable[[], SiteData],
     ledger: Ledger | None,
+    promised: Promised | None,
 ) -> None:
     arm = experiment.arm(name)
     asked = exchanges_of(experiment, name)
     for exchange in asked:
         check_exchange(site, experiment, exchange, data)
         actions = _asked(exchange)
+        check_promised(site, promised, experiment, actions, data)
         check_epsilon(site, ledger, arm, seed=arm.seeds[0], round=1, actions=actions)
     check_upload(site, 0, per_round(asked)[1])
     check_upload(site, 0, sum(one.answer.bytes for one in asked if one.when == "at the end"))
