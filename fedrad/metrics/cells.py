@@ -100,8 +100,12 @@ def cells_of(
     mean = np.add.reduceat(scores, starts) / images
     if exact:
         return Cells(mean, mean, mean, images)
-    inner = (scores[starts[1:] - 1] + scores[starts[1:]]) / 2
-    ends = np.concatenate([[-np.inf], inner.round(_DIGITS), [np.inf]])
+    below, above = scores[starts[1:] - 1], scores[starts[1:]]
+    inner = (below + above) / 2
+    rounded = inner.round(_DIGITS)
+    # Where two scores are nearer than that, a rounded end would have an image in another cell.
+    inner = np.where((below < rounded) & (rounded < above), rounded, inner)
+    ends = np.concatenate([[-np.inf], inner, [np.inf]])
     return Cells(ends[:-1], ends[1:], mean.round(_DIGITS), images)
 
 

@@ -140,6 +140,18 @@ def test_a_leftover_of_one_patient_takes_as_many_cells_as_hide_it():
     assert alike.images.tolist() == [5, 5, 5, 7]
 
 
+def test_an_end_parts_its_cells_however_near_their_scores_are():
+    """Scores a thousandth of the last digit apart: a rounded end would lie beyond some of them."""
+    scores = 0.12346 + np.arange(40) * 1e-7
+    cells = cells_of(scores, np.arange(40), min_cell=5)
+    inside = [
+        ((scores > a) & (scores < b)).sum() for a, b in zip(cells.lower, cells.upper, strict=True)
+    ]
+    assert inside == cells.images.tolist() == [5] * 8
+    wide = cells_of(scores * 1e6, np.arange(40), min_cell=5)
+    assert (wide.upper[:-1] == wide.upper[:-1].round(4)).all()
+
+
 def test_equal_scores_are_never_parted():
     """Else a cell's end would cut through a tie, and an order would be made up."""
     scores = np.array([0.0] * 7 + [1.0] * 2 + [2.0] * 6)
