@@ -92,6 +92,12 @@ def remembered(folder: Path, name: str) -> str:
     return (hospital(folder, name).state_dir / "evaluated.jsonl").read_text()
 
 
+def tested(folder: Path, name: str) -> int:
+    """How many tests a site has answered."""
+    found = lines(folder / "hospitals" / name)
+    return sum((line["action"], line["decision"]) == ("test", "sent") for line in found)
+
+
 def refusals(folder: Path, name: str) -> list[str]:
     return [
         line["reason"]
@@ -166,17 +172,15 @@ def test_a_run_that_goes_on_after_a_crash_asks_the_same(tmp_path: Path) -> None:
 def test_a_site_lost_in_the_last_evaluation_changes_the_thresholds_and_is_no_harm(
     tmp_path: Path,
 ) -> None:
-    """With a quorum all are asked once more, for thresholds without the site."""
-    what = made.experiment(metrics=METRICS, quorum=2)
-    told = run(tmp_path, what, made.federation(), ["fedavg"], silent={"sued": ("test", 5)})
-    assert told.stopped == {}
-    assert refusals(tmp_path, "nord") == []
-    tests = [
-        line
-        for line in lines(tmp_path / "hospitals" / "nord")
-        if (line["action"], line["decision"]) == ("test", "sent")
-    ]
-    assert len(tests) == 2
+    """With a quorum all are asked once more, for thresholds without it; also if trained anew."""
+    what, sites = made.experiment(metrics=METRICS, quorum=2), made.federation()
+    lost, anew = {"sued": ("test", 5)}, {"ost": ("fit", 4)}
+    told = run(tmp_path, what, sites, ["fedavg"], silent=lost)
+    assert told.stopped == {} and refusals(tmp_path, "nord") == []
+    assert tested(tmp_path, "nord") == 2
+    told = run(tmp_path, what, sites, ["fedavg"], silent=anew, out="anew")
+    assert told.stopped == {} and refusals(tmp_path, "nord") == []
+    assert tested(tmp_path, "nord") == 3
 
 
 @pytest.mark.parametrize("arm", ["v1", "v2", "v3", "relay", "narrow", "tuned"])
