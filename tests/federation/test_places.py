@@ -92,7 +92,7 @@ def remembered(folder: Path, name: str) -> str:
     return (hospital(folder, name).state_dir / "evaluated.jsonl").read_text()
 
 
-def tested(folder: Path, name: str) -> int:
+def answered(folder: Path, name: str) -> int:
     """How many tests a site has answered."""
     found = lines(folder / "hospitals" / name)
     return sum((line["action"], line["decision"]) == ("test", "sent") for line in found)
@@ -177,10 +177,10 @@ def test_a_site_lost_in_the_last_evaluation_changes_the_thresholds_and_is_no_har
     lost, anew = {"sued": ("test", 5)}, {"ost": ("fit", 4)}
     told = run(tmp_path, what, sites, ["fedavg"], silent=lost)
     assert told.stopped == {} and refusals(tmp_path, "nord") == []
-    assert tested(tmp_path, "nord") == 2
+    assert answered(tmp_path, "nord") == 2
     told = run(tmp_path, what, sites, ["fedavg"], silent=anew, out="anew")
     assert told.stopped == {} and refusals(tmp_path, "nord") == []
-    assert tested(tmp_path, "nord") == 3
+    assert answered(tmp_path, "nord") == 3
 
 
 @pytest.mark.parametrize("arm", ["v1", "v2", "v3", "relay", "narrow", "tuned"])
@@ -212,7 +212,7 @@ def test_a_cut_network_s_run_is_answered_to_its_end_and_asks_the_same_again(
                 check_place(files[name], part, task.actions, number)
                 check_thresholds(files[name], part, task.actions, sent)
                 own = memory.get(PERSONAL, {})
-                questions[name].check(files[name], part, task, own, heard)  # noqa: B023
+                questions[name].check(files[name], part, task, lambda _: own, heard)  # noqa: B023
             except FedradError as error:
                 refused.append(outward_of(error))
             asked.append(action)

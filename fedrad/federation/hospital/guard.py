@@ -194,7 +194,7 @@ class Guard:
                 round=task.round,
                 actions=task.actions,
             )
-            self._questions.check(self._site, arm, task, self._own(task))
+            self._questions.check(self._site, arm, task, self._own)
             promise(self._promised, arm, task.actions, partial(self._data, experiment))
         task = replace(task, look=look, updates=updates)
         if streamed and self._gate:
@@ -220,7 +220,7 @@ class Guard:
             raise refuse(self._site.name, "reply", f"what {task.action} answers", wrong)
         if self._gate and task.experiment is not None and task.arm:
             arm, heard = task.experiment.arm(task.arm), self._gate.heard
-            self._questions.check(self._site, arm, task, self._own(task), heard)
+            self._questions.check(self._site, arm, task, self._own, heard)
         weight = weight_of(content)
         check_upload(self._site, self._left[task.key], weight)
         check_norm(self._site, task.sent, {name: arrays[name] for name in task.updates})

@@ -8,6 +8,7 @@ What was evaluated is kept on the disk, so that starting the site again does not
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -50,7 +51,12 @@ class Questions:
             self._seen[str(place)].add(str(content))
 
     def check(
-        self, site: SiteFile, arm: Experiment, task: Task, own: State, heard: str | None = None
+        self,
+        site: SiteFile,
+        arm: Experiment,
+        task: Task,
+        own: Callable[[Task], State],
+        heard: str | None = None,
     ) -> None:
         """Refuse one model too many for a place of an experiment; remember the others.
 
@@ -58,7 +64,7 @@ class Questions:
             site: whose policy it is.
             arm: the experiment as the arm sees it.
             task: what is asked.
-            own: the site's own model, if it has one by then.
+            own: finds the site's own model; {} if it has none by then.
             heard: digest of what came in a stream that is over: of a cut network the coordinator
                 has the body, and its frames are the model. None before the stream.
 
@@ -72,7 +78,7 @@ class Questions:
                 continue
             most = models_of(site, arm, action)
             place = f"{task.digest} {task.arm} {task.seed} {task.round} {action}"
-            content = _digest(task, action, own, heard or "")
+            content = _digest(task, action, own(task), heard or "")
             if content in self._seen[place]:
                 continue
             if len(self._seen[place]) >= most:
