@@ -169,10 +169,10 @@ def test_a_run_that_goes_on_after_a_crash_asks_the_same(tmp_path: Path) -> None:
         assert remembered(tmp_path, name) == seen[name]
 
 
-def test_a_site_lost_in_the_last_evaluation_changes_the_thresholds_and_is_no_harm(
+def test_a_site_lost_in_the_last_evaluation_is_no_harm(
     tmp_path: Path,
 ) -> None:
-    """With a quorum all are asked once more, for thresholds without it; also if trained anew."""
+    """With a quorum all are asked once more without it; also where the arm is trained anew."""
     what, sites = made.experiment(metrics=METRICS, quorum=2), made.federation()
     lost, anew = {"sued": ("test", 5)}, {"ost": ("fit", 4)}
     told = run(tmp_path, what, sites, ["fedavg"], silent=lost)
