@@ -24,7 +24,7 @@ from fedrad.federation.site_tasks import SiteTasks, Source, Trainer
 from fedrad.metrics.site_result import SIMULATED, Disclosure
 from fedrad.privacy.account import Account
 
-__all__ = ["COUNTS", "FULL", "Invited", "client_app", "site_apps"]
+__all__ = ["COUNTS", "FULL", "Invited", "client_app", "memory_folder", "site_apps"]
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,8 @@ def _request(
     key = (str(config["experiment"]), arm, seed, site)
     counts = arrays.pop(COUNTS, None)
     task = sites.weigh(key, counts["train"]) if counts else sites.task(*key)
-    memory = Versions(_memory_folder(context, arm, seed))
+    kept = Path(str(context.node_config.get("state-dir", ".fedrad-state")))
+    memory = Versions(memory_folder(kept, arm, seed))
     before: Bundle = memory.before(number)
     return Request(site=site, round=number, arrays=arrays, memory=before, local=task), memory
 
@@ -208,6 +209,6 @@ def _worked(
     return reply, after
 
 
-def _memory_folder(context: Context, arm: str, seed: int) -> Path:
-    folder = Path(str(context.node_config.get("state-dir", ".fedrad-state")))
+def memory_folder(folder: Path, arm: str, seed: int) -> Path:
+    """Return where in its folder a site keeps what it knows of an arm and seed."""
     return folder / arm / f"seed-{seed}"

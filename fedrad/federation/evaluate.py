@@ -244,7 +244,10 @@ class _Table:
 
 
 def _withheld(names: Sequence[str]) -> str:
-    return f"kept back by {listed(names)}: fewer patients of a class than the sites' min_cell"
+    return (
+        f"kept back by {listed(names)}: fewer patients of a class than the sites' min_cell, or one "
+        "patient with most of its images"
+    )
 
 
 def _counts(result: SiteResult) -> Counts:

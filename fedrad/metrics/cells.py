@@ -2,9 +2,11 @@
 
 The scores of the positive images, and apart from them those of the negative ones, are cut into
 cells in their order. Of a cell only its ends, its mean and the number of its images are told. Each
-class has cells of its own, so that no cell says which of its patients has the finding.
+class has cells of its own, so that no cell says which of its patients has the finding. No patient
+has more than half of a cell's images: the cell would else be that patient.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +14,12 @@ from numpy.typing import NDArray
 
 from fedrad.metrics.base import Array
 
-__all__ = ["FURTHEST", "Cells", "cells_of", "from_array", "log_odds", "threshold"]
+__all__ = ["FURTHEST", "Cells", "cells_of", "from_array", "log_odds", "mixed", "threshold"]
 
 FURTHEST = 36.0
 """Log-odds beyond which probabilities in double can no longer be told apart from 0 and 1."""
 _DIGITS = 4
+_MOST_OF_ONE = 0.5  # of a cell's images, those of one patient at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,9 @@ def cells_of(
     Args:
         scores: [n] log-odds.
         patient: [n] of each.
-        min_cell: least patients of a cell; with fewer in all there is no cell. With 1, a cell is
-            a score, and nothing is lost.
+        min_cell: least patients of a cell, none of whom has more than half of its images; where
+            all together are not so, there is no cell. With 1, a cell is a score, and nothing is
+            lost.
         most: cells at most; None is any number.
 
     >>> found = cells_of(np.array([0.0, 1.0, 2.0, 3.0]), np.arange(4), min_cell=2)
@@ -96,31 +100,52 @@ def cells_of(
     mean = np.add.reduceat(scores, starts) / images
     if exact:
         return Cells(mean, mean, mean, images)
-    inner = (scores[starts[1:] - 1] + scores[starts[1:]]) / 2
-    ends = np.concatenate([[-np.inf], inner.round(_DIGITS), [np.inf]])
+    below, above = scores[starts[1:] - 1], scores[starts[1:]]
+    inner = (below + above) / 2
+    rounded = inner.round(_DIGITS)
+    # Where two scores are nearer than that, a rounded end would have an image in another cell.
+    inner = np.where((below < rounded) & (rounded < above), rounded, inner)
+    ends = np.concatenate([[-np.inf], inner, [np.inf]])
     return Cells(ends[:-1], ends[1:], mean.round(_DIGITS), images)
 
 
 def _merged(
     starts: NDArray[np.intp], patient: NDArray[np.generic], min_cell: int, least: int
 ) -> NDArray[np.intp]:
-    """Return the starts of cells that hold enough patients and images each."""
+    """Return the starts of cells that hold enough patients and images each, and no one patient."""
     kept: list[int] = []
-    seen: set[object] = set()
-    images = 0
+    counts: Counter[object] = Counter()
+    images = fullest = 0
     ends = np.append(starts[1:], len(patient))
     fresh = True
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if fresh:
             kept.append(start)
-            seen, images, fresh = set(), 0, False
-        seen.update(patient[start:end].tolist())
+            counts, images, fullest = Counter(), 0, 0
+        for one in patient[start:end].tolist():
+            counts[one] += 1
+            fullest = max(fullest, counts[one])
         images += end - start
-        fresh = len(seen) >= min_cell and images >= least
+        several = len(counts) >= min_cell and (min_cell <= 1 or fullest <= _MOST_OF_ONE * images)
+        fresh = several and images >= least
     if not fresh and kept:
         # What is left over belongs to the last whole cell; without one there is none.
         kept.pop()
+        while kept and min_cell > 1 and not mixed(patient[kept[-1] :]):
+            kept.pop()
     return np.asarray(kept, np.intp)
+
+
+def mixed(patient: NDArray[np.generic]) -> bool:
+    """Return whether no patient has more than half of the images.
+
+    Args:
+        patient: [n] of each image, at least one.
+
+    >>> mixed(np.array([1, 1, 2, 3])), mixed(np.array([1, 1, 2]))
+    (True, False)
+    """
+    return bool(np.unique(patient, return_counts=True)[1].max() <= _MOST_OF_ONE * len(patient))
 
 
 def threshold(negatives: Cells, specificity: float) -> float:

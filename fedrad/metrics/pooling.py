@@ -58,7 +58,15 @@ def pooled(metric: Metric, results: Sequence[SiteResult], *, draws: int) -> Pool
 def _withheld(metric: Metric, result: SiteResult) -> bool:
     if metric.table is not None:
         return bool(np.isnan(result.tables[metric.table.name]).any())
+    if metric.denominators is None and _lacks_cells(result):
+        return True
     return bool((result.told[metric.name] == Told.WITHHELD).any())
+
+
+def _lacks_cells(result: SiteResult) -> bool:
+    """Return whether a class has images and no cells: most of them are of one patient."""
+    cells = np.array([[len(one) for one in pair] for pair in result.cells])
+    return bool(((cells == 0) & (result.counts[:, :2] > 0)).any())
 
 
 def _weighted(metric: Metric, results: Sequence[SiteResult]) -> Array:

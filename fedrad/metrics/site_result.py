@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedrad.config import Task
 from fedrad.core.state import State
 from fedrad.metrics.base import Array, Metric, Sample
-from fedrad.metrics.cells import Cells, cells_of, from_array, log_odds
+from fedrad.metrics.cells import Cells, cells_of, from_array, log_odds, mixed
 from fedrad.metrics.classification import decided
 from fedrad.metrics.influence import groups_of, influences, multiplied
 
@@ -329,17 +329,16 @@ def _tables(
     found = {}
     for table in {m.table.name: m.table for m in metrics if m.table}.values():
         sums = table.sums(sample)[0]
-        few = disclosure.min_cell > 1
-        if few and _smallest(table.members(sample), patient) < disclosure.min_cell:
+        cells = [patient[cell] for cell in table.members(sample).T if cell.any()]
+        if disclosure.min_cell > 1 and not all(_enough(cell, disclosure) for cell in cells):
             sums = np.full_like(sums, np.nan)
         found[table.name] = sums
     return found
 
 
-def _smallest(members: NDArray[np.bool_], patient: NDArray[np.generic]) -> float:
-    """Return the patients of the smallest cell that holds any; 0 where none does."""
-    patients = [len(np.unique(patient[cell])) for cell in members.T if cell.any()]
-    return min(patients, default=0)
+def _enough(patient: NDArray[np.generic], disclosure: Disclosure) -> bool:
+    """Return whether images are of enough patients, none of whom has more than half of them."""
+    return len(np.unique(patient)) >= disclosure.min_cell and mixed(patient)
 
 
 def _fullest(sample: Sample, patient: NDArray[np.generic], disclosure: Disclosure) -> Array:

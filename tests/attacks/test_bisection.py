@@ -35,7 +35,7 @@ def accuracy(reply: Message) -> float | None:
     return float(found.parts["loss"][0, 0])
 
 
-def asked(answer: guarded.Answer, folder: Path, by: float, number: int = 1) -> float | None:
+def asked(answer: guarded.Answer, folder: Path, by: float, number: int = 2) -> float | None:
     message = guarded.question("validate", send=moved(by), number=number)
     return accuracy(answer(message, guarded.context(folder)))
 
@@ -46,7 +46,7 @@ def test_one_round_s_validation_is_of_three_models_at_most(tmp_path: Path) -> No
     told = [asked(answer, tmp_path, by) for by in np.linspace(-1, 1, 200)]
     assert [value is not None for value in told].count(True) == 3
     # The next round has its own; what was answered is answered again.
-    assert asked(answer, tmp_path, 0.5, number=2) is not None
+    assert asked(answer, tmp_path, 0.5, number=3) is not None
     assert asked(answer, tmp_path, -1.0) == told[0]
 
 
@@ -72,7 +72,7 @@ def test_the_refusal_says_how_many_are_the_most(tmp_path: Path) -> None:
     answer = guarded.guard(tmp_path)
     for by in (0.1, 0.2, 0.3):
         asked(answer, tmp_path, by)
-    message = guarded.question("validate", send=moved(0.4))
+    message = guarded.question("validate", send=moved(0.4), number=2)
     told = guarded.reason(answer(message, guarded.context(tmp_path)))
     expected = "Refused: nord: evaluations: limit 3 models for one round's validate, asked one more"
     assert told == expected

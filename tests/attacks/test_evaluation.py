@@ -18,8 +18,9 @@ from fedrad.config import Task
 from fedrad.core.state import State
 from fedrad.data.base import SiteData
 from fedrad.metrics import METRICS
+from fedrad.metrics import cells as cells_module
 from fedrad.metrics.base import Array, sample
-from fedrad.metrics.cells import log_odds
+from fedrad.metrics.cells import cells_of, log_odds
 from fedrad.metrics.influence import influences
 from fedrad.metrics.site_result import SIMULATED, SiteResult, hospital_disclosure, result_of
 from fedrad.privacy.noise import Stream
@@ -138,6 +139,52 @@ def test_no_cell_s_end_is_a_patient_s_score() -> None:
         assert np.isinf([cells.lower[0], cells.upper[-1]]).all()
         nearest = np.abs(ends[:, None] - log_odds(scores)).min(axis=1)
         assert (nearest > 0).all()
+
+
+def test_a_patient_with_most_images_of_a_cell_is_not_that_cell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A patient with 40 of 45 images of a cell: its mean is the patient's score, to a hundredth."""
+    rng = np.random.default_rng(4)
+    patient = np.concatenate([np.zeros(40, int), np.arange(1, 46)])
+    near, others = 2.0 + np.linspace(-0.1, 0.1, 5), rng.normal(0, 0.5, 40)
+    scores = np.concatenate([2.0 + rng.normal(0, 0.01, 40), near, others])
+
+    def nearest() -> float:
+        found = cells_of(scores, patient, min_cell=5)
+        assert found.images.sum() == len(scores)
+        return float(np.abs(found.mean - scores[patient == 0].mean()).min())
+
+    assert nearest() > 0.5
+    monkeypatch.setattr(cells_module, "_MOST_OF_ONE", 1.0)
+    assert nearest() < 0.01
+
+
+def test_a_table_does_not_tell_the_class_of_a_patient_with_most_of_its_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 45 films that are called sick, 40 are of one patient: the count is about that one."""
+    patient = np.concatenate([np.zeros(40, int), np.arange(1, 106)])
+    called = np.arange(len(patient)) < 45
+    y = (np.arange(len(patient)) % 2 == 0).astype(float)[:, None]
+    y[:40] = 1.0
+    y[40:45] = 1.0
+
+    def told() -> bool:
+        found = result_of(
+            TASK,
+            [METRICS["kappa_linear"](TASK)],
+            sample(TASK, np.where(called, 0.9, 0.1)[:, None], y),
+            patient,
+            draws=0,
+            normal=lambda purpose, count: np.zeros(count),
+            disclosure=hospital_disclosure(),
+        )
+        return all(np.isfinite(table).all() for table in found.tables.values())
+
+    assert not told()
+    monkeypatch.setattr(cells_module, "_MOST_OF_ONE", 1.0)
+    assert told()
 
 
 def unmixed(draws: Array) -> Array:

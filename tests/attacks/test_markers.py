@@ -24,10 +24,11 @@ pytestmark = pytest.mark.slow
 
 MARKER = "Mustermann1964"
 TEXT = f"Hr. Max {MARKER}, geb. 12.8.1964"
-ASKED = ("describe", "fit+validate", "test")
+ASKED = {"describe": 1, "fit+validate": 2, "test": 3}
+"""What is asked, and in which round."""
 TABLE = """
 {name: asked, task: {name: binary, labels: [lesion], input: [2]},
- model: {name: mlp, hidden: [3]}, local: {epochs: 1, batch: 8}, rounds: 1, algorithm: fedavg,
+ model: {name: mlp, hidden: [3]}, local: {epochs: 1, batch: 8}, rounds: 2, algorithm: fedavg,
  data: {name: phantom}, replicates: 0, metrics: [brier]}
 """
 FILMS = TABLE.replace("[2]", "[1, 8, 8]")
@@ -158,10 +159,10 @@ def leaves(folder: Path, case: Case) -> bytes:
     what = from_text(FILMS if kind == "images" else TABLE)
     site = site_file(folder, **{"data": data, "data_root": str(root), **own})
     answer = answering(site)
-    told = [answer(question(what, action), context(folder)) for action in ASKED]
+    told = [answer(question(what, a, number=n), context(folder)) for a, n in ASKED.items()]
     invited = {f"stream-{key}": "x" for key in ("address", "token", "run", "ca")}
     invited |= {"stream-round": 1, "stream-largest": 9, "stream-deadline": 1.0}
-    told.append(answer(question(what, "fit", **invited), context(folder)))
+    told.append(answer(question(what, "fit", number=3, **invited), context(folder)))
     return b"\n".join(bytes_of(reply) for reply in told)
 
 

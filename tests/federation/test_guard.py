@@ -479,7 +479,7 @@ def test_a_policy_that_names_what_does_not_exist_is_an_error(
 
 def test_a_validation_that_rides_along_is_no_update(tmp_path: Path) -> None:
     """Sums of errors grow with the images: only what is trained has a norm that matters."""
-    reply = asked(tmp_path, question("fit+validate"), max_norm=30)
+    reply = asked(tmp_path, question("fit+validate", number=2), max_norm=30)
     assert not reply.has_error(), reply.error.reason
     closed = POLICY["allow"] | {"actions": ["fit"]}
     told = reason(asked(tmp_path, question("fit+validate"), allow=closed))

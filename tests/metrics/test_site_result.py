@@ -117,6 +117,41 @@ def test_no_cell_holds_fewer_patients_than_allowed(n, images_each):
         assert inside.sum() == images and len(np.unique(patient[inside])) >= 5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_patient_has_more_than_half_of_a_cell(seed):
+    """Some patients have very many images; the leftover at the end keeps to it, too."""
+    rng = np.random.default_rng(seed)
+    patient = np.arange(60).repeat(rng.zipf(1.6, 60).clip(1, 80))
+    scores = rng.normal(size=60)[patient] + rng.normal(0, 0.2, len(patient))
+    cells = cells_of(scores, patient, min_cell=5)
+    assert len(cells) > 1 and cells.images.sum() == len(patient)
+    ends = np.cumsum(cells.images)[:-1].astype(int)
+    for inside in np.split(patient[np.argsort(scores)], ends):
+        each = np.unique(inside, return_counts=True)[1]
+        assert len(each) >= 5 and 2 * each.max() <= each.sum()
+
+
+def test_a_leftover_of_one_patient_takes_as_many_cells_as_hide_it():
+    """Six patients, then seven, then nine images of one: no end parts the nine from the seven."""
+    patient = np.concatenate([np.arange(6), np.arange(6, 13), np.full(9, 13)])
+    cells = cells_of(np.arange(22.0), patient, min_cell=5)
+    assert cells.images.tolist() == [22] and np.isinf([*cells.lower, *cells.upper]).all()
+    alike = cells_of(np.arange(22.0), np.arange(22), min_cell=5)
+    assert alike.images.tolist() == [5, 5, 5, 7]
+
+
+def test_an_end_parts_its_cells_however_near_their_scores_are():
+    """Scores a thousandth of the last digit apart: a rounded end would lie beyond some of them."""
+    scores = 0.12346 + np.arange(40) * 1e-7
+    cells = cells_of(scores, np.arange(40), min_cell=5)
+    inside = [
+        ((scores > a) & (scores < b)).sum() for a, b in zip(cells.lower, cells.upper, strict=True)
+    ]
+    assert inside == cells.images.tolist() == [5] * 8
+    wide = cells_of(scores * 1e6, np.arange(40), min_cell=5)
+    assert (wide.upper[:-1] == wide.upper[:-1].round(4)).all()
+
+
 def test_equal_scores_are_never_parted():
     """Else a cell's end would cut through a tie, and an order would be made up."""
     scores = np.array([0.0] * 7 + [1.0] * 2 + [2.0] * 6)
@@ -222,6 +257,19 @@ def test_what_one_hospital_keeps_back_the_pool_does_not_have():
     results = [told(BINARY, *many, disclosure=HOSPITAL), told(BINARY, *few, disclosure=HOSPITAL)]
     found = pooled(METRICS["auroc"](BINARY), results, draws=3)
     assert np.isnan(found.values).all() and found.withheld == (1,)
+    assert np.isfinite(pooled(METRICS["accuracy"](BINARY), results, draws=3).values[0])
+
+
+def test_a_class_of_which_one_patient_has_most_images_has_no_pooled_rank():
+    """Without the cells of one site the pool would be over the others alone, and not say so."""
+    many, one = scored(BINARY, 60), scored(BINARY, 60)
+    patient = np.arange(60)
+    patient[np.flatnonzero(one[1] == 1)[4:]] = 1_000
+    results = [
+        told(BINARY, *many, disclosure=HOSPITAL),
+        told(BINARY, *one, patient=patient, disclosure=HOSPITAL),
+    ]
+    assert pooled(METRICS["auroc"](BINARY), results, draws=3).withheld == (1,)
     assert np.isfinite(pooled(METRICS["accuracy"](BINARY), results, draws=3).values[0])
 
 

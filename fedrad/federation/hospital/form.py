@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from fedrad.assemble import model_of
+from fedrad.algorithms.evaluation import THRESHOLDS
+from fedrad.assemble import metrics_of, model_of
 from fedrad.config import Experiment, SiteFile
 from fedrad.core.state import Bundle
 from fedrad.errors import ConfigError, SiteFailed
@@ -20,7 +21,7 @@ from fedrad.federation.outline import shapes_of
 from fedrad.models import MODELS
 from fedrad.registry import build, split
 
-__all__ = ["check_form", "check_sent", "check_size"]
+__all__ = ["check_form", "check_sent", "check_size", "check_thresholds"]
 
 _MOST_ACTIONS = 2
 _MOST_VALUES = 1 << 26
@@ -94,6 +95,36 @@ def check_sent(site: SiteFile, arm: Experiment, sent: Bundle) -> None:
     for key, shape in shapes_of(sent).get("model", {}).items():
         if own.get(key) != shape:
             raise refuse(site.name, "message", "the experiment's model", "another one")
+
+
+def check_thresholds(site: SiteFile, arm: Experiment, actions: Sequence[str], sent: Bundle) -> None:
+    """Refuse thresholds that are none of the experiment's.
+
+    Args:
+        site: whose policy it is.
+        arm: the experiment as the arm sees it.
+        actions: asked for in one message.
+        sent: the arrays that came with it.
+
+    Raises:
+        Refused: they come with another question than a test, are of other metrics or another
+            shape, or hold what is neither a number nor the marker of none.
+    """
+    edges = sent.get(THRESHOLDS)
+    if edges is None:
+        return
+    if not {"test", "split-test"} & set(actions):
+        raise refuse(site.name, "thresholds", "with a test", f"with {'+'.join(actions)}")
+    names = {metric.name for metric in metrics_of(arm) if metric.specificity is not None}
+    if edges.keys() != names:
+        raise refuse(site.name, "thresholds", ", ".join(sorted(names)) or "none", "others")
+    wanted = arm.task.outputs
+    for tensor in edges.values():
+        if tensor.shape != (wanted,) or not tensor.is_floating_point():
+            limit = f"{wanted} number{'s' * (wanted != 1)} for each metric"
+            raise refuse(site.name, "thresholds", limit, f"shape {list(tensor.shape)[:8]}")
+        if not bool(tensor.isfinite().all()):
+            raise refuse(site.name, "thresholds", "finite numbers", "one that is not")
 
 
 def _check_number(name: str, value: Any, known: Any) -> None:

@@ -10,25 +10,24 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import torch
 from flwr.app import Context, Error, Message, RecordDict
 
 from fedrad.config import Experiment, SiteFile
 from fedrad.config.received import received
+from fedrad.core.state import State
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.errors import ConfigError, FedradError, Refused, about_the_question, outward_of
 from fedrad.federation.client import COUNTS
-from fedrad.federation.describe import description
 from fedrad.federation.frame_outline import Streamed, streamed_of
 from fedrad.federation.handshake import check_version
 from fedrad.federation.hospital.asked import LONGEST, Round, Task, number_of, round_of
 from fedrad.federation.hospital.audit import AuditLog, Entry
 from fedrad.federation.hospital.contents import digest_of, weight_of
-from fedrad.federation.hospital.form import check_form, check_sent, check_size
+from fedrad.federation.hospital.form import check_form, check_size, check_thresholds
+from fedrad.federation.hospital.looks import Looks
+from fedrad.federation.hospital.places import check_place
 from fedrad.federation.hospital.policy import (
-    UNMEASURED,
     Ledger,
     check_epsilon,
     check_names,
@@ -37,14 +36,15 @@ from fedrad.federation.hospital.policy import (
     check_upload,
     refuse,
 )
+from fedrad.federation.hospital.promises import check_promised, promise
 from fedrad.federation.hospital.questions import Questions
-from fedrad.federation.hospital.replies import fault_of, numbers_in
+from fedrad.federation.hospital.replies import fault_of
 from fedrad.federation.hospital.stream_guard import Gate, check_invitation
 from fedrad.federation.hospital.update import check_sites, check_update
 from fedrad.federation.hospital.whole_run import add_refusals
-from fedrad.federation.outline import Outline, empty_site, outline_of, shapes_of
 from fedrad.federation.records import bundle_of, config_of
 from fedrad.federation.site_tasks import Source
+from fedrad.privacy.promised import Promised
 
 __all__ = ["Answer", "Guard", "guarded"]
 
@@ -52,8 +52,6 @@ log = logging.getLogger(__name__)
 
 _FEDRAD_ERROR = 100
 _OTHER_ERROR = 101
-_CPU = torch.device("cpu")
-_MOST_OUTLINES = 256
 Answer = Callable[[Message, Context], Message]
 
 
@@ -64,6 +62,8 @@ def guarded(
     ledger: Ledger | None = None,
     gate: Gate | None = None,
     unpack: Callable[[RecordDict], RecordDict] = lambda content: content,
+    own: Callable[[Task], State] = lambda task: {},
+    promised: Promised | None = None,
 ) -> Answer:
     """Return what answers messages, with the hospital's guard around it.
 
@@ -77,12 +77,14 @@ def guarded(
         ledger: the account of privacy that `epsilon` is held against.
         gate: through which `answer` passes its streams; without one there are none.
         unpack: makes of a message's content what `answer` takes.
+        own: finds the model that the site itself has in an arm; {} without one.
+        promised: patients who were trained on under a promise of privacy.
 
     Raises:
         ConfigError: the policy names what fedrad does not have.
         RunError: the audit log was tampered with.
     """
-    guard = Guard(site, source, ledger, gate)
+    guard = Guard(site, source, ledger, gate, own, promised)
 
     def stand(message: Message, context: Context) -> Message:
         task = Task.unread(message.metadata.run_id)
@@ -109,9 +111,11 @@ class Guard:
         source: Source,
         ledger: Ledger | None = None,
         gate: Gate | None = None,
+        own: Callable[[Task], State] = lambda task: {},
+        promised: Promised | None = None,
     ) -> None:
         check_names(site)
-        self._gate = gate
+        self._gate, self._own, self._promised = gate, own, promised
         self._site = site
         self._source = source
         self._ledger = ledger
@@ -123,7 +127,7 @@ class Guard:
         self._left: Counter[Round] = Counter()
         for line in self._audit.entries():
             self._left[round_of(line)] += int(line["bytes_out"])
-        self._looks: dict[Any, tuple[Outline, frozenset[str]]] = {}
+        self._looks = Looks()
         self._texts: dict[str, tuple[Experiment, str]] = {}
 
     def read(self, message: Message) -> Task:
@@ -167,9 +171,13 @@ class Guard:
 
         check_task(self._site, experiment, arm, task.actions, patients)
         if arm is not None:
+            check_place(self._site, arm, task.actions, task.round)
+            check_thresholds(self._site, arm, task.actions, task.sent)
+            data = partial(self._data, experiment)
+            check_promised(self._site, self._promised, experiment, task.actions, data)
             check_size(self._site, arm)
         with about_the_question():
-            look, updates = self._look(task, experiment, arm)
+            look, updates = self._looks.of(self._site, task, experiment, arm)
         if arm is not None and (updates or "share" in task.actions):
             check_update(self._site, arm, self._data(experiment))
         if arm is not None and updates:
@@ -186,7 +194,8 @@ class Guard:
                 round=task.round,
                 actions=task.actions,
             )
-            self._questions.check(self._site, task)
+            self._questions.check(self._site, arm, task, self._own)
+            promise(self._promised, arm, task.actions, partial(self._data, experiment))
         arms, seeds = (tuple(config.get(key, ())) for key in ("arms", "seeds"))
         task = replace(task, look=look, updates=updates, arms=arms, seeds=seeds)
         if streamed and self._gate:
@@ -204,12 +213,16 @@ class Guard:
         if task.actions == ["describe"] and task.experiment is not None:
             data = partial(self._data, task.experiment)
             what = task.experiment, task.arms, task.seeds
-            refuses = add_refusals(content, self._site, *what, data, self._ledger)
+            known = self._ledger, self._promised
+            refuses = add_refusals(content, self._site, *what, data, *known)
         arrays = bundle_of(content)
         assert task.look is not None, "before() comes first"
         wrong = fault_of(content, task.look, describes=task.actions == ["describe"])
         if wrong:
             raise refuse(self._site.name, "reply", f"what {task.action} answers", wrong)
+        if self._gate and task.experiment is not None and task.arm:
+            arm, heard = task.experiment.arm(task.arm), self._gate.heard
+            self._questions.check(self._site, arm, task, self._own, heard)
         weight = weight_of(content)
         check_upload(self._site, self._left[task.key], weight)
         check_norm(self._site, task.sent, {name: arrays[name] for name in task.updates})
@@ -248,27 +261,6 @@ class Guard:
         except ConfigError:
             return None, ""
         return self._texts[text]
-
-    def _look(
-        self, task: Task, experiment: Experiment, arm: Experiment | None
-    ) -> tuple[Outline, frozenset[str]]:
-        """Return what the answer looks like, and which of its states are updates."""
-        sent = task.sent
-        key = (task.digest, task.arm, task.action, repr(shapes_of(sent)))
-        if key not in self._looks:
-            if len(self._looks) >= _MOST_OUTLINES:
-                self._looks.clear()
-            if arm is None:
-                told = description(empty_site(experiment), experiment.task, _CPU, digest="")
-                found = Outline(shapes_of(bundle_of(told)), frozenset(numbers_in(told)))
-                updates = Outline({}, frozenset())
-            else:
-                check_sent(self._site, arm, sent)
-                outline = partial(outline_of, arm, memory={}, round=max(task.round, 1))
-                found = outline(task.actions, sent)
-                updates = outline([one for one in task.actions if one not in UNMEASURED], sent)
-            self._looks[key] = found, frozenset(updates.arrays)
-        return self._looks[key]
 
     def _opened(self, task: Task, streamed: Streamed) -> None:
         self._write(task, streamed.bytes, "", "opened", f"a stream: {streamed.told}")

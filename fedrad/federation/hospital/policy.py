@@ -21,6 +21,7 @@ from fedrad.models import MODELS
 from fedrad.registry import nearest, options_of, split
 
 __all__ = [
+    "SPLIT_OF",
     "UNMEASURED",
     "Ledger",
     "check_epsilon",
@@ -31,7 +32,7 @@ __all__ = [
     "refuse",
 ]
 
-_SPLIT_OF: Mapping[str, str] = {
+SPLIT_OF: Mapping[str, str] = {
     "describe": "all", "test": "test", "tune": "val", "validate": "val", **SPLIT_EVALUATIONS,
 }  # fmt: skip
 """Which patients an action tells of; every other one tells of those that are trained on."""
@@ -114,7 +115,7 @@ def check_task(
         _check_named(site, "models", split(arm.model, where="model")[0])
     _check_labels(site, experiment)
     for action in actions:
-        part = _SPLIT_OF.get(action, "train")
+        part = SPLIT_OF.get(action, "train")
         if patients(part) < site.min_patients:
             asked = f"{action} on fewer ({part})"
             raise refuse(site.name, "min_patients", site.min_patients, asked)

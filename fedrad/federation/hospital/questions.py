@@ -1,4 +1,4 @@
-"""How many models a site evaluates for one place of an experiment: as many as an honest run asks.
+"""The models that a site has evaluated for one place of an experiment: as many as `places` says.
 
 Metrics of a model are exact. Whoever may have any number of models evaluated can move one by a
 little each time and see at which step a single patient changes sides. So a site evaluates, for each
@@ -8,28 +8,21 @@ What was evaluated is kept on the disk, so that starting the site again does not
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from fedrad.config import SiteFile
-from fedrad.core.state import Bundle
+from fedrad.algorithms.evaluation import THRESHOLDS
+from fedrad.config import Experiment, SiteFile
+from fedrad.core.state import State
+from fedrad.core.wire import to_bytes
 from fedrad.errors import RunError
+from fedrad.federation.frame_outline import SPLIT_EVALUATIONS
 from fedrad.federation.hospital.asked import Task
+from fedrad.federation.hospital.places import EVALUATIONS, models_of
 from fedrad.federation.hospital.policy import refuse
 
 __all__ = ["Questions"]
-
-_MATRIX = 16  # other sites' models that a site x site matrix may hold
-_RESUMED = 3  # a round that is played again with other sites ends in another model
-_MOST: Mapping[str, int] = {
-    "test": 2 * _RESUMED + _MATRIX,
-    "tune": 2 * _RESUMED,
-    "validate": _RESUMED,
-    "split-test": 2 * _RESUMED,
-    "split-tune": 2 * _RESUMED,
-    "split-validate": _RESUMED,
-}
 
 
 class Questions:
@@ -57,19 +50,35 @@ class Questions:
                 ) from None
             self._seen[str(place)].add(str(content))
 
-    def check(self, site: SiteFile, task: Task) -> None:
+    def check(
+        self,
+        site: SiteFile,
+        arm: Experiment,
+        task: Task,
+        own: Callable[[Task], State],
+        heard: str | None = None,
+    ) -> None:
         """Refuse one model too many for a place of an experiment; remember the others.
+
+        Args:
+            site: whose policy it is.
+            arm: the experiment as the arm sees it.
+            task: what is asked.
+            own: finds the site's own model; {} if it has none by then.
+            heard: digest of what came in a stream that is over: of a cut network the coordinator
+                has the body, and its frames are the model. None before the stream.
 
         Raises:
             Refused: says how many are the most.
             RunError: it cannot be remembered.
         """
         for action in task.actions:
-            most = _MOST.get(action)
-            if most is None:
+            streamed = action in SPLIT_EVALUATIONS
+            if action not in EVALUATIONS or streamed != (heard is not None):
                 continue
+            most = models_of(site, arm, action)
             place = f"{task.digest} {task.arm} {task.seed} {task.round} {action}"
-            content = _digest(task.sent)
+            content = _digest(task, action, own(task), heard or "")
             if content in self._seen[place]:
                 continue
             if len(self._seen[place]) >= most:
@@ -89,10 +98,16 @@ class Questions:
         self._seen[place].add(content)
 
 
-def _digest(sent: Bundle) -> str:
-    found = sha256()
-    for name in ("model", "thresholds"):
-        for key, tensor in sorted(sent.get(name, {}).items()):
-            found.update(f"{name} {key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            found.update(tensor.contiguous().cpu().numpy().data)
+def _digest(task: Task, action: str, own: State, heard: str) -> str:
+    """Return a digest of all that an answer depends on, beside the site's data."""
+    sent = task.sent.get("model", {})
+    # Curves are of the model in use: the site's own as soon as it has one.
+    first, second = (own, sent) if action == "validate" else (sent, own)
+    used = {"model": first or second, THRESHOLDS: task.sent.get(THRESHOLDS, {})}
+    found = sha256(heard.encode())
+    for name, state in used.items():
+        for key, tensor in sorted(state.items()):
+            kind, shape, raw = to_bytes(tensor)
+            found.update(f"{name} {key} {shape} {kind}\n".encode())
+            found.update(raw)
     return found.hexdigest()

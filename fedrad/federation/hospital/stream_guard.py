@@ -79,6 +79,12 @@ class Gate:
         self._passage: _Passage | None = None
         self._digest = sha256()
         self._frames = self._bytes = 0
+        self._heard: Any = None
+
+    @property
+    def heard(self) -> str | None:
+        """Return a digest of all that came in the last stream; None if none was opened."""
+        return None if self._heard is None else str(self._heard.hexdigest())
 
     def allow(self, site: str, streamed: Streamed, opened: Callable[[], None]) -> None:
         """Allow one stream.
@@ -89,7 +95,7 @@ class Gate:
             opened: is called before the first frame leaves.
         """
         self._passage = _Passage(site, streamed, opened)
-        self._digest, self._frames, self._bytes = sha256(), 0, 0
+        self._digest, self._frames, self._bytes, self._heard = sha256(), 0, 0, None
 
     def close(self) -> str:
         """Allow no stream any more; return in words what has left in one since the last time."""
@@ -111,6 +117,7 @@ class Gate:
             if passage is None:
                 raise ConfigError("a stream was opened that the guard has not let in")
             passage.opened()
+            self._heard = sha256()
             answer: Frame | None = None
             while True:
                 try:
@@ -119,6 +126,7 @@ class Gate:
                     return end.value  # type: ignore[no-any-return]
                 self._check(passage, frame)
                 answer = yield frame
+                _add(self._heard, answer)
         finally:
             half.close()
 
@@ -130,10 +138,15 @@ class Gate:
         if wrong:
             raise refuse(passage.site, "stream", "what was asked for", wrong)
         self._frames += 1
-        for name, array in sorted(frame.arrays.items()):
-            kind, shape, raw = to_bytes(array)
-            self._digest.update(f"{name}\x1f{kind}\x1f{shape}\x1e".encode())
-            self._digest.update(raw)
+        _add(self._digest, frame)
+
+
+def _add(digest: Any, frame: Frame) -> None:
+    """Add a frame's arrays to a digest."""
+    for name, array in sorted(frame.arrays.items()):
+        kind, shape, raw = to_bytes(array)
+        digest.update(f"{name}\x1f{kind}\x1f{shape}\x1e".encode())
+        digest.update(raw)
 
 
 def _fault_of(frame: Frame, streamed: Streamed) -> str | None:

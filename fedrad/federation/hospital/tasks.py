@@ -10,6 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from math import inf
@@ -43,6 +44,7 @@ from fedrad.errors import ConfigError, FedradError, about_the_question, outward_
 from fedrad.federation.child import beat_faster, die_with_parent
 from fedrad.federation.client import client_app
 from fedrad.federation.hospital.guard import Answer, guarded
+from fedrad.federation.hospital.memory import memory_of, own_model
 from fedrad.federation.hospital.privacy_guard import GuardLedger
 from fedrad.federation.hospital.pulling import Superseded, pulled
 from fedrad.federation.hospital.stream_guard import Gate
@@ -52,6 +54,7 @@ from fedrad.federation.streams.play import streams_over_grpc
 from fedrad.federation.wire import in_one, packed, unpacked
 from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.privacy.ledger import Ledger
+from fedrad.privacy.promised import Promised
 from fedrad.privacy.site_account import SiteAccount
 
 __all__ = ["answering", "main"]
@@ -99,12 +102,12 @@ def answering(site: SiteFile) -> Answer:
     # Without a ceiling all is booked, and nothing refused for what it costs.
     ceiling = inf if site.epsilon is None else site.epsilon
     account = SiteAccount(ledger, ceiling=ceiling, delta=_DELTA)
-    gate = Gate()
+    secret, gate = _secret(Path(site.state_dir)), Gate()
     app = client_app(
         hospital,
         device_of(site.device),
         account=account,
-        secret=_secret(Path(site.state_dir)),
+        secret=secret,
         invited=streams_over_grpc(gate),
         disclosure=hospital_disclosure(site.min_cell),
         # Of who is under a ceiling, or was trained on with noise, no experiment is told.
@@ -122,7 +125,9 @@ def answering(site: SiteFile) -> Answer:
         return app(message, _context(site, config, context))
 
     ledger_of = GuardLedger(account, hospital.data)
-    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked)
+    own = partial(own_model, Path(site.state_dir))
+    promised = Promised(Path(site.state_dir), secret)
+    return guarded(_once(answer), site, hospital, ledger_of, gate, unpacked, own, promised)
 
 
 def _secret(state_dir: Path) -> bytes:
@@ -159,8 +164,7 @@ class _Rounds:
 def _context(site: SiteFile, config: Mapping[str, Any], context: Context) -> Context:
     """Return Flower's context with what the site itself says about itself."""
     text = str(config.get("experiment", ""))
-    # By the experiment's digest: another experiment with the same arm starts from nothing.
-    memory = site.state_dir / "memory" / from_text(text).digest()[:16]
+    memory = memory_of(Path(site.state_dir), from_text(text).digest())
     return Context(
         run_id=context.run_id,
         node_id=context.node_id,

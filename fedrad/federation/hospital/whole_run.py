@@ -24,9 +24,11 @@ from fedrad.federation.hospital.policy import (
     refuse,
 )
 from fedrad.federation.hospital.preview import Exchange, exchanges_of, per_round
+from fedrad.federation.hospital.promises import check_promised
 from fedrad.federation.hospital.verdict import check_exchange
 from fedrad.federation.records import config_of
 from fedrad.federation.unasked import refusal_sentences
+from fedrad.privacy.promised import Promised
 
 __all__ = ["REFUSES", "add_refusals", "as_setting", "refusals_of"]
 
@@ -43,6 +45,7 @@ def refusals_of(
     seeds: Sequence[int],
     data: Callable[[], SiteData],
     ledger: Ledger | None,
+    promised: Promised | None = None,
 ) -> dict[str, str]:
     """Return arm -> why the site would refuse a part of it, sooner or later; {} where all fits.
 
@@ -57,6 +60,7 @@ def refusals_of(
         seeds: of each of them; none named is all.
         data: reads the site's own.
         ledger: the account of privacy.
+        promised: patients who were trained on under a promise of privacy.
     """
     found: dict[str, str] = {}
     kept: list[Experiment] = []
@@ -68,7 +72,7 @@ def refusals_of(
             # The rules about names first: they need no play of the arm.
             check_task(site, experiment, arm, [], lambda part: 0)
             check_size(site, arm)
-            _check_questions(site, experiment, name, data, ledger)
+            _check_questions(site, experiment, name, data, ledger, promised)
             _check_budget(site, experiment, [*kept, arm], len(seeds or experiment.seeds), ledger)
             kept.append(arm)
         except FedradError as error:
@@ -94,6 +98,7 @@ def add_refusals(
     seeds: Sequence[int],
     data: Callable[[], SiteData],
     ledger: Ledger | None,
+    promised: Promised | None = None,
 ) -> str:
     """Say in a description which arms the site will not play to their end; nothing if it will.
 
@@ -102,7 +107,7 @@ def add_refusals(
     Returns:
         The same in words, for the site's own log; "" where nothing is refused.
     """
-    refused = refusals_of(site, experiment, arms, seeds, data, ledger)
+    refused = refusals_of(site, experiment, arms, seeds, data, ledger, promised)
     if not refused:
         return ""
     told = as_setting(refused)
@@ -116,12 +121,14 @@ def _check_questions(
     name: str,
     data: Callable[[], SiteData],
     ledger: Ledger | None,
+    promised: Promised | None,
 ) -> None:
     arm = experiment.arm(name)
     asked = exchanges_of(experiment, name)
     for exchange in asked:
         check_exchange(site, experiment, exchange, data)
         actions = _asked(exchange)
+        check_promised(site, promised, experiment, actions, data)
         check_epsilon(site, ledger, arm, seed=arm.seeds[0], round=1, actions=actions)
     check_upload(site, 0, per_round(asked)[1])
     check_upload(site, 0, sum(one.answer.bytes for one in asked if one.when == "at the end"))
