@@ -286,6 +286,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(small: Path) -> None:
         sys.stdout = os.fdopen(out, "w", buffering=1)
         sys.stderr = (small / "stderr").open("w")
         sys.argv = ["fedrad", "run", str(small / "small.yaml"), "--set", "rounds=1000"]
+        sys.argv += ["--set", "local.steps=1", "--set", "validate_every=0"]
         sys.argv += ["--out", str(small / "out")]
         main()
 
