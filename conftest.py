@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from fedrad.core.garbage import search_as_ever, search_seldom
+
+# All modules and tests are made before the first one runs, and stay to the end.
+search_seldom()
+
 
 def missing() -> dict[str, str]:
     """Return marker -> why its tests cannot run here."""
@@ -34,6 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker in item.iter_markers():
             if marker.name in reasons:
                 item.add_marker(pytest.mark.skip(reason=f"{marker.name}: {reasons[marker.name]}"))
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage as ever, but no more in what was imported and collected."""
+    search_as_ever()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -19,10 +19,11 @@ local: {epochs: 1}
 rounds: 4
 algorithm: fedavg
 """
+PLAIN = from_text(TEXT)
 
 
 def experiment(**changes: object) -> Experiment:
-    return Experiment.model_validate(from_text(TEXT).model_dump() | changes)
+    return Experiment.model_validate(PLAIN.model_dump() | changes)
 
 
 @pytest.mark.parametrize(

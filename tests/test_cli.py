@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own, by what it prints and returns."""
+"""The command line as a user meets it: by what it prints and returns."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_a_run_ends_with_the_table_and_the_path_of_the_page(call: Call, small: Path) -> None:
-    ran = fedrad("run", "small.yaml", cwd=small)
+    ran = call("run", "small.yaml")
     assert ran.returncode == 0, ran.stderr
     assert "fedavg" in ran.stdout and "local" in ran.stdout
     assert ran.stdout.strip().endswith("Report: runs/small/report.html")
@@ -278,21 +279,31 @@ def test_what_the_first_batch_does_not_need_is_not_imported(small: Path) -> None
 
 def test_ctrl_c_says_that_the_same_command_goes_on(small: Path) -> None:
     """As a terminal sends it: to every process of the group; none of them goes on training."""
-    # A process in the background is born deaf to Ctrl-C, and so are its children.
-    hearing = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{hearing}; from fedrad.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", str(small / "small.yaml")]
-    command += ["--set", "rounds=1000", "--out", str(small / "out")]
-    # Plain lines: a bar would need a terminal.
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    while "round 100/1000" not in process.stdout.readline():
-        assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    said, out = os.pipe()
+
+    def run() -> None:
+        os.setsid()
+        # A process in the background is born deaf to Ctrl-C, and so are its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Plain lines: a bar would need a terminal.
+        sys.stdout = os.fdopen(out, "w", buffering=1)
+        sys.stderr = (small / "stderr").open("w")
+        sys.argv = ["fedrad", "run", str(small / "small.yaml"), "--set", "rounds=1000"]
+        sys.argv += ["--set", "local.steps=1", "--set", "validate_every=0"]
+        sys.argv += ["--out", str(small / "out")]
+        main()
+
+    # Forked: a new interpreter would import torch and Flower anew, for seconds.
+    process = get_context("fork").Process(target=run)
+    process.start()
+    os.close(out)
+    assert process.pid is not None
+    with os.fdopen(said) as lines:
+        assert any("round 100/1000" in line for line in lines)
+        os.killpg(process.pid, signal.SIGINT)
+        process.join()
+    assert process.exitcode == 130
+    told = (small / "stderr").read_text()
     assert told.strip() == "Stopped. The same command goes on from the last finished round."
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,8 +1,9 @@
 """What is on the disk is whole: the old file or the new one."""
 
 import os
-import subprocess
-import sys
+import resource
+import signal
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -40,19 +41,22 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     save_bundle(path, BUNDLE)
     before = path.read_bytes()
-    code = (
-        "import resource, signal, sys; from pathlib import Path\n"
-        "import torch; from fedrad.core.store import save_bundle\n"
-        "from fedrad.errors import RunError\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "try: save_bundle(Path(sys.argv[1]), {'model': {'w': torch.zeros(100_000)}})\n"
-        "except RunError as error: print(error)\n"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
-    )
-    assert "could not be written" in told.stdout and "the old one stands" in told.stdout
+    told, tell = get_context("fork").Pipe(duplex=False)
+
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            save_bundle(path, {"model": {"w": torch.zeros(100_000)}})
+        except RunError as error:
+            tell.send(str(error))
+
+    process = get_context("fork").Process(target=full)
+    process.start()
+    process.join()
+    assert process.exitcode == 0 and told.poll()
+    sentence = told.recv()
+    assert "could not be written" in sentence and "the old one stands" in sentence
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["state.safetensors"]
 

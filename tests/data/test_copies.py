@@ -27,6 +27,7 @@ local: {epochs: 1}
 rounds: 1
 algorithm: fedavg
 """
+PLAIN = from_text(EXPERIMENT)
 
 
 def film(seed: int, size: int = 160) -> np.ndarray:
@@ -93,7 +94,7 @@ def federation(
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{number}.png")
     lines = [f"{number}.png,{row}" for number, row in enumerate(rows)]
     (folder / "t.csv").write_text("\n".join(["image,id,site,split,lesion", *lines]))
-    experiment = Experiment.model_validate(from_text(EXPERIMENT).model_dump() | changes)
+    experiment = Experiment.model_validate(PLAIN.model_dump() | changes)
     return federation_of(experiment, folder)
 
 
@@ -193,6 +194,7 @@ def test_no_pair_is_lost_by_the_first_step() -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "size"),
     [

@@ -20,6 +20,7 @@ local: {epochs: 1}
 rounds: 2
 algorithm: fedavg
 """
+PLAIN = from_text(TABLE)
 
 FILES = """
 name: tiny
@@ -39,7 +40,7 @@ def lines(place: str, first: int = 0, number: int = 10) -> list[str]:
 
 def one_table(folder: Path, rows: list[str], **changes: object) -> Experiment:
     (folder / "all.csv").write_text("\n".join(["id,age,sick,place", *rows]), encoding="utf-8")
-    return Experiment.model_validate(from_text(TABLE).model_dump() | changes)
+    return Experiment.model_validate(PLAIN.model_dump() | changes)
 
 
 def site_files(folder: Path, *, per_site: bool = False, **changes: object) -> Experiment:

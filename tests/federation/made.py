@@ -36,9 +36,12 @@ primary: {arm: fedavg, against: local}
 """
 
 
+PLAIN = from_text(textwrap.dedent(TEXT))
+
+
 def experiment(**changes: object) -> Experiment:
     """The experiment, with some keys replaced."""
-    return Experiment.model_validate(from_text(textwrap.dedent(TEXT)).model_dump() | changes)
+    return Experiment.model_validate(PLAIN.model_dump() | changes)
 
 
 def site(name: str, images: int, *, shift: float = 0.0, one_class: bool = False) -> SiteData:

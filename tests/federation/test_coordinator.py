@@ -89,6 +89,9 @@ def test_a_node_that_somebody_unregistered_is_let_in_again(deployed: Deployed) -
     (node,) = [i for i in link.nodes() if i.name == "sued" and i.status != "unregistered"]
     link.unregister(node.node_id)
     deployed.wait_for("coordinator", "sued may connect", more_than=before)
+    assert states(deployed)["sued"] == "registered"
+    (again,) = [i for i in link.nodes() if i.name == "sued" and i.status != "unregistered"]
+    assert again.node_id != node.node_id
 
 
 @pytest.mark.deploy

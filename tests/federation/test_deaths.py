@@ -2,28 +2,26 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-
-PARENT = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {folder!r})
 from made import play
+
 from fedrad.training.local import LocalTask
 
-def fit(task, *args, **kwargs):
-    import os
-    Path({out!r}, str(os.getpid())).touch()
-    time.sleep(600)
 
-LocalTask.fit = fit
-play(Path({out!r}) / "run", arms={arms!r}, workers=2)
-"""
+def parent(folder: Path, arms: list[str]) -> None:
+    """Play with two workers that leave their process ids in a folder and work for ten minutes."""
+
+    def fit(task: LocalTask, *args: object, **kwargs: object) -> None:
+        (folder / str(os.getpid())).touch()
+        time.sleep(600)
+
+    LocalTask.fit = fit
+    play(folder / "run", arms=arms, workers=2)
 
 
 def alive(pid: int) -> bool:
@@ -50,18 +48,18 @@ def test_workers_of_a_killed_parent_stop_in_the_middle_of_their_work(
 
     Of one arm the workers play sites, of two arms an arm each.
     """
-    code = PARENT.format(folder=str(Path(__file__).parent), out=str(tmp_path), arms=arms)
-    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    playing = get_context("fork").Process(target=parent, args=(tmp_path, arms))
+    playing.start()
     try:
         assert waited(lambda: len([p for p in tmp_path.iterdir() if p.name.isdigit()]) == 2, 300)
         workers = [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()]
         assert all(alive(worker) for worker in workers)
-        os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
+        playing.kill()
+        playing.join()
         # Their work takes 600 s; that it ends before is what is asked, not how soon.
         assert waited(lambda: not any(alive(worker) for worker in workers), 300)
     finally:
-        parent.kill()
+        playing.kill()
         for name in [p.name for p in tmp_path.iterdir() if p.name.isdigit()]:
             if alive(int(name)):
                 os.kill(int(name), signal.SIGKILL)

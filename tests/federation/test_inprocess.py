@@ -1,12 +1,14 @@
 """The whole way in one process: Flower's apps and messages, and what is recorded of them."""
 
+import gc
 import json
+import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from fedrad.errors import RunError
 from fedrad.federation.drawing import drawn
 from fedrad.federation.nodes import Node
 from fedrad.runs import RunFolder
+from fedrad.training.local import LocalTask
 
 
 def final(folder: Path, arm: str) -> bytes:
@@ -204,36 +207,30 @@ def test_where_all_sites_can_train_the_draw_is_among_all() -> None:
     assert any("b" in drawn(away, 1, seed=5, number=number) for number in range(1, 20))
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import torch
-torch.set_num_threads(1)
-from made import play
+def playing(folder: Path, *, killed_at: int | None = None) -> Process:
+    """Start two arms in a process of its own, which may kill itself at one of its writes."""
 
-wanted = int(sys.argv[3])
-count = 0
-replace = os.replace
+    def work() -> None:
+        # Whoever runs the tests in the background has made them deaf to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        count, replaced = 0, os.replace
 
-def counting(beside, path):
-    global count
-    count += 1
-    if count == wanted:
-        # Killed in the middle of a write: half the bytes lie beside the file's place.
-        os.truncate(beside, os.path.getsize(beside) // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(beside, path)
+        def counting(beside: Path, path: Path) -> None:
+            nonlocal count
+            count += 1
+            if count == killed_at:
+                # Killed in the middle of a write: half the bytes lie beside the file's place.
+                os.truncate(beside, os.path.getsize(beside) // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            replaced(beside, path)
 
-os.replace = counting
-play(Path(sys.argv[1]), arms=["tuned", "fedavg"])
-print("finished", count)
-"""
+        os.replace = counting
+        play(folder, arms=["tuned", "fedavg"])
 
-
-def killed_at(folder: Path, write: int) -> int:
-    code = [sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parent), str(write)]
-    return subprocess.run(code, capture_output=True, check=False).returncode
+    # Forked: a new interpreter would import torch and Flower anew, for seconds.
+    process = get_context("fork").Process(target=work)
+    process.start()
+    return process
 
 
 @pytest.mark.parametrize("write", [9, 20])
@@ -241,7 +238,9 @@ def test_killed_at_any_write_and_started_again_the_bits_are_those_of_an_unbroken
     finished: Path, tmp_path: Path, write: int
 ) -> None:
     """kill -9 for real, at different writes of a state or a site's memory."""
-    assert killed_at(tmp_path, write) == -signal.SIGKILL
+    process = playing(tmp_path, killed_at=write)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     play(tmp_path, arms=["tuned", "fedavg"])
     for arm in ("tuned", "fedavg"):
         assert final(tmp_path, arm) == final(finished, arm)
@@ -254,13 +253,13 @@ def test_killed_at_any_write_and_started_again_the_bits_are_those_of_an_unbroken
 
 
 def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(finished: Path, tmp_path: Path) -> None:
-    code = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent), "-1"]
-    process = subprocess.Popen(code, stderr=subprocess.DEVNULL)
+    process = playing(tmp_path)
     while not list(tmp_path.glob("*/seed-0/server/round-*.safetensors")):
-        assert process.poll() is None, "it ended before a round was done"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    process.wait()
+        assert process.is_alive(), "it ended before a round was done"
+        time.sleep(0.001)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
     play(tmp_path, arms=["tuned", "fedavg"])
     assert final(tmp_path, "tuned") == final(finished, "tuned")
 
@@ -268,9 +267,9 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(finished: Path, tmp_p
 def test_the_server_holds_no_more_models_the_more_sites_there_are(tmp_path: Path) -> None:
     """Replies are folded one by one: the peak with 9 sites is that with 4, within a model."""
     what = experiment(
-        model={"name": "mlp", "hidden": [2000, 500]}, replicates=0, validate_every=0, rounds=1
+        model={"name": "mlp", "hidden": [1000, 500]}, replicates=0, validate_every=0, rounds=1
     )
-    model = 4 * (6 * 2000 + 2000 + 2000 * 500 + 500 + 500 + 1)
+    model = 4 * (6 * 1000 + 1000 + 1000 * 500 + 500 + 500 + 1)
 
     def peak(count: int) -> int:
         sites = Federation({f"s{k:02d}": site(f"s{k:02d}", 8) for k in range(count)}, ())
@@ -286,11 +285,10 @@ class PeakOfTensors:
     """The most bytes that living tensors held at any optimiser step of a site."""
 
     def __enter__(self) -> "PeakOfTensors":
-        import gc
-
-        from fedrad.training.local import LocalTask
-
-        self.peak, self._plain, self._kind = 0, LocalTask.fit, LocalTask
+        self.peak, self._plain = 0, LocalTask.fit
+        # What was there before is no part of a run, and takes longest to search.
+        gc.collect()
+        gc.freeze()
 
         def watched(task: LocalTask, *args: object, **kwargs: object) -> object:
             fitted = self._plain(task, *args, **kwargs)
@@ -307,7 +305,8 @@ class PeakOfTensors:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kind.fit = self._plain
+        LocalTask.fit = self._plain
+        gc.unfreeze()
 
 
 def without(name: str, split: str, sites: Federation) -> Federation:
@@ -333,18 +332,20 @@ def test_other_data_under_the_same_experiment_are_refused_before_any_arm(tmp_pat
 
 def test_two_processes_do_not_play_in_one_folder(tmp_path: Path) -> None:
     """The lock is the system's: it is gone with the process that held it, however that ended."""
-    hold = (
-        "import sys, time; from pathlib import Path; from fedrad.runs import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(60)"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout and holder.stdout.readline() == "held\n"
+    held = get_context("fork").Event()
+
+    def hold() -> None:
+        with RunFolder(tmp_path).locked():
+            held.set()
+            signal.pause()
+
+    holder = get_context("fork").Process(target=hold)
+    holder.start()
+    held.wait()
     with pytest.raises(RunError, match="another process plays in"):
         play(tmp_path, arms=["fedavg"])
     holder.kill()
-    holder.wait()
+    holder.join()
     assert len(play(tmp_path, arms=["fedavg"]).rounds) == 4
 
 

@@ -1,16 +1,18 @@
 """Split arms through the whole house: messages, streams, records, resume, evaluation."""
 
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from made import federation, play
 from split_arms import ARMS, split_experiment
 
+from fedrad.algorithms.base import Frame
 from fedrad.core.store import load
+from fedrad.federation.counted import _Counted
 from fedrad.report.plan import plan_of
 from fedrad.runs import ArmFolder, RunFolder
 from fedrad.training.local import LocalTask
@@ -152,29 +154,19 @@ def test_a_sequential_round_stops_with_a_site_that_fails(
     assert "OSError" in told.stopped["v2"] and "patient" not in told.stopped["v2"]
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import torch
-torch.set_num_threads(1)
-from made import federation, play
-from split_arms import split_experiment
-from fedrad.federation.counted import _Counted
+def killed_at(folder: Path, name: str, frame: int) -> None:
+    """Play an arm in a process that kills itself before it sends so many a frame."""
+    count, plain = 0, _Counted.send
 
-wanted, count, plain = int(sys.argv[4]), 0, _Counted.send
+    def send(stream: _Counted, sent: Frame) -> None:
+        nonlocal count
+        count += 1
+        if count == frame:
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(stream, sent)
 
-def send(stream, frame):
-    global count
-    count += 1
-    if count == wanted:
-        os.kill(os.getpid(), signal.SIGKILL)
-    plain(stream, frame)
-
-_Counted.send = send
-play(Path(sys.argv[1]), split_experiment(), federation("sued"), arms=[sys.argv[3]])
-print("finished", count)
-"""
+    _Counted.send = send
+    play(folder, split_experiment(), federation("sued"), arms=[name])
 
 
 @pytest.mark.parametrize(("name", "frame"), [("v3", 40), ("relay_batch", 50)])
@@ -182,9 +174,11 @@ def test_killed_in_the_middle_of_a_batch_and_started_again_nothing_is_different(
     finished: Path, tmp_path: Path, name: str, frame: int
 ) -> None:
     """kill -9 for real between two frames of a step of round 2; the round is played again."""
-    code = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent), name]
-    killed = subprocess.run([*code, str(frame)], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    # Forked: a new interpreter would import torch and Flower anew, for seconds.
+    killed = get_context("fork").Process(target=killed_at, args=(tmp_path, name, frame))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     # The first round may still have been on its way to the disk.
     assert arm(tmp_path, name).server.rounds() in ([1], [])
     play(tmp_path, split_experiment(), federation("sued"), arms=[name])

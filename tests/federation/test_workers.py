@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from made import experiment, federation, play, site
 from fedrad.core.state import same
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
+from fedrad.federation import exchange
+from fedrad.federation.exchange import FlowerSites
 from fedrad.federation.simulation.cores import worker_count
 from fedrad.federation.simulation.shared import SharedArea
 from fedrad.federation.simulation.waiting import Waiting
@@ -57,8 +60,8 @@ def test_any_number_of_workers_gives_the_same_files(
 
 
 def test_with_more_sites_than_blocks_the_bits_are_the_same(tmp_path: Path) -> None:
-    """70 sites are 32 blocks of up to 3, added up in the workers or in the parent."""
-    sites = Federation({f"s{k:02d}": site(f"s{k:02d}", 4 + k % 5) for k in range(70)}, ())
+    """33 sites are 17 blocks of up to 2, added up in the workers or in the parent."""
+    sites = Federation({f"s{k:02d}": site(f"s{k:02d}", 4 + k % 5) for k in range(33)}, ())
     what = experiment(rounds=2)
     for workers in (1, 2):
         play(tmp_path / str(workers), what, sites, arms=["fedavg", "tuned"], workers=workers)
@@ -188,19 +191,33 @@ def test_with_a_quorum_the_round_goes_on_and_names_who_is_missing(
 def test_a_worker_that_is_late_is_ended_and_the_next_round_has_all_sites(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ost hangs for good in round 2; the round goes on without it, and nobody waits for it."""
-    plain = LocalTask.fit
+    """ost hangs for good in round 2; the round goes on without it, and nobody waits for it.
+
+    The clock is the test's: the deadline is over as soon as both others have answered.
+    """
+    plain, received, answered = LocalTask.fit, FlowerSites._received, []
 
     def fit(task: LocalTask, *args: object, **kwargs: object) -> object:
         if task.site == "ost" and kwargs["round"] == 2:
             time.sleep(1000)
         return plain(task, *args, **kwargs)
 
+    def noted(sites: FlowerSites, key: str, *args: object) -> object:
+        if sites.number == 2:
+            answered.append(key)
+        return received(sites, key, *args)
+
+    clock = SimpleNamespace(
+        monotonic=lambda: 601.0 if len(answered) == 2 else 0.0, sleep=time.sleep
+    )
     monkeypatch.setattr(LocalTask, "fit", fit)
-    what = experiment(quorum=2, deadline=2.0, rounds=3, validate_every=0)
+    monkeypatch.setattr(FlowerSites, "_received", noted)
+    monkeypatch.setattr(exchange, "time", clock)
+    what = experiment(quorum=2, deadline=600.0, rounds=3, validate_every=0)
     play(tmp_path, what, arms=["fedavg"], workers=2)
     missing = [line["missing"] for line in RunFolder(tmp_path).arm("fedavg", 0).rounds()]
-    assert missing == [{}, {"ost": "no answer within 2 s"}, {}]
+    assert missing == [{}, {"ost": "no answer within 600 s"}, {}]
+    assert sorted(answered) == ["nord", "sued"]
 
 
 def test_a_shared_area_grows_and_keeps_every_kind_of_array() -> None:

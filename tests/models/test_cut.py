@@ -1,6 +1,7 @@
 """Every model of the table, cut at every legal place, is still that model."""
 
 from collections import OrderedDict
+from functools import lru_cache
 
 import pytest
 import torch
@@ -22,17 +23,22 @@ from fedrad.models.cut import (
 TASK = Task(name="multiclass", labels=("A", "B", "C"), input=(1, 32, 32))
 
 
+@lru_cache(maxsize=1)
 def model(name: str, **options: object) -> nn.Module:
-    """A model of the table with weights that are the same each time."""
+    """A model of the table with weights that are the same each time; nobody may change it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return MODELS[name](TASK, **options)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_the_parts_composed_are_the_whole_for_every_legal_cut(name: str) -> None:
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def net(request: pytest.FixtureRequest) -> nn.Module:
+    """The network that all claims of a name share; a cut changes nothing in it."""
+    return model(request.param)
+
+
+def test_the_parts_composed_are_the_whole_for_every_legal_cut(net: nn.Module) -> None:
     """Bit for bit, inner cuts included, with the last layer as the tail where one is left."""
-    net = model(name)
     x = torch.randn(2, *TASK.input, generator=torch.Generator().manual_seed(0))
     last = list(chain(net))[-1]
     cuts = legal_cuts(net, inner=True)
@@ -46,10 +52,10 @@ def test_the_parts_composed_are_the_whole_for_every_legal_cut(name: str) -> None
             assert torch.equal(split.tail(split.body(split.front(x))), whole), cut
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_the_parts_states_merge_back_into_the_whole_one_for_every_legal_cut(name: str) -> None:
+def test_the_parts_states_merge_back_into_the_whole_one_for_every_legal_cut(
+    net: nn.Module,
+) -> None:
     """Same names, same order, same arrays; no name in two parts."""
-    net = model(name)
     state = net.state_dict()
     last = list(chain(net))[-1]
     for cut in legal_cuts(net, inner=True):
@@ -61,9 +67,9 @@ def test_the_parts_states_merge_back_into_the_whole_one_for_every_legal_cut(name
         assert all(again[key].data_ptr() == value.data_ptr() for key, value in state.items())
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_what_a_site_holds_is_cut_like_the_whole_with_nothing_between(name: str) -> None:
-    net = model(name)
+def test_what_a_site_holds_is_cut_like_the_whole_with_nothing_between(
+    net: nn.Module,
+) -> None:
     last = list(chain(net))[-1]
     for cut in legal_cuts(net):
         own = parts(ends(net, cut, last), cut, last)

@@ -1,5 +1,7 @@
 """Claims that hold for every model of the table, and so for the next one too."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from opacus import GradSampleModule
@@ -19,13 +21,14 @@ def task_of(name: str) -> Task:
     return TABLE if name == "mlp" else IMAGE
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture(scope="module", params=sorted(MODELS))
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(name: str) -> nn.Module:
+    """The network that all claims of a name share; none of them may change it."""
     torch.manual_seed(0)
     return build(MODELS, name, task_of(name), where="model")
 
@@ -58,9 +61,9 @@ def test_per_image_gradients_sum_to_the_gradient(name: str, model: nn.Module) ->
     """With Opacus' hooks set, nothing in place is in their way and no layer is forgotten."""
     x = torch.randn(2, *task_of(name).input, requires_grad=True)
     plain = torch.autograd.grad(model(x).sum(), list(model.parameters()))
-    hooked = GradSampleModule(model, loss_reduction="sum")
+    hooked = GradSampleModule(deepcopy(model), loss_reduction="sum")
     hooked(x).sum().backward()
-    for p, gradient in zip(model.parameters(), plain, strict=True):
+    for p, gradient in zip(hooked.parameters(), plain, strict=True):
         scale = gradient.abs().max().item()
         torch.testing.assert_close(p.grad_sample.sum(0), gradient, atol=1e-4 * scale, rtol=1e-3)
 

@@ -43,14 +43,16 @@ def test_prv_needs_less_noise_than_rdp_for_the_same_epsilon() -> None:
 
 def test_a_site_too_small_for_the_epsilon_says_so_before_training() -> None:
     """The limit: noise in each number as large as all of a batch's clipped gradients together."""
-    with pytest.raises(ConfigError, match=r"nord: privacy: epsilon 0\.3 cannot be carried over 30"):
+    with pytest.raises(
+        ConfigError,
+        match=r"nord: privacy: epsilon 0\.3 cannot be carried over 30.*"
+        r"rounds? would fit, or a larger epsilon or batch",
+    ):
         at(dp_sgd(epsilon=0.3), patients=60)
     with pytest.raises(
         ConfigError, match=r"epsilon 0\.01 is below what one round costs, 0\.\d+ at"
     ):
         at(dp_sgd(epsilon=0.01), patients=60)
-    with pytest.raises(ConfigError, match=r"rounds? would fit, or a larger epsilon or batch"):
-        at(dp_sgd(epsilon=0.3), patients=60)
 
 
 def test_both_or_neither_of_epsilon_and_noise_are_refused() -> None:

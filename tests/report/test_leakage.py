@@ -2,6 +2,7 @@
 
 import copy
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,10 +29,11 @@ replicates: 0
 metrics: [auroc]
 algorithm: {name: splitfed, version: 1, cut: stem}
 """
+PLAIN = from_text(TEXT)
 
 
 def experiment(**changes: object) -> Experiment:
-    return Experiment.model_validate(from_text(TEXT).model_dump() | changes)
+    return Experiment.model_validate(PLAIN.model_dump() | changes)
 
 
 def site(name: str, images: int) -> SiteData:
@@ -53,19 +55,23 @@ def sample(images: int, seed: int) -> Sample:
     return Sample(x, y)
 
 
+def found(
+    arm: Experiment | None = None, plan: CutPlan | None = None, steps: int = 100
+) -> dict[str, Any]:
+    """What a cut leaks, by a decoder of so many steps."""
+    arm, plan = arm or experiment(), plan or CutPlan("stem")
+    start, own, others = initial_state(arm, 0), sample(40, 0), sample(30, 1)
+    return measure(arm, plan, start, own, others, seed=0, steps=steps)
+
+
 @pytest.fixture(scope="module")
 def measured() -> dict:
-    arm = experiment()
-    plan = CutPlan("stem")
-    return measure(
-        arm, plan, initial_state(arm, 0), sample(40, 0), sample(30, 1), seed=0, steps=100
-    )
+    return found()
 
 
 def test_the_attackers_images_are_no_images_that_are_attacked() -> None:
     """The last site's training images, against test images of all others."""
-    found = Federation({name: site(name, 20) for name in ("a", "bb")}, ())
-    own, others, told = _samples(found)
+    own, others, told = _samples(Federation({name: site(name, 20) for name in ("a", "bb")}, ()))
     assert set(own.x.flatten().tolist()) == set(range(200, 220))
     assert set(others.x.flatten().tolist()) == set(range(120, 140))
     assert told == {"attacker": "bb, train", "attacked": "a, test"}
@@ -87,29 +93,21 @@ def test_an_early_cut_leaks_images_and_the_last_layer_leaks_labels(measured: dic
     assert measured["labels"]["findings"]["nodule"]["direction"] > 0.8
 
 
-def test_the_numbers_are_plain_and_the_same_again(measured: dict) -> None:
-    arm, plan = experiment(), CutPlan("stem")
-    again = measure(
-        arm, plan, initial_state(arm, 0), sample(40, 0), sample(30, 1), seed=0, steps=100
-    )
-    assert json.dumps(again, allow_nan=False) == json.dumps(measured)
+def test_the_numbers_are_plain_and_the_same_again() -> None:
+    one, again = (found(steps=3) for _ in range(2))
+    assert json.dumps(again, allow_nan=False) == json.dumps(one)
 
 
-def test_pictures_are_shown_of_generated_images_only(measured: dict) -> None:
+def test_pictures_are_shown_of_generated_images_only() -> None:
     """The same images said to be of a hospital: the same numbers, and no picture."""
-    arm, plan = experiment(data={"name": "npz", "file": "x.npz"}), CutPlan("stem")
-    real = measure(
-        arm, plan, initial_state(arm, 0), sample(40, 0), sample(30, 1), seed=0, steps=100
-    )
-    assert measured["pictures"] and real["pictures"] == []
-    assert real["reconstruction"] == measured["reconstruction"]
+    made = found(steps=3)
+    real = found(experiment(data={"name": "npz", "file": "x.npz"}), steps=3)
+    assert made["pictures"] and real["pictures"] == []
+    assert real["reconstruction"] == made["reconstruction"]
 
 
 def test_noise_on_the_activations_lowers_what_is_measured(measured: dict) -> None:
-    arm, plan = experiment(), CutPlan("stem", noise=10.0)
-    noisy = measure(
-        arm, plan, initial_state(arm, 0), sample(40, 0), sample(30, 1), seed=0, steps=100
-    )
+    noisy = found(plan=CutPlan("stem", noise=10.0))
     assert noisy["reconstruction"]["psnr"] < measured["reconstruction"]["psnr"] - 3
     assert (
         noisy["distance_correlation"]["corrected"]
@@ -118,11 +116,8 @@ def test_noise_on_the_activations_lowers_what_is_measured(measured: dict) -> Non
 
 
 def test_labels_that_are_sent_are_not_attacked() -> None:
-    arm, plan = experiment(), CutPlan("stem", shape="labels_at_server")
-    found = measure(
-        arm, plan, initial_state(arm, 0), sample(40, 0), sample(30, 1), seed=0, steps=100
-    )
-    assert found["labels"]["sent"] and found["labels"]["findings"] == {}
+    labels = found(plan=CutPlan("stem", shape="labels_at_server"), steps=3)["labels"]
+    assert labels["sent"] and labels["findings"] == {}
 
 
 def test_the_page_shows_it_and_says_why_it_is_missing(measured: dict) -> None:

@@ -67,6 +67,7 @@ def test_without_noise_the_audit_finds_leakage() -> None:
     assert found.auroc > 0.9 and found.bound > 1
 
 
+@pytest.mark.slow
 def test_with_strong_noise_it_finds_none_and_never_passes_the_accountant() -> None:
     """Epsilon 1 at the same site and with the same steps."""
     found = audited(task(epsilon=1.0))
@@ -74,6 +75,7 @@ def test_with_strong_noise_it_finds_none_and_never_passes_the_accountant() -> No
     assert abs(found.auroc - 0.5) < 0.06 and found.bound <= 1
 
 
+@pytest.mark.slow
 def test_with_little_noise_the_proof_stays_below_the_promise() -> None:
     """Epsilon 30 leaks, and the attack proves part of it, but never more than was promised."""
     found = audited(task(epsilon=30.0))

@@ -21,7 +21,7 @@ OWN, OTHERS = images(200, 0), images(60, 1)
 
 
 def test_from_an_identity_front_the_reconstruction_is_near_perfect() -> None:
-    found = reconstruct((OWN, OWN), OTHERS, OTHERS, steps=250)
+    found = reconstruct((OWN, OWN), OTHERS, OTHERS, steps=250, batch=16)
     assert found.ssim > 0.97 and found.psnr > 30
     assert found.guess_ssim < 0.6
 
@@ -42,7 +42,7 @@ def test_from_smaller_maps_and_from_vectors_it_draws_more_than_the_guess() -> No
     ):
         with torch.no_grad():
             own, others = front(OWN), front(OTHERS)
-        found = reconstruct((own, OWN), others, OTHERS, steps=120)
+        found = reconstruct((own, OWN), others, OTHERS, steps=60, batch=16)
         assert found.psnr > found.guess_psnr + 1
         assert found.drawn.shape == OTHERS.shape
 
