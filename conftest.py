@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedrad.core.garbage import search_as_ever, search_seldom
+from fedrad.core.gc_tuning import raise_gc_threshold, restore_gc_threshold
 
 # All modules and tests are made before the first one runs, and stay to the end.
-search_seldom()
+raise_gc_threshold()
 
 
 def missing() -> dict[str, str]:
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Search for garbage as ever, but no more in what was imported and collected."""
-    search_as_ever()
+    restore_gc_threshold()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -16,17 +16,17 @@ from torch import nn
 from fedrad.algorithms import ALGORITHMS, WRAPPERS
 from fedrad.algorithms.base import Algorithm, Handler, StreamHandler
 from fedrad.algorithms.evaluation import evaluation
-from fedrad.algorithms.split import CutPlan
-from fedrad.algorithms.split_site import evaluation as split_evaluation
+from fedrad.algorithms.split.cut_plan import CutPlan
+from fedrad.algorithms.split.site import split_evaluation as split_evaluation
 from fedrad.config import Experiment, Local
 from fedrad.core import seeds
-from fedrad.core.meter import Meter
 from fedrad.core.state import State
+from fedrad.core.timing import PhaseTimer
 from fedrad.data import TRANSFORMS
 from fedrad.data.base import SiteData
-from fedrad.data.oddities import Oddity
+from fedrad.data.checks.oddities import Oddity
 from fedrad.data.sites import Federation
-from fedrad.data.transforms import compose
+from fedrad.data.transforms import chained
 from fedrad.errors import ConfigError, MissingError
 from fedrad.metrics import METRICS
 from fedrad.metrics.base import Metric
@@ -34,13 +34,13 @@ from fedrad.metrics.calibration import loss
 from fedrad.models import MODELS
 from fedrad.privacy.account import Account
 from fedrad.registry import build, split
+from fedrad.training.dp.private_arm import check_private, plan_at, private_at
 from fedrad.training.last_batch import (
     batch_of_one,
     last_of_one,
 )
 from fedrad.training.local import LocalTask
 from fedrad.training.optimizers import OPTIMIZERS
-from fedrad.training.private_arm import check_private, plan_at, private_at
 from fedrad.training.server import ServerTask
 
 __all__ = [
@@ -101,10 +101,10 @@ def check_arms(experiment: Experiment, played: Collection[str] = ()) -> None:
     for name in experiment.arm_names:
         arm = experiment.arm(name)
         algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
-        if algorithm.home_rounds >= arm.rounds and name in (played or experiment.arm_names):
+        if algorithm.local_rounds >= arm.rounds and name in (played or experiment.arm_names):
             raise ConfigError(
-                f"arms.{name}: {algorithm.home_rounds} rounds at home of {arm.rounds} in all leave "
-                "none to federate"
+                f"arms.{name}: {algorithm.local_rounds} rounds at home of {arm.rounds} in all "
+                "leave none to federate"
             )
         check_model(arm)
         model, plan = model_of(arm), cut_of(arm)
@@ -189,10 +189,10 @@ def site_model_of(arm: Experiment) -> nn.Module:
 
 
 def server_task(
-    arm: Experiment, *, seed: int, device: torch.device, meter: Meter | None = None
+    arm: Experiment, *, seed: int, device: torch.device, meter: PhaseTimer | None = None
 ) -> ServerTask:
     """Return what the server computes with in an arm."""
-    local, meter = arm.local, meter or Meter()
+    local, meter = arm.local, meter or PhaseTimer()
     build = partial(model_of, arm)
     return ServerTask(seed, arm.task, build, local.optimizer, local.clip, device, meter)
 
@@ -316,7 +316,7 @@ def _augmentation(local: Local, arm: Experiment) -> Any:
         build(TRANSFORMS, spec, where=f"local.augment.{position}")
         for position, spec in enumerate(local.augment)
     ]
-    return compose(steps) if steps else None
+    return chained(steps) if steps else None
 
 
 def _metrics(arm: Experiment) -> tuple[Metric, ...]:

@@ -10,11 +10,11 @@ import typer
 
 from fedrad.commands import audit_privacy as audit
 from fedrad.commands import coordinator, site, start  # noqa: F401 - start adds to site
-from fedrad.commands.experiments import end, federation_for, read, selected
-from fedrad.commands.ledger import EXAMPLE, ledger
-from fedrad.commands.provision import provision
+from fedrad.commands.experiments import end, federation_for, read_experiment, selected_arms
+from fedrad.commands.ledger import LEDGER_EXAMPLE, ledger
+from fedrad.commands.provision import provision_command
 from fedrad.commands.version import version_option
-from fedrad.federation.runtimes import Concurrency, Runtime, RuntimeName
+from fedrad.runtimes import Concurrency, Runtime, RuntimeName
 
 __all__ = ["app", "main"]
 
@@ -156,9 +156,9 @@ def run(
     if on is not None:
         _run_on(on, file, set_ or [], arm, seed, out, device)
         return
-    from fedrad.core.garbage import search_seldom
+    from fedrad.core.gc_tuning import raise_gc_threshold
 
-    search_seldom()  # until the process is set up for training
+    raise_gc_threshold()  # until the process is set up for training
     from rich.console import Console
 
     console = Console()
@@ -167,22 +167,22 @@ def run(
 
         raise ConfigError(f"--out {out}: is a file; results need a folder")
     where = Runtime(runtime, workers, ray_address, object_store, dashboard, concurrency)
-    experiment = read(file, set_ or [])
+    experiment = read_experiment(file, set_ or [])
     # Ray starts while torch is imported and the data are read.
     with where.started() as cluster:
         federation = federation_for(experiment, data_root, device, arm or ())
 
-        from fedrad.federation.rounds import Play
         from fedrad.report.oddities import oddities_told
         from fedrad.report.progress import make_progress
+        from fedrad.rounds.arm_rounds import RunSpec
         from fedrad.runs import RunFolder
 
         for line in oddities_told(federation.oddities):
             console.print(line, highlight=False)
-        arms, seeds = selected(experiment, arm, seed)
+        arms, seeds = selected_arms(experiment, arm, seed)
         folder = RunFolder(out or Path("runs") / experiment.name)
         with make_progress(console) as progress:
-            play = Play(experiment, arms, seeds, federation.held_out, folder, progress, profile)
+            play = RunSpec(experiment, arms, seeds, federation.held_out, folder, progress, profile)
             where.play(play, federation, device, cluster)
 
     from fedrad.report.results import write_results
@@ -210,7 +210,7 @@ def check(file: File, set_: Sets = None, data_root: Root = None, mbit: Mbit = No
     from rich.console import Console
 
     console = Console()
-    experiment = read(file, set_ or [])
+    experiment = read_experiment(file, set_ or [])
     federation = federation_for(experiment, data_root)
 
     from fedrad.report.check import plan_tables
@@ -243,11 +243,12 @@ def list_(
     Console().print(table_of_names(kind))
 
 
-site.app.command(epilog=EXAMPLE)(ledger)
-app.command(name="audit-privacy", epilog=audit.EXAMPLE)(audit.audit_privacy)
-app.command(epilog="Example: [bold]fedrad provision sites/federation.yaml --out kits[/bold]")(
-    provision
-)
+site.app.command(epilog=LEDGER_EXAMPLE)(ledger)
+app.command(name="audit-privacy", epilog=audit.AUDIT_EXAMPLE)(audit.audit_privacy)
+app.command(
+    name="provision",
+    epilog="Example: [bold]fedrad provision sites/federation.yaml --out kits[/bold]",
+)(provision_command)
 app.add_typer(site.app)
 app.add_typer(coordinator.app)
 app.command(epilog="Example: [bold]fedrad status kits/coordinator[/bold]")(coordinator.status)
@@ -262,7 +263,7 @@ def _run_on(
     out: Path | None,
     device: str,
 ) -> None:
-    from fedrad.commands.remote import play_on
+    from fedrad.commands.remote import run_on_federation
     from fedrad.config import load_experiment
 
     experiment = load_experiment(file, sets)
@@ -270,8 +271,8 @@ def _run_on(
     from fedrad.assemble import check_arms
 
     check_arms(experiment, arms or ())
-    chosen = selected(experiment, arms, seeds)
-    play_on(kit, experiment, *chosen, out, command=_command(), device=device)
+    chosen = selected_arms(experiment, arms, seeds)
+    run_on_federation(kit, experiment, *chosen, out, command=_command(), device=device)
 
 
 def _command() -> str:

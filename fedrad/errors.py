@@ -4,13 +4,13 @@
 FedradError
 ├── ConfigError        the researcher: something in the YAML or on the command line
 ├── DataError          the data's owner: something in a table, an image, a split
-│   └── LeakError      one patient or one image where it must not be
+│   └── DataLeakageError      one patient or one image where it must not be
 ├── RunError           the researcher: the run's folder (another experiment's, a full disk)
 ├── MissingError       the machine's owner: a device or package that was asked for is not here
 ├── PrivacyError       the hospital: its ceiling is reached, or its ledger needs an operator
-├── TrainingDiverged   the researcher: a loss or weight stopped being a number
-├── Refused            the site's owner: its policy does not allow what was asked
-└── SiteFailed         the coordinator: sites did not answer, or answered with an error
+├── TrainingDivergedError   the researcher: a loss or weight stopped being a number
+├── PolicyError            the site's owner: its policy does not allow what was asked
+└── SiteFailedError         the coordinator: sites did not answer, or answered with an error
 ```
 A message says where, what was found and what would fit. It never carries a patient's name or id.
 Of what goes wrong at a hospital the coordinator reads `FedradError.outward` and nothing else: an
@@ -25,14 +25,14 @@ from contextlib import contextmanager
 __all__ = [
     "ConfigError",
     "DataError",
+    "DataLeakageError",
     "FedradError",
-    "LeakError",
     "MissingError",
+    "PolicyError",
     "PrivacyError",
-    "Refused",
     "RunError",
-    "SiteFailed",
-    "TrainingDiverged",
+    "SiteFailedError",
+    "TrainingDivergedError",
     "about_the_question",
     "outward_of",
 ]
@@ -139,7 +139,7 @@ class DataError(FedradError):
         return f"{', '.join(parts)}; {_STAYS}"
 
 
-class LeakError(DataError):
+class DataLeakageError(DataError):
     """One patient or one image stands where it would make a comparison untrue."""
 
 
@@ -160,7 +160,7 @@ class PrivacyError(FedradError):
         return str(self)[:_MOST]
 
 
-class TrainingDiverged(FedradError):
+class TrainingDivergedError(FedradError):
     """A loss or a weight is no finite number any more; this arm cannot go on."""
 
     @property
@@ -169,7 +169,7 @@ class TrainingDiverged(FedradError):
         return str(self)[:_MOST]
 
 
-class Refused(FedradError):
+class PolicyError(FedradError):
     """A site's policy does not allow what was asked of it; says site, rule, limit and asked."""
 
     @property
@@ -178,7 +178,7 @@ class Refused(FedradError):
         return str(self)[:_MOST]
 
 
-class SiteFailed(FedradError):
+class SiteFailedError(FedradError):
     """Too few sites answered a round, or one of them refused it."""
 
     @property

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from fedrad.errors import ConfigError
 
-__all__ = ["build", "check_options", "fits", "listed", "nearest", "options_of", "shown"]
+__all__ = ["build", "check_options", "fits", "nearest", "options_of", "shown", "shown_names"]
 
-Spec = str | Mapping[str, Any]
+NamedSpec = str | Mapping[str, Any]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
@@ -35,10 +35,10 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 
-def listed(names: Iterable[str], most: int = 20) -> str:
+def shown_names(names: Iterable[str], most: int = 20) -> str:
     """Return names with commas, of many the first and how many more there are.
 
-    >>> listed(["nord", "ost", "west"], most=2)
+    >>> shown_names(["nord", "ost", "west"], most=2)
     'nord, ost and 1 more'
     """
     known = list(names)
@@ -99,7 +99,7 @@ def check_options(
     return {key: getattr(checked, key) for key in options}
 
 
-def build(table: Mapping[str, Callable[..., Any]], spec: Spec, *given: Any, where: str) -> Any:
+def build(table: Mapping[str, Callable[..., Any]], spec: NamedSpec, *given: Any, where: str) -> Any:
     """Return what the named builder of a table makes of a spec.
 
     Args:
@@ -122,7 +122,7 @@ def build(table: Mapping[str, Callable[..., Any]], spec: Spec, *given: Any, wher
     return table[name](*given, **check_options(table[name], options, where=where, name=name))
 
 
-def split(spec: Spec, *, where: str) -> tuple[str, dict[str, Any]]:
+def split(spec: NamedSpec, *, where: str) -> tuple[str, dict[str, Any]]:
     """Return a spec's name and its options.
 
     >>> split({"name": "fedprox", "mu": 0.01}, where="algorithm")

@@ -30,17 +30,17 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from fedrad.core.claims import Claim, change_of_training
 from fedrad.core.damage import Kinds, json_lines, reading
+from fedrad.core.provenance import Provenance, training_change
 from fedrad.core.state import Bundle
-from fedrad.core.store import Versions, load, save_bundle, write_atomic
+from fedrad.core.store import Versions, load_bundle, save_bundle, write_atomic
 from fedrad.errors import RunError
 
-__all__ = ["LEFT_OUT", "ArmFolder", "Counts", "Evaluation", "RunFolder", "own_models"]
+__all__ = ["LEFT_OUT", "ArmFolder", "Counts", "Evaluation", "RunFolder", "sites_with_own_model"]
 
 LEFT_OUT = "left out"
 """How the reason begins of an arm that was never to be played, and so did not stop."""
-Cell = dict[str, np.ndarray]
+StoredMetrics = dict[str, np.ndarray]
 Counts = Mapping[str, Any]
 _BETWEEN = "|"
 _POOLED = "pooled"
@@ -76,17 +76,17 @@ class Evaluation:
         facts: plain values for the record (collapse, seconds, bytes, ...).
     """
 
-    cells: Mapping[tuple[str, str], Cell]
+    cells: Mapping[tuple[str, str], StoredMetrics]
     reasons: Mapping[tuple[str, str], Mapping[str, str]]
     counts: Mapping[str, Counts]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def own_models(evaluation: Evaluation) -> set[str]:
+def sites_with_own_model(evaluation: Evaluation) -> set[str]:
     """Return the sites that had a model of their own on their own test set.
 
     >>> cells = {("personal:nord", "nord"): {"auroc": np.ones(1)}, ("personal:ost", "ost"): {}}
-    >>> own_models(Evaluation(cells, {}, {}))
+    >>> sites_with_own_model(Evaluation(cells, {}, {}))
     {'nord'}
     """
     return {
@@ -123,7 +123,7 @@ class ArmFolder:
         return (self.path / "evaluation.json").is_file()
 
     @property
-    def begun_as(self) -> Claim | None:
+    def begun_as(self) -> Provenance | None:
         """Return what the arm was begun with, None if it is new.
 
         Raises:
@@ -132,7 +132,7 @@ class ArmFolder:
         return self._claim("arm.yaml")
 
     @property
-    def evaluated_as(self) -> Claim | None:
+    def evaluated_as(self) -> Provenance | None:
         """Return what the evaluation was made with; of older folders, what the arm was begun with.
 
         Raises:
@@ -140,12 +140,12 @@ class ArmFolder:
         """
         return self._claim("evaluated.yaml") or self.begun_as
 
-    def _claim(self, name: str) -> Claim | None:
+    def _claim(self, name: str) -> Provenance | None:
         path = self.path / name
         if not path.is_file():
             return None
         with reading(path, self.name, _BEGIN_ANEW):
-            claim = Claim.read(path.read_text(encoding="utf-8"))
+            claim = Provenance.read(path.read_text(encoding="utf-8"))
             if not claim.text.strip():
                 raise ValueError("it is empty")
         return claim
@@ -155,20 +155,20 @@ class ArmFolder:
         """Return the arm and seed, as messages name them."""
         return f"{self.path.parent.name}/{self.path.name}"
 
-    def check(self, claim: Claim) -> None:
+    def check(self, claim: Provenance) -> None:
         """Refuse a folder that was begun with something that makes other weights.
 
         Raises:
             RunError: names the first line that differs.
         """
         before = self.begun_as
-        if before is not None and (change := change_of_training(before, claim)):
+        if before is not None and (change := training_change(before, claim)):
             raise RunError(
                 f"{self.name} was begun with another experiment or other data: {change}; choose "
                 "another folder with --out, or remove this one"
             )
 
-    def claim(self, claim: Claim) -> None:
+    def claim(self, claim: Provenance) -> None:
         """Mark the folder as this arm's, or check that it already is.
 
         Raises:
@@ -178,7 +178,7 @@ class ArmFolder:
         if self.begun_as is None:
             write_atomic(self.path / "arm.yaml", claim.mark().encode())
 
-    def evaluated(self, claim: Claim) -> bool:
+    def evaluated(self, claim: Provenance) -> bool:
         """Return whether the arm is finished, evaluated with these metrics, sites and data."""
         known = self.evaluated_as if self.trained else None
         return known is not None and known.holds_for(claim)
@@ -235,7 +235,7 @@ class ArmFolder:
         lines = [line for line in lines if line["round"] <= last]
         path = self.server.path(last)
         try:
-            state = load(path) if last else {}
+            state = load_bundle(path) if last else {}
         except RunError as error:
             raise RunError(
                 f"{self.name}: server/{error}; delete that file, and the same command goes on from "
@@ -253,7 +253,7 @@ class ArmFolder:
         if not self.trained:
             return None
         try:
-            return load(self.path / "state.safetensors")
+            return load_bundle(self.path / "state.safetensors")
         except RunError as error:
             raise RunError(f"{self.name}: {error}; {_BEGIN_ANEW}") from error
 
@@ -280,7 +280,7 @@ class ArmFolder:
         write_atomic(self.path / "rounds.jsonl", "".join(map(_line, lines)).encode())
         return lines[last]
 
-    def finish(self, state: Bundle, evaluation: Evaluation, claim: Claim) -> None:
+    def finish(self, state: Bundle, evaluation: Evaluation, claim: Provenance) -> None:
         """Write the final state and the evaluation; after this the arm and seed are finished.
 
         Args:
@@ -328,7 +328,7 @@ class ArmFolder:
             reasons = {_place(key): dict(value) for key, value in told["reasons"].items()}
             counts, facts = dict(told["counts"]), dict(told["facts"])
         try:
-            arrays = load(self.path / "evaluation.safetensors")
+            arrays = load_bundle(self.path / "evaluation.safetensors")
         except RunError as error:
             cure = _EVALUATE_ANEW.replace("that file", "evaluation.json beside it")
             raise RunError(f"{self.name}: {error}; {cure}") from error
@@ -349,7 +349,7 @@ class RunFolder:
         """Return the folder of one arm and seed, finished if it was evaluated for this text."""
         return ArmFolder(self.path / arm / f"seed-{seed}", text)
 
-    def check(self, claims: Mapping[str, Claim], seeds: Iterable[int]) -> None:
+    def check(self, claims: Mapping[str, Provenance], seeds: Iterable[int]) -> None:
         """Refuse a folder that holds an arm of this experiment, begun with something else.
 
         Raises:

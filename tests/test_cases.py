@@ -86,7 +86,7 @@ RESULTS = ("out/results.json", "out/report.html")
 SIX = ("provision", "fed6.yaml", "--out", "kits")
 CASES = {
     "equal rows of a table in two splits": Case(
-        "01-", CHECK, told=(r"LeakError", r"\brows? \d+.*\d+")
+        "01-", CHECK, told=(r"DataLeakageError", r"\brows? \d+.*\d+")
     ),
     "1.0 is the class 1": Case("02-", CHECK, (0, 2), untold=(r"\b1 0\b",)),
     "bits of a 16-bit colour image": Case("03-", RUN, (0,), left=RESULTS),

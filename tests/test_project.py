@@ -74,14 +74,14 @@ def imported(node: ast.AST) -> set[str]:
 
 def test_ray_is_imported_only_where_that_runtime_is_asked_for() -> None:
     """Also by a module of ours: `fedrad --help` works where Ray is not installed."""
-    room, door = ROOT / "fedrad" / "federation" / "ray", "fedrad.federation.ray.cluster"
+    room, door = ROOT / "fedrad" / "simulation" / "ray", "fedrad.simulation.ray.cluster"
     for path in sorted((ROOT / "fedrad").glob("**/*.py")):
         if path.parent == room and path.stem not in ("__init__", "cluster"):
             continue
         # Its top level alone: what is inside a function waits until it is called.
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             for name in imported(node):
-                rays = name.split(".")[0] == "ray" or name.startswith("fedrad.federation.ray")
+                rays = name.split(".")[0] == "ray" or name.startswith("fedrad.simulation.ray")
                 assert not rays or name == door, f"{path.relative_to(ROOT)}:{node.lineno}"
 
 

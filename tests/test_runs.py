@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedrad.core.claims import Claim
+from fedrad.core.provenance import Provenance
 from fedrad.errors import RunError
 from fedrad.runs import ArmFolder, Evaluation
 
 LINE = {
     "seconds": 0.1, "bytes_down": 8, "bytes_up": 8, "steps": 2, "missing": {}, "validation": {},
 }  # fmt: skip
-CLAIM = Claim("name: made\nrounds: 4\n", {"data": "3fe2"})
+CLAIM = Provenance("name: made\nrounds: 4\n", {"data": "3fe2"})
 
 
 def state(number: int) -> dict:

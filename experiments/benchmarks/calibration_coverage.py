@@ -16,9 +16,9 @@ from scipy.stats import norm
 from fedrad.metrics import METRICS
 from fedrad.metrics.base import Metric, sample
 from fedrad.metrics.influence import groups_of, influences
-from fedrad.report.columns import columns
+from fedrad.report.arm_statistics import columns
 from fedrad.report.differences import difference
-from fedrad.report.triple import triple
+from fedrad.report.federation_gains import triple
 
 __all__ = ["OTHERS", "arms_of", "auroc_of_one_site", "held", "other_of_one_site", "truth_of"]
 

@@ -23,7 +23,7 @@ from deployed import SITES, Deployed  # noqa: E402 - the tests' own federation o
 from fedrad.assemble import initial_state  # noqa: E402
 from fedrad.config import load_experiment  # noqa: E402
 from fedrad.core.state import num_bytes  # noqa: E402
-from fedrad.federation.coordinator.service import CoordinatorKit  # noqa: E402
+from fedrad.deployment.coordinator.service import CoordinatorKit  # noqa: E402
 
 IDLE = {"name": "mlp", "hidden": [8]}
 LARGE = {"name": "mlp", "hidden": [5200, 5200]}

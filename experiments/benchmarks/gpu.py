@@ -28,10 +28,10 @@ from fedrad.config import Task
 from fedrad.core.state import State, clone
 from fedrad.data.base import SiteData
 from fedrad.models import MODELS
-from fedrad.training.asked import Training
-from fedrad.training.concurrency import at_once
+from fedrad.training.devices.concurrency_modes import ConcurrencyMode, most_at_once, trainer_of
+from fedrad.training.devices.deferred_training import TrainingCall
+from fedrad.training.devices.measured_concurrency import at_once
 from fedrad.training.local import Fitted, LocalTask
-from fedrad.training.ways import Way, most_at_once, trainer_of
 
 WORKLOADS = {"resnet18": (32, 256, 64, 16), "cnn": (100, 64, 28, 16)}
 
@@ -63,8 +63,12 @@ def sites_of(model: str, device: torch.device, small: bool) -> tuple[list[LocalT
 
 def ways_of(tasks: Sequence[LocalTask], start: State) -> dict[str, Callable[[], object]]:
     """Return what trains all sites once, in each way that `fedrad run` chooses from."""
-    asked = [Training(task, start, round=1) for task in tasks]
-    possible = [way for way in Way if way is not Way.STREAMS or tasks[0].device.type == "cuda"]
+    asked = [TrainingCall(task, start, round=1) for task in tasks]
+    possible = [
+        way
+        for way in ConcurrencyMode
+        if way is not ConcurrencyMode.STREAMS or tasks[0].device.type == "cuda"
+    ]
     return {
         str(way): partial(at_once, trainer_of(way), asked, most_at_once(way)) for way in possible
     }

@@ -27,13 +27,13 @@ from fedrad.assemble import initial_state, model_of
 from fedrad.config import Experiment, from_text
 from fedrad.core import seeds
 from fedrad.core.state import State
-from fedrad.core.store import load
+from fedrad.core.store import load_bundle
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
-from fedrad.federation.rounds import Play
-from fedrad.federation.simulation.launch import run_local
-from fedrad.federation.watch import LoggedProgress
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.progress import LoggedProgress
 from fedrad.runs import RunFolder
+from fedrad.simulation.launch import run_local
 
 TEXT = """
 name: overhead
@@ -115,9 +115,9 @@ def fedrad(experiment: Experiment, federation: Federation) -> tuple[list[float],
     with tempfile.TemporaryDirectory() as out:
         folder = RunFolder(Path(out))
         stamps = Stamps()
-        play = Play(experiment, experiment.arm_names, [0], (), folder, stamps)
+        play = RunSpec(experiment, experiment.arm_names, [0], (), folder, stamps)
         run_local(play, federation, torch.device("cpu"))
-        state = load(folder.arm("fedavg", 0).path / "state.safetensors")["model"]
+        state = load_bundle(folder.arm("fedavg", 0).path / "state.safetensors")["model"]
         return [b - a for a, b in pairwise(stamps.times)], state
 
 

@@ -15,17 +15,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fedrad.core.garbage import search_seldom
+from fedrad.core.gc_tuning import raise_gc_threshold
 
 
 def main() -> None:
-    search_seldom()
+    raise_gc_threshold()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runtime", choices=["local", "ray"])
     parser.add_argument("--channels-last", action="store_true")
     asked = parser.parse_args()
-    from fedrad.federation.ray import cluster
-    from fedrad.federation.runtimes import Runtime, RuntimeName
+    from fedrad.runtimes import Runtime, RuntimeName
+    from fedrad.simulation.ray import cluster
 
     # Ray's processes import it, and know the network and the batches.
     path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
@@ -42,11 +42,11 @@ def play(runtime: Any, channels_last: bool, folder: Path, began: Any) -> None:
     from common import DATA_DIR, NUM_CLASSES, mark, save_final, workload
 
     from fedrad.config import from_text
-    from fedrad.core.store import load
+    from fedrad.core.store import load_bundle
     from fedrad.data.base import SiteData
     from fedrad.data.sites import Federation
-    from fedrad.federation import rounds
-    from fedrad.federation.watch import LoggedProgress
+    from fedrad.rounds import arm_rounds as rounds
+    from fedrad.rounds.progress import LoggedProgress
     from fedrad.runs import Evaluation, RunFolder
 
     mark("imported")
@@ -79,10 +79,10 @@ metrics: [loss]
         train = np.arange(number * work.per_site, (number + 1) * work.per_site)
         sites[name] = SiteData(name, x, y, patient, {"train": train, "val": none, "test": none})
     place = RunFolder(folder / "run")
-    told = rounds.Play(experiment, ["fedavg"], [0], (), place, LoggedProgress())
+    told = rounds.RunSpec(experiment, ["fedavg"], [0], (), place, LoggedProgress())
     runtime.play(told, Federation(sites, ()), "cpu", began)
     mark("server_done")
-    save_final(load(place.arm("fedavg", 0).path / "state.safetensors")["model"])
+    save_final(load_bundle(place.arm("fedavg", 0).path / "state.safetensors")["model"])
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from fedrad.models import MODELS
 from fedrad.privacy.account import Charge
 from fedrad.privacy.accountant import Use
 from fedrad.privacy.ledger import Ledger
-from fedrad.privacy.noise import Stream
+from fedrad.privacy.noise import SecureGenerator
 from fedrad.registry import build
+from fedrad.training.dp.ghost_clipping import clipped_sum
 from fedrad.training.objective import objective
 from fedrad.training.optimizers import sgd
-from fedrad.training.unit_gradients import clipped_sum
 
 BATCH, SIDE, NOISE, CLIP = 32, 64, 1.0, 1.0
 TASK = Task(name="binary", labels=("abnormal",), input=(1, SIDE, SIDE))
@@ -52,7 +52,11 @@ def plain(name: str) -> Step:
 def ours(name: str, *, ghost: bool) -> Step:
     model, x, y = drawn(name)
     params, losses = list(model.parameters()), objective(TASK).losses
-    step, stream, unit = sgd(params, lr=0.01), Stream(bytes(32), "noise"), torch.arange(BATCH)
+    step, stream, unit = (
+        sgd(params, lr=0.01),
+        SecureGenerator(bytes(32), "noise"),
+        torch.arange(BATCH),
+    )
 
     def run() -> None:
         sums = clipped_sum(

@@ -45,10 +45,10 @@ def play(sites: int, images: int, model: str, shape: tuple[int, ...], rounds: in
     from fedrad.config import from_text
     from fedrad.data.base import SiteData
     from fedrad.data.sites import Federation
-    from fedrad.federation import rounds as played
-    from fedrad.federation.runtimes import Runtime, RuntimeName
-    from fedrad.federation.watch import LoggedProgress
+    from fedrad.rounds import arm_rounds as played
+    from fedrad.rounds.progress import LoggedProgress
     from fedrad.runs import Evaluation, RunFolder
+    from fedrad.runtimes import Runtime, RuntimeName
 
     # What is measured is rounds, not the evaluation after the last one.
     played.evaluate_arm = lambda *_, **__: Evaluation({}, {}, {})
@@ -72,7 +72,7 @@ def play(sites: int, images: int, model: str, shape: tuple[int, ...], rounds: in
     text = TEXT.format(model=model, rounds=rounds, input=", ".join(map(str, shape)))
     with tempfile.TemporaryDirectory() as out:
         folder = RunFolder(Path(out))
-        run = played.Play(from_text(text), ["fedavg"], [0], (), folder, Stamps())
+        run = played.RunSpec(from_text(text), ["fedavg"], [0], (), folder, Stamps())
         Runtime(RuntimeName.LOCAL, workers=2).play(run, Federation(found, ()), "cpu", None)
     return ends
 

@@ -6,13 +6,13 @@ before it.
 
 import sys
 
-from fedrad.core.garbage import search_seldom
+from fedrad.core.gc_tuning import raise_gc_threshold
 
 
 def main() -> None:
-    search_seldom()
-    from fedrad.federation.ray import cluster
-    from fedrad.federation.runtimes import Runtime, RuntimeName
+    raise_gc_threshold()
+    from fedrad.runtimes import Runtime, RuntimeName
+    from fedrad.simulation.ray import cluster
 
     # Ray's processes import it, and know the networks.
     cluster._PRELOADED.append("workloads")

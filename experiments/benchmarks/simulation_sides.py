@@ -100,11 +100,11 @@ def fedrad(
     from workloads import register
 
     from fedrad.config import from_text
-    from fedrad.core.store import load
-    from fedrad.federation import rounds
-    from fedrad.federation.runtimes import Runtime, RuntimeName
-    from fedrad.federation.watch import LoggedProgress
+    from fedrad.core.store import load_bundle
+    from fedrad.rounds import arm_rounds as rounds
+    from fedrad.rounds.progress import LoggedProgress
     from fedrad.runs import Evaluation, RunFolder
+    from fedrad.runtimes import Runtime, RuntimeName
 
     register()
     # The floor evaluates nothing, so the evaluation after the last round is left out here too.
@@ -116,12 +116,14 @@ def fedrad(
             ends.append(time.time())
 
     place = RunFolder(out.with_suffix(""))
-    play = rounds.Play(from_text(work.text()), ["fedavg"], [0], (), place, Stamps(), profile=True)
+    play = rounds.RunSpec(
+        from_text(work.text()), ["fedavg"], [0], (), place, Stamps(), profile=True
+    )
     Runtime(RuntimeName(runtime), workers=2).play(play, sites_of(work, folder), "cpu", began)
     profile = json.loads((place.path / "profile.json").read_text(encoding="utf-8"))
     told = {"first": profile["first_training"], "round_ends": ends, "profile": profile}
     told["efficiency"] = profile["efficiency"]
-    return told, load(place.arm("fedavg", 0).path / "state.safetensors")["model"]
+    return told, load_bundle(place.arm("fedavg", 0).path / "state.safetensors")["model"]
 
 
 def sites_of(work: Workload, folder: Path) -> Any:

@@ -34,9 +34,9 @@ import torch
 import yaml
 
 from fedrad.algorithms.base import Frame, Request
-from fedrad.algorithms.split import CutPlan
-from fedrad.algorithms.split_server import ServerHalf
-from fedrad.algorithms.split_site import train
+from fedrad.algorithms.split.cut_plan import CutPlan
+from fedrad.algorithms.split.server import ServerHalf
+from fedrad.algorithms.split.site import train
 from fedrad.assemble import initial_state, local_task, model_of, server_task, site_model_of
 from fedrad.config import Experiment, from_text, load_experiment
 from fedrad.core.state import State

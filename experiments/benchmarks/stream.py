@@ -25,9 +25,9 @@ import grpc
 import torch
 
 from fedrad.algorithms.base import Frame
-from fedrad.federation.streams.invitation import Invitation
-from fedrad.federation.streams.play import play_stream
-from fedrad.federation.streams.server import StreamServer
+from fedrad.deployment.streams.client import run_client_stream
+from fedrad.deployment.streams.invitation import Invitation
+from fedrad.deployment.streams.server import StreamServer
 
 SIZES = {"100 kB": 100_000, "1 MB": 1_000_000, "13 MB": 12_845_056}
 WARM_UP = 5
@@ -97,7 +97,7 @@ def fedrad_site(invitation: Invitation, size: int, count: int, told: Connection)
             seconds.append(time.perf_counter() - start)
         return seconds[WARM_UP:]
 
-    told.send(play_stream(half(), invitation, site="nord"))
+    told.send(run_client_stream(half(), invitation, site="nord"))
 
 
 def fedrad(pem: Path, size: int, count: int) -> list[float]:

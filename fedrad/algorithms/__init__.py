@@ -10,8 +10,8 @@ from fedrad.algorithms.fedprox import fedprox
 from fedrad.algorithms.finetune import finetune
 from fedrad.algorithms.float16_updates import float16_updates
 from fedrad.algorithms.local import local
-from fedrad.algorithms.splitfed import splitfed
-from fedrad.algorithms.splitnn import splitnn
+from fedrad.algorithms.split.splitfed import splitfed
+from fedrad.algorithms.split.splitnn import splitnn
 
 ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
     "centralized": centralized,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Protocol
 
-from fedrad.algorithms.split import CutPlan
+from fedrad.algorithms.split.cut_plan import CutPlan
 from fedrad.core.state import Bundle, State
 from fedrad.training.local import Fitted, LocalTask
 from fedrad.training.server import ServerTask
@@ -104,7 +104,7 @@ class Stream(Protocol):
         """Wait for the site's next frame.
 
         Raises:
-            SiteFailed: the site failed, was silent too long, or has ended the stream.
+            SiteFailedError: the site failed, was silent too long, or has ended the stream.
         """
 
     def send(self, frame: Frame) -> None:
@@ -114,7 +114,7 @@ class Stream(Protocol):
         """Wait for the end of the stream, and return the site's reply.
 
         Raises:
-            SiteFailed: the site failed, was silent too long, or sent another frame.
+            SiteFailedError: the site failed, was silent too long, or sent another frame.
         """
 
 
@@ -200,7 +200,7 @@ class Algorithm:
     shared: bool = True
     personal: bool = False
     pooled: bool = False
-    home_rounds: int = 0
+    local_rounds: int = 0
     relays: bool = False
     cut: CutPlan | None = None
     changes: bool = False

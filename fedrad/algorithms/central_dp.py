@@ -18,19 +18,18 @@ from hashlib import blake2b
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from fedrad.algorithms.base import CHANGE, Algorithm, Handler, Reply, Request, Sites
 from fedrad.algorithms.mean_only import MeanOnly
 from fedrad.core.state import Bundle, State
 from fedrad.errors import ConfigError
-from fedrad.privacy.accountant import Use, compose
-from fedrad.privacy.noise import Stream
+from fedrad.privacy.accountant import Use, compose_uses
+from fedrad.privacy.noise import SecureGenerator
 
 __all__ = ["central_dp", "statement"]
 
-Positive = Annotated[float, Field(gt=0)]
 _OWN = "central_dp"
 _ONE = "sites"
 _READS = "central_dp: the algorithm reads single sites' updates; noise on the mean hides none"
@@ -40,7 +39,7 @@ def central_dp(
     federated: Algorithm,
     *,
     noise: Annotated[float, Field(ge=0)] = 1.0,
-    clip: Positive = 1.0,
+    clip: PositiveFloat = 1.0,
     repeatable: bool = False,
 ) -> Algorithm:
     """Return an algorithm whose every mean over sites is clipped and noised.
@@ -72,7 +71,7 @@ def central_dp(
     def play(state: Bundle, number: int, sites: Sites) -> Bundle:
         inner = {name: one for name, one in state.items() if name != _OWN}
         key = bytes(state[_OWN]["key"].tolist())
-        stream = Stream(key, f"round {number}")
+        stream = SecureGenerator(key, f"round {number}")
         after = federated.round(inner, number, _Noised(sites, _READS, noise, clip, stream))
         return {**after, _OWN: state[_OWN]}
 
@@ -88,7 +87,7 @@ def statement(*, noise: float, rounds: int, sites: int, delta: float = 1e-5) -> 
     """
     if not noise:
         return "central_dp: noise 0 hides no hospital; there is no epsilon"
-    epsilon = compose([Use(1.0, noise, rounds)], delta).epsilon
+    epsilon = compose_uses([Use(1.0, noise, rounds)], delta).epsilon
     told = (
         f"central_dp: each of the {sites} hospitals as a whole has epsilon {epsilon:.3g} at delta "
         f"{delta:g} after {rounds} rounds with noise {noise:g}, whatever the number of hospitals"
@@ -104,7 +103,7 @@ class _Noised(MeanOnly):
 
     noise: float
     clip: float
-    draws: Stream
+    draws: SecureGenerator
 
     def mean(self, action: str, send: Bundle, *, weight: str = "num-examples") -> Reply:
         reply = self.sites.mean(action, send, weight=_ONE)

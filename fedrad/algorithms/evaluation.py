@@ -14,7 +14,7 @@ from fedrad.core.state import Bundle, State
 from fedrad.metrics.base import Array
 from fedrad.training.local import LocalTask
 
-__all__ = ["RESULT", "THRESHOLDS", "as_state", "evaluation", "of_state", "told"]
+__all__ = ["RESULT", "THRESHOLDS", "as_state", "evaluation", "of_state", "result_reply"]
 
 RESULT = "result"
 """The name, in a reply, of what a site tells of a model."""
@@ -47,7 +47,9 @@ def evaluation(draws: int) -> Mapping[str, Handler]:
         sent = request.arrays.get(THRESHOLDS)
         edges = _own(request.local, model) if sent is None else of_state(sent)
         scores = request.local.predict(model, split="test")
-        reply = told(request.local, scores, "test", action="test", draws=draws, thresholds=edges)
+        reply = result_reply(
+            request.local, scores, "test", action="test", draws=draws, thresholds=edges
+        )
         return reply, request.memory
 
     return {
@@ -59,7 +61,7 @@ def evaluation(draws: int) -> Mapping[str, Handler]:
     }
 
 
-def told(
+def result_reply(
     local: LocalTask,
     scores: Array,
     split: str,
@@ -105,7 +107,7 @@ def _tune(request: Request) -> tuple[Reply, Bundle]:
     if model is None:
         return _nothing(), request.memory
     scores = request.local.predict(model, split="val")
-    return told(request.local, scores, "val", action="tune"), request.memory
+    return result_reply(request.local, scores, "val", action="tune"), request.memory
 
 
 def _validate(request: Request) -> tuple[Reply, Bundle]:
@@ -114,7 +116,7 @@ def _validate(request: Request) -> tuple[Reply, Bundle]:
         return _nothing(), request.memory
     scores = request.local.predict(model, split="val")
     edges = request.local.thresholds(scores, split="val")
-    reply = told(request.local, scores, "val", action="validate", thresholds=edges)
+    reply = result_reply(request.local, scores, "val", action="validate", thresholds=edges)
     return reply, request.memory
 
 

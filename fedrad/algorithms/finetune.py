@@ -50,7 +50,7 @@ def finetune(federated: Algorithm, *, rounds: Annotated[int, Field(gt=0)] = 1) -
         round=play,
         handlers={**federated.handlers, "finetune": _finetune},
         personal=True,
-        home_rounds=rounds,
+        local_rounds=rounds,
         # A site that trains alone needs the whole network, and then tests it at home, too.
         cut=None,
     )

@@ -14,11 +14,11 @@ def audit_lines(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
     >>> line = {"run": 7, "experiment": "3fe2ab12cd34", "time": "2026-12-01T05:56:12.123+00:00",
     ...     "arm": "fedavg", "round": 3, "action": "fit+validate", "bytes_in": 1200000,
-    ...     "bytes_out": 0, "decision": "refused", "reason": "Refused: nord: min_patients"}
+    ...     "bytes_out": 0, "decision": "refused", "reason": "PolicyError: nord: min_patients"}
     >>> print("\n".join(audit_lines([line])))
     experiment 3fe2ab12cd34, run 7
       12-01 05:56:12 refused   fedavg     round 3   fit+validate  1.2M in     0 out
-          Refused: nord: min_patients
+          PolicyError: nord: min_patients
     """
     place = None
     for entry in entries:

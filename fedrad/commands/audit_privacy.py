@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from fedrad.runs import RunFolder
     from fedrad.training.local import LocalTask
 
-__all__ = ["EXAMPLE", "audit_privacy"]
+__all__ = ["AUDIT_EXAMPLE", "audit_privacy"]
 
-EXAMPLE = (
+AUDIT_EXAMPLE = (
     "Example: [bold]fedrad audit-privacy experiments/privacy.yaml --site west --arm epsilon8[/bold]"
 )
 
@@ -96,13 +96,13 @@ def _data_of(experiment: "Experiment", arm: str, site: str, root: Path | None) -
     from fedrad.assemble import check_arms
     from fedrad.data.sites import federation_of
     from fedrad.errors import ConfigError
-    from fedrad.registry import listed, nearest
+    from fedrad.registry import nearest, shown_names
 
     check_arms(experiment, [arm])
     federation = federation_of(experiment, root or Path())
     if site not in federation.training:
         hint = nearest(site, federation.training)
-        known = listed(federation.training)
+        known = shown_names(federation.training)
         raise ConfigError(f"--site {site}: is none of the sites that train, {known}{hint}")
     return federation.sites[site]
 

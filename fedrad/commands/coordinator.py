@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fedrad.federation.coordinator.status import SiteStatus
+    from fedrad.deployment.coordinator.status import SiteStatus
 
 __all__ = ["app", "status"]
 
@@ -23,22 +23,22 @@ Kit = Annotated[Path, typer.Argument(metavar="KIT", show_default=False)]
 _LATE_S = 60
 
 
-@app.command(epilog="Example: [bold]fedrad coordinator start kits/coordinator[/bold]")
-def start(kit: Kit) -> None:
+@app.command(name="start", epilog="Example: [bold]fedrad coordinator start kits/coordinator[/bold]")
+def start_coordinator(kit: Kit) -> None:
     """Run the server that sites connect to, until it is stopped."""
-    from fedrad.federation.coordinator.kit import CoordinatorKit
-    from fedrad.federation.coordinator.service import coordinate
+    from fedrad.deployment.coordinator.kit import CoordinatorKit
+    from fedrad.deployment.coordinator.service import serve
 
-    coordinate(CoordinatorKit.load(kit), lambda sentence: typer.echo(f"coordinator: {sentence}"))
+    serve(CoordinatorKit.load(kit), lambda sentence: typer.echo(f"coordinator: {sentence}"))
 
 
 @app.command(epilog="Example: [bold]fedrad coordinator health kits/coordinator[/bold]")
 def health(kit: Kit) -> None:
     """Say whether the server is well; the exit code is 0 if it is."""
-    from fedrad.federation.coordinator.kit import CoordinatorKit
-    from fedrad.federation.coordinator.service import is_well
+    from fedrad.deployment.coordinator.kit import CoordinatorKit
+    from fedrad.deployment.coordinator.service import is_healthy
 
-    well = is_well(CoordinatorKit.load(kit))
+    well = is_healthy(CoordinatorKit.load(kit))
     typer.echo("well" if well else "not well: it does not answer")
     raise typer.Exit(0 if well else 1)
 
@@ -52,11 +52,11 @@ def status(
 
     from rich.console import Console
 
-    from fedrad.federation.coordinator.kit import CoordinatorKit
-    from fedrad.federation.coordinator.status import run_of, sites_of
+    from fedrad.deployment.coordinator.kit import CoordinatorKit
+    from fedrad.deployment.coordinator.status import run_status, site_statuses
 
     loaded = CoordinatorKit.load(kit)
-    run, sites = run_of(loaded), sites_of(loaded)
+    run, sites = run_status(loaded), site_statuses(loaded)
     if json_:
         known = None if sites is None else [asdict(site) for site in sites]
         typer.echo(json.dumps({"sites": known, "run": run}))

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fedrad.config import Experiment
-    from fedrad.data.oddities import Oddity
+    from fedrad.data.checks.oddities import Oddity
     from fedrad.data.sites import Federation
     from fedrad.runs import RunFolder
 
-__all__ = ["end", "federation_for", "read", "selected"]
+__all__ = ["end", "federation_for", "read_experiment", "selected_arms"]
 
 
-def read(file: Path, sets: list[str]) -> "Experiment":
+def read_experiment(file: Path, sets: list[str]) -> "Experiment":
     """Return a file's experiment, before torch is imported: a typing error is told at once."""
     from fedrad.config import load_experiment
 
@@ -44,7 +44,7 @@ def federation_for(
         MissingError: the device or data are not there.
     """
     from fedrad.assemble import check_arms, check_privacy, device_of
-    from fedrad.data.oddities import unaccepted
+    from fedrad.data.checks.oddities import unaccepted
     from fedrad.data.sites import federation_of
 
     device_of(device)
@@ -80,7 +80,7 @@ def _last_batches(experiment: "Experiment", federation: "Federation") -> "list[O
     return list(found.values())
 
 
-def selected(
+def selected_arms(
     experiment: "Experiment", arms: list[str] | None, seeds: list[int] | None
 ) -> tuple[list[str], list[int]]:
     """Return the arms and seeds that are asked for, in the experiment's order; none named is all.
@@ -119,11 +119,11 @@ def end(
     """
     from rich.text import Text
 
+    from fedrad.report.formatting import one_line
     from fedrad.report.outcome import outcome_of
-    from fedrad.report.wording import plain
 
     outcome = outcome_of(folder, experiment, arms, seeds)
     for sentence in outcome.told:
-        console.print(Text(plain(sentence)), highlight=False)
+        console.print(Text(one_line(sentence)), highlight=False)
     if not outcome.finished:
         raise typer.Exit(1)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fedrad.federation.doctor import Finding
+    from fedrad.deployment.preflight import CheckResult
 
 __all__ = ["findings_table"]
 
 _STYLES = {"green": "green", "amber": "yellow", "red": "bold red"}
 
 
-def findings_table(findings: "Sequence[Finding]") -> "Table":
+def findings_table(findings: "Sequence[CheckResult]") -> "Table":
     """Return the findings in their order; a word says the colour too, for those who see none."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["EXAMPLE", "ledger"]
+__all__ = ["LEDGER_EXAMPLE", "ledger"]
 
-EXAMPLE = "Example: [bold]fedrad site ledger state --ceiling 8[/bold]"
+LEDGER_EXAMPLE = "Example: [bold]fedrad site ledger state --ceiling 8[/bold]"
 
 
 def ledger(

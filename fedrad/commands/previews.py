@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from fedrad.config import Experiment
-    from fedrad.federation.hospital.preview import Exchange
-    from fedrad.federation.outline import Shape
+    from fedrad.deployment.reply_spec import ArraySpec
+    from fedrad.deployment.site.preview import Exchange
 
 __all__ = ["as_json", "bandwidth_table", "preview_tables"]
 
@@ -29,7 +29,7 @@ def preview_tables(
     from rich.table import Table
     from rich.text import Text
 
-    from fedrad.report.wording import size
+    from fedrad.report.formatting import size
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("arm", "when", "asked"):
@@ -67,10 +67,10 @@ def _leaves(one: "Exchange") -> str:
     return ", ".join(f"{len(state)} {name}" for name, state in one.answer.arrays.items())
 
 
-def _looks(exchanges: Sequence["Exchange"]) -> "Mapping[str, Mapping[str, Shape]]":
+def _looks(exchanges: Sequence["Exchange"]) -> "Mapping[str, Mapping[str, ArraySpec]]":
     """Return every kind of state that leaves, each once, under where it is met first."""
     seen: set[str] = set()
-    found: dict[str, Mapping[str, Shape]] = {}
+    found: dict[str, Mapping[str, ArraySpec]] = {}
     for one in exchanges:
         for name, state in one.answer.arrays.items():
             if str(state) not in seen:
@@ -116,7 +116,7 @@ def bandwidth_table(experiment: "Experiment", mbit: float, sites: int) -> "Rende
     from rich.table import Table
 
     from fedrad.assemble import algorithm_of
-    from fedrad.federation.hospital.preview import exchanges_of, per_round
+    from fedrad.deployment.site.preview import exchanges_of, per_round
 
     title = f"On a line of {mbit:g} Mbit/s, for one site"
     table = Table("arm", box=SIMPLE_HEAD, title=title, title_justify="left")

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["provision"]
+__all__ = ["provision_command"]
 
 
-def provision(
+def provision_command(
     file: Annotated[Path, typer.Argument(metavar="FEDERATION.YAML", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the kits.")] = Path("kits"),
     rotate: Annotated[
@@ -31,8 +31,8 @@ def provision(
     from rich.console import Console
 
     from fedrad.config import load_federation
+    from fedrad.deployment.kits import provision as provisioning
     from fedrad.errors import ConfigError
-    from fedrad.federation.kits import provision as provisioning
 
     if rotate and revoke:
         raise ConfigError("--rotate and --revoke: one at a time")
@@ -40,7 +40,7 @@ def provision(
     if stream_port is not None:
         federation = federation.with_stream_port(stream_port)
     if rotate:
-        kits = provisioning.rotate(federation, out, rotate)
+        kits = provisioning.rotate_key(federation, out, rotate)
     elif revoke:
         kits = provisioning.revoke(federation, out, revoke)
     else:

@@ -10,10 +10,10 @@ from fedrad.commands.experiments import end
 if TYPE_CHECKING:
     from fedrad.config import Experiment
 
-__all__ = ["play_on"]
+__all__ = ["run_on_federation"]
 
 
-def play_on(
+def run_on_federation(
     kit: Path,
     experiment: "Experiment",
     arms: list[str],
@@ -30,12 +30,12 @@ def play_on(
     from rich.console import Console
 
     from fedrad.assemble import device_of
-    from fedrad.federation.coordinator.kit import CoordinatorKit
-    from fedrad.federation.coordinator.remote import left_out, run_on
-    from fedrad.federation.rounds import Play
+    from fedrad.deployment.coordinator.kit import CoordinatorKit
+    from fedrad.deployment.coordinator.remote import left_out, run_on
     from fedrad.report.progress import make_progress
     from fedrad.report.results import write_results
     from fedrad.report.tables import results_tables
+    from fedrad.rounds.arm_rounds import RunSpec
     from fedrad.runs import RunFolder
 
     console = Console()
@@ -48,7 +48,7 @@ def play_on(
             folder.arm(name, seed).stop(reason)
     left = [name for name in arms if name not in out_of_reach]
     with make_progress(console) as progress:
-        play = Play(experiment, left, seeds, experiment.held_out_sites, folder, progress)
+        play = RunSpec(experiment, left, seeds, experiment.held_out_sites, folder, progress)
         federation = run_on(play, coordinator, device_of(device))
     results = write_results(folder, experiment, federation, command=command, device=device)
     for renderable in results_tables(results):

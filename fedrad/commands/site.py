@@ -30,15 +30,17 @@ def keygen(
     name: Annotated[str, typer.Option(help="The site's name, a comment in node.pub.")] = "fedrad",
 ) -> None:
     """Make the site's key on this machine, so that only its public half travels."""
+    from fedrad.deployment.kits.keys import key_fingerprint, make_node_key, read_public_key
     from fedrad.errors import RunError
-    from fedrad.federation.kits.keys import fingerprint, make_node_key, read_public_key
 
     private, public = out / "node.key", out / "node.pub"
     if private.exists():
         raise RunError(f"{private.name} exists already; a private key is never overwritten")
     make_node_key(private, public, comment=name)
     typer.echo(f"{private}  the private key, mode 0600: it must not leave this machine")
-    typer.echo(f"{public}  to send to the organiser; key {fingerprint(read_public_key(public))}")
+    typer.echo(
+        f"{public}  to send to the organiser; key {key_fingerprint(read_public_key(public))}"
+    )
 
 
 @app.command(epilog="Example: [bold]fedrad site preview site.yaml experiments/x.yaml[/bold]")
@@ -55,12 +57,12 @@ def preview(
     from fedrad.assemble import algorithm_of
     from fedrad.commands.previews import as_json, preview_tables
     from fedrad.config import load_site_file
-    from fedrad.federation.hospital.preview import exchanges_of, introduction
-    from fedrad.federation.hospital.verdict import reader_of, risks_of, verdict_of
+    from fedrad.deployment.site.policy_preview import preview_decision, reader_of, risks_of
+    from fedrad.deployment.site.preview import exchanges_of, introduction
 
     site, experiment = load_site_file(site_file), _experiment(file)
     data = reader_of(site, experiment)
-    verdict = verdict_of(site, experiment, data)
+    verdict = preview_decision(site, experiment, data)
     pooled = [one for one in experiment.arm_names if algorithm_of(experiment.arm(one)).pooled]
     arms = [name for name in experiment.arm_names if name not in pooled]
     asked = [one for name in arms for one in exchanges_of(experiment, name)]
@@ -120,7 +122,7 @@ def audit(
 
     from fedrad.commands.audit_lines import audit_lines
     from fedrad.config import load_site_file
-    from fedrad.federation.hospital.audit import AuditLog
+    from fedrad.deployment.site.audit import AuditLog
 
     log = AuditLog(load_site_file(site_file).state_dir / "audit.jsonl")
     if restart:
@@ -172,10 +174,10 @@ def doctor(
     from rich.console import Console
 
     from fedrad.commands.findings import findings_table
-    from fedrad.federation.doctor import examine
+    from fedrad.deployment.preflight import run_checks
 
     console = Console()
-    findings = list(examine(site_file, _experiment(experiment) if experiment else None))
+    findings = list(run_checks(site_file, _experiment(experiment) if experiment else None))
     if json_:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:

@@ -9,26 +9,26 @@ from pydantic import BaseModel, ValidationError
 from fedrad.errors import ConfigError
 from fedrad.registry import fits, nearest, shown
 
-__all__ = ["checked", "merge"]
+__all__ = ["checked", "merge_changes"]
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+def merge_changes(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping with a change laid over it; inner mappings are merged, unless named.
 
     A mapping with a name is a whole thing: its options do not mix with another's.
 
-    >>> merge({"local": {"batch": 8, "epochs": 1}}, {"local": {"batch": 16}})
+    >>> merge_changes({"local": {"batch": 8, "epochs": 1}}, {"local": {"batch": 16}})
     {'local': {'batch': 16, 'epochs': 1}}
-    >>> merge({"model": {"name": "cnn", "width": 8}}, {"model": {"name": "mlp"}})
+    >>> merge_changes({"model": {"name": "cnn", "width": 8}}, {"model": {"name": "mlp"}})
     {'model': {'name': 'mlp'}}
     """
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value:
-            merged[key] = merge(old, value)
+            merged[key] = merge_changes(old, value)
         else:
             merged[key] = value
     return merged

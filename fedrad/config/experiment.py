@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from fedrad.config.checking import checked, merge
+from fedrad.config.checking import checked, merge_changes
 from fedrad.config.names import ArmName, RuleName, SiteName
 from fedrad.errors import ConfigError
 from fedrad.registry import nearest
@@ -304,7 +304,7 @@ class Experiment(Frozen):
         change = self.arms.get(name, {})
         if {"steps", "epochs"} & (change.get("local") or {}).keys():
             base["local"] |= {"steps": None, "epochs": None}
-        return checked(Experiment, merge(base, change), where=f"arms.{name}")
+        return checked(Experiment, merge_changes(base, change), where=f"arms.{name}")
 
     def text(self) -> str:
         """Return the canonical text: equal for equal experiments, and `from_text` reads it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from fedrad.config.checking import checked, merge
+from fedrad.config.checking import checked, merge_changes
 from fedrad.config.experiment import POOLED, Experiment
 from fedrad.config.federation import FederationFile
 from fedrad.config.site import Site, SiteFile
@@ -194,4 +194,4 @@ def _set(raw: dict[str, Any], override: str) -> dict[str, Any]:
     change = _parse(value, f"--set {key}")
     for part in reversed(key.split(".")):
         change = {part: change}
-    return merge(raw, change)
+    return merge_changes(raw, change)

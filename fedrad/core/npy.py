@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedrad.core.wire import from_bytes
 
-__all__ = ["KINDS", "tensor_of"]
+__all__ = ["KINDS", "tensor_from_npy"]
 
 KINDS = {
     "<f2": "float16", "<f4": "float32", "<f8": "float64", "<i8": "int64", "|u1": "uint8",
@@ -24,7 +24,7 @@ _LONGEST_HEADER = 1000
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-def tensor_of(data: bytes) -> Tensor:
+def tensor_from_npy(data: bytes) -> Tensor:
     """Return the array in a .npy file's bytes, in memory of its own.
 
     Raises:
@@ -32,9 +32,9 @@ def tensor_of(data: bytes) -> Tensor:
             header says.
 
     >>> file = io.BytesIO(); np.save(file, np.ones((2, 1), np.float16))
-    >>> tensor_of(file.getvalue()).tolist()
+    >>> tensor_from_npy(file.getvalue()).tolist()
     [[1.0], [1.0]]
-    >>> tensor_of(file.getvalue()[:-1])
+    >>> tensor_from_npy(file.getvalue()[:-1])
     Traceback (most recent call last):
     ValueError: float16 [2, 1] is 4 bytes; found 3
     """

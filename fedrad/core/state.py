@@ -7,7 +7,7 @@ message carries and what a round keeps.
 import torch
 from torch import Tensor
 
-__all__ = ["Bundle", "Mean", "State", "all_finite", "clone", "num_bytes", "same"]
+__all__ = ["Bundle", "Mean", "State", "all_finite", "clone", "is_bit_identical", "num_bytes"]
 
 State = dict[str, Tensor]
 Bundle = dict[str, State]
@@ -47,10 +47,10 @@ def all_finite(bundle: Bundle) -> bool:
     return bool(sums.isfinite().all()) or all(bool(t.isfinite().all()) for t in tensors)
 
 
-def same(one: Bundle, other: Bundle) -> bool:
+def is_bit_identical(one: Bundle, other: Bundle) -> bool:
     """Return whether two bundles hold the same names and the same bits.
 
-    >>> same({"model": {"w": torch.ones(2)}}, {"model": {"w": torch.ones(2)}})
+    >>> is_bit_identical({"model": {"w": torch.ones(2)}}, {"model": {"w": torch.ones(2)}})
     True
     """
     return one.keys() == other.keys() and all(

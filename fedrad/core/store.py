@@ -16,7 +16,7 @@ from fedrad.core.files import replacing, write_atomic
 from fedrad.core.state import Bundle, State
 from fedrad.errors import RunError
 
-__all__ = ["Versions", "load", "save_bundle", "write_atomic"]
+__all__ = ["Versions", "load_bundle", "save_bundle", "write_atomic"]
 
 _SEPARATOR = "/"
 
@@ -39,7 +39,7 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
             raise OSError(errno.EIO, str(error)) from error
 
 
-def load(path: Path) -> Bundle:
+def load_bundle(path: Path) -> Bundle:
     """Read a bundle that `save_bundle` wrote.
 
     Raises:
@@ -48,7 +48,7 @@ def load(path: Path) -> Bundle:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_bundle(Path(folder) / "a.safetensors", {"model": {"w": torch.ones(2)}})
-    ...     load(Path(folder) / "a.safetensors")
+    ...     load_bundle(Path(folder) / "a.safetensors")
     {'model': {'w': tensor([1., 1.])}}
     """
     try:
@@ -93,7 +93,7 @@ class Versions:
     def before(self, round: int) -> Bundle:
         """Return the newest version older than a round, or an empty bundle."""
         older = [kept for kept in self.rounds() if kept < round]
-        return load(self.path(older[-1])) if older else {}
+        return load_bundle(self.path(older[-1])) if older else {}
 
     def write(self, round: int, bundle: Bundle) -> None:
         """Keep a version, and drop all but the newest ones up to it."""

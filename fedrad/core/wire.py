@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrad.core.plain import plain
+from fedrad.core.printable import printable
 from fedrad.core.state import State
-from fedrad.errors import TrainingDiverged
+from fedrad.errors import TrainingDivergedError
 
 __all__ = [
     "PRECISIONS",
@@ -67,7 +67,7 @@ def encode(name: str, x: Tensor, precision: Precision) -> State:
         "<name>.scale", float32 [c] or [].
 
     Raises:
-        TrainingDiverged: a value is not finite (float16, int8), or beyond 65504 (float16).
+        TrainingDivergedError: a value is not finite (float16, int8), or beyond 65504 (float16).
 
     >>> sent = encode("z", torch.tensor([[127.0, 0.3], [-63.6, 0.1]]), "int8")
     >>> sent["z"].tolist(), [round(scale, 5) for scale in sent["z.scale"].tolist()]
@@ -144,7 +144,7 @@ def size_of(dtype: str, shape: Sequence[int]) -> int:
     12845056
     """
     if dtype not in TYPES:
-        raise ValueError(f"type '{plain(dtype, 20)}' is not one of {', '.join(TYPES)}")
+        raise ValueError(f"type '{printable(dtype, 20)}' is not one of {', '.join(TYPES)}")
     if len(shape) > _MOST_AXES:
         raise ValueError(f"a shape has {len(shape)} axes; {_MOST_AXES} are taken")
     if any(side < 0 for side in shape):
@@ -173,7 +173,7 @@ def _beside(scale: Tensor, dims: int) -> Tensor:
 def _finite(name: str, x: Tensor, why: str) -> Tensor:
     # The sum is finite unless an element is not, or it overflows itself: then look at each.
     if not bool(x.sum(dtype=torch.float32).isfinite()) and not bool(x.isfinite().all()):
-        raise TrainingDiverged(
+        raise TrainingDivergedError(
             f"'{name}' holds numbers that are not finite and cannot be sent ({why}); "
             "send float32 or lower the learning rate"
         )

@@ -6,12 +6,12 @@ A partition is called with records and the task. A transform's builder has optio
 
 from collections.abc import Callable, Mapping
 
+from fedrad.data.adapters.images import images
+from fedrad.data.adapters.npz import npz
+from fedrad.data.adapters.phantom import phantom
+from fedrad.data.adapters.table import table
 from fedrad.data.base import Records
-from fedrad.data.images import images
-from fedrad.data.npz import npz
 from fedrad.data.partition import dirichlet, iid, prevalence, quantity
-from fedrad.data.phantom import phantom
-from fedrad.data.table import table
 from fedrad.data.transforms import Transform, flip, gamma, noise, rotate, scale, shift
 
 __all__ = ["ADAPTERS", "PARTITIONERS", "TRANSFORMS"]

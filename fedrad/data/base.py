@@ -10,7 +10,7 @@ from hashlib import blake2b, sha256
 
 import numpy as np
 
-from fedrad.data.oddities import Oddity
+from fedrad.data.checks.oddities import Oddity
 from fedrad.errors import DataError
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "SiteData",
     "at_site",
     "hashes",
-    "pooled",
+    "pooled_site",
     "row_numbers",
     "select",
     "sites_of",
@@ -203,7 +203,7 @@ def _site_of(records: Records, name: str, read: np.ndarray) -> SiteData:
     )
 
 
-def pooled(sites: Sequence[SiteData], name: str) -> SiteData:
+def pooled_site(sites: Sequence[SiteData], name: str) -> SiteData:
     """Return one site that holds the rows of several.
 
     Sites of one source share its arrays; of different sources, the rows they use are copied.

@@ -23,8 +23,8 @@ from typing import IO
 
 import numpy as np
 
-from fedrad.data.decode import Decoded
-from fedrad.data.sketch import SIDE, VIEWS
+from fedrad.data.checks.sketch import SIDE, VIEWS
+from fedrad.data.reading.decode import Decoded
 from fedrad.errors import DataError, MissingError
 
 __all__ = ["Kept", "Misfits", "decoded", "folder", "kept_in", "key_of"]

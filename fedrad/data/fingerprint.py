@@ -4,14 +4,15 @@ from hashlib import blake2b
 
 import numpy as np
 
-__all__ = ["fingerprint", "fingerprints"]
+__all__ = ["fingerprints", "image_fingerprint"]
 
 
-def fingerprint(image: np.ndarray) -> int:
+def image_fingerprint(image: np.ndarray) -> int:
     """Return 64 bits that equal images share: of the pixels, their shape and type.
 
     >>> one = np.zeros((2, 8), np.uint8)
-    >>> fingerprint(one) == fingerprint(one.copy()), fingerprint(one) == fingerprint(one.T)
+    >>> first = image_fingerprint(one)
+    >>> first == image_fingerprint(one.copy()), first == image_fingerprint(one.T)
     (True, False)
     """
     digest = blake2b(f"{image.dtype.str}{image.shape}".encode(), digest_size=8)
@@ -21,4 +22,4 @@ def fingerprint(image: np.ndarray) -> int:
 
 def fingerprints(images: np.ndarray) -> np.ndarray:
     """Return uint64 [n], the fingerprint of each image of [n, ...]."""
-    return np.array([fingerprint(image) for image in images], dtype=np.uint64)
+    return np.array([image_fingerprint(image) for image in images], dtype=np.uint64)

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import ConfigDict
 
 from fedrad.data.base import hashes
-from fedrad.data.columns import Columns, filled
-from fedrad.data.oddities import Oddity
+from fedrad.data.checks.oddities import Oddity
+from fedrad.data.reading.columns import CsvTable, filled
 from fedrad.errors import ConfigError
 
 __all__ = [
@@ -19,10 +19,10 @@ __all__ = [
     "IdPart",
     "PatientOption",
     "Patients",
-    "alike",
     "column_of",
+    "loose_form",
     "patients_of",
-    "same",
+    "strict_form",
     "unnamed",
 ]
 
@@ -75,7 +75,7 @@ def column_of(patient: PatientOption, image: str | None = None) -> str | None:
 
 
 def patients_of(
-    table: Columns,
+    table: CsvTable,
     patient: PatientOption,
     site: np.ndarray | None,
     *,
@@ -101,7 +101,7 @@ def patients_of(
         return Patients(own, own)
     ids = _ids(table, patient, image)
     places = [""] * len(ids) if not per_site or site is None else [f"{one}\x1f" for one in site]
-    forms = {one: (same(one), alike(one)) for one in set(ids)}
+    forms = {one: (strict_form(one), loose_form(one)) for one in set(ids)}
     certain, likely = (
         hashes(place + forms[one][k] for place, one in zip(places, ids, strict=True))
         for k in range(2)
@@ -109,7 +109,7 @@ def patients_of(
     return Patients(certain, likely)
 
 
-def _ids(table: Columns, patient: str | IdPart, image: str | None) -> Sequence[str]:
+def _ids(table: CsvTable, patient: str | IdPart, image: str | None) -> Sequence[str]:
     name = column_of(patient, image)
     if isinstance(patient, str):
         return filled(table, patient, "patient")
@@ -158,13 +158,13 @@ def unnamed(patient: PatientOption, rows: int) -> tuple[Oddity, ...]:
     return (odd,)
 
 
-def same(text: str) -> str:
+def strict_form(text: str) -> str:
     r"""Return an id's one form: two ids of the same form are certainly one patient's.
 
     Compatible letters and digits (full width, other scripts' digits), composed accents, characters
     that nobody sees, white space, and the ".0" of a whole number that went through a spreadsheet.
 
-    >>> same("\uff11\uff12\u200b") == same(" 12.0") == "12", same("P  7")
+    >>> strict_form("\uff11\uff12\u200b") == strict_form(" 12.0") == "12", strict_form("P  7")
     (True, 'P 7')
     """
     plain = text
@@ -184,14 +184,16 @@ def _digit(character: str) -> str:
     return str(unicodedata.decimal(character, character))
 
 
-def alike(text: str) -> str:
+def loose_form(text: str) -> str:
     """Return an id's loose form: two ids of the same loose form are likely one patient's.
 
     Case, leading zeros of every number, and what stands between words and numbers are set aside.
 
-    >>> alike("P-007") == alike("p 7") == alike("P7"), alike("1-11") == alike("11-1")
-    (True, False)
+    >>> loose_form("P-007") == loose_form("p 7") == loose_form("P7")
+    True
+    >>> loose_form("1-11") == loose_form("11-1")
+    False
     """
-    plain = same(text)
+    plain = strict_form(text)
     runs = re.findall(r"[0-9]+|[^\W\d_]+", plain.casefold())
     return "\x1f".join(run.lstrip("0") or "0" if run.isdigit() else run for run in runs) or plain

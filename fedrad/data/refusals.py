@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from fedrad.errors import DataError
 
-__all__ = ["refusal"]
+__all__ = ["rows_error"]
 
 _SHOWN = 5
 
 
-def refusal(
+def rows_error(
     file: str, problems: Sequence[tuple[int, str]], *, rule: str, column: int = 0
 ) -> DataError:
     """Return the error that tells the first problem in words, and all rows by number.
@@ -20,7 +20,7 @@ def refusal(
         rule: the rule's short name; it may leave the site, and so may the rows' numbers.
         column: the number, from 1, of the one that the problems are in, which may leave too.
 
-    >>> str(refusal("a.csv", [(3, "no number"), (7, "no number either")], rule="number"))
+    >>> str(rows_error("a.csv", [(3, "no number"), (7, "no number either")], rule="number"))
     'a.csv row 3: no number; 2 such rows: 3, 7'
     """
     row, text = problems[0]

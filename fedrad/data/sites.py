@@ -16,19 +16,19 @@ from fedrad.data.base import (
     SiteData,
     at_site,
     hashes,
-    pooled,
+    pooled_site,
     row_numbers,
     sites_of,
 )
 from fedrad.data.cache import kept_in
-from fedrad.data.leaks import check
-from fedrad.data.likely import likely_leaks
-from fedrad.data.looks import looks_odd
-from fedrad.data.oddities import Oddity, check_rules, unaccepted
+from fedrad.data.checks.likely_overlap import likely_leaks
+from fedrad.data.checks.odd_images import looks_odd
+from fedrad.data.checks.oddities import Oddity, check_rules, unaccepted
+from fedrad.data.checks.overlap import check_overlap
 from fedrad.data.sources import image_of, joined_rows
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
-from fedrad.registry import build, listed, nearest, split
+from fedrad.registry import build, nearest, shown_names, split
 
 __all__ = ["Federation", "check_site_numbers", "federation_of", "hospital_of", "records_of"]
 
@@ -58,7 +58,7 @@ class Federation:
     def pool(self) -> SiteData:
         """Return the data of all training sites as those of one; one site alone is its own pool."""
         parts = [self.sites[name] for name in self.training]
-        return parts[0] if len(parts) == 1 else pooled(parts, POOLED)
+        return parts[0] if len(parts) == 1 else pooled_site(parts, POOLED)
 
 
 def federation_of(experiment: Experiment, root: Path) -> Federation:
@@ -89,7 +89,7 @@ def federation_of(experiment: Experiment, root: Path) -> Federation:
         _check_names(records)
     sources = [_with_splits(records, experiment) for records in sources]
     joined = joined_rows(sources)
-    check(joined, shared_patients=experiment.shared_patients)
+    check_overlap(joined, shared_patients=experiment.shared_patients)
     odd = [oddity for records in sources for oddity in records.oddities]
     odd += likely_leaks(joined, image_of(sources))
     found = [sites_of(records) for records in sources]
@@ -119,7 +119,7 @@ def check_site_numbers(experiment: Experiment, training: Sequence[str]) -> None:
     ):
         if asked and asked > len(training):
             raise ConfigError(
-                f"{key}: found {asked}, but {len(training)} sites train: {listed(training)}"
+                f"{key}: found {asked}, but {len(training)} sites train: {shown_names(training)}"
             )
 
 
@@ -136,7 +136,7 @@ def hospital_of(experiment: Experiment, site: Site) -> Federation:
     """
     read = records_of(experiment.task, site, shared_patients=experiment.shared_patients)
     records = _with_splits(read, experiment)
-    check(records)
+    check_overlap(records)
     held_out = tuple(name for name in experiment.held_out_sites if name == site.name)
     sites = sites_of(records)
     odd = [*records.oddities, *likely_leaks(records), *looks_odd(sites, experiment.task)]
@@ -243,7 +243,7 @@ def _check_sites(federation: Federation) -> None:
         if name not in federation.sites:
             hint = nearest(name, federation.sites)
             raise ConfigError(
-                f"held_out_sites: '{name}' is not one of {listed(federation.sites)}{hint}"
+                f"held_out_sites: '{name}' is not one of {shown_names(federation.sites)}{hint}"
             )
     if not any(federation.sites[name].images("train") for name in federation.training):
         raise DataError("no site has an image with a label to train on")

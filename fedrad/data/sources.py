@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedrad.data.base import Records, hashes, row_numbers
-from fedrad.data.sketch import SIDE, VIEWS
+from fedrad.data.checks.sketch import SIDE, VIEWS
 
 __all__ = ["image_of", "joined_rows"]
 

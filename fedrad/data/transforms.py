@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from fedrad.errors import ConfigError
 
-__all__ = ["Transform", "compose", "flip", "gamma", "noise", "rotate", "scale", "shift"]
+__all__ = ["Transform", "chained", "flip", "gamma", "noise", "rotate", "scale", "shift"]
 
 Transform = Callable[[Tensor, Generator], Tensor]
 
 
-def compose(transforms: Sequence[Transform]) -> Transform:
+def chained(transforms: Sequence[Transform]) -> Transform:
     """Return the transforms one after the other; none of them changes nothing.
 
     >>> batch = torch.rand(2, 1, 8, 8)
-    >>> torch.equal(compose([])(batch, torch.Generator()), batch)
+    >>> torch.equal(chained([])(batch, torch.Generator()), batch)
     True
     """
 

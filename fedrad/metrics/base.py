@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrad.config import Task
-from fedrad.errors import TrainingDiverged
+from fedrad.errors import TrainingDivergedError
 
 __all__ = [
     "Array",
@@ -124,7 +124,7 @@ def sample(
         thresholds: metric -> [outputs].
 
     Raises:
-        TrainingDiverged: a score is no finite number.
+        TrainingDivergedError: a score is no finite number.
 
     >>> task = Task(name="binary", labels=("lesion",), input=(1, 8, 8))
     >>> sample(task, np.array([[0.5]]), np.array([[1.0]])).weights.tolist()
@@ -135,7 +135,7 @@ def sample(
         found = None if weights is None else weights.shape
         raise ValueError(f"{len(scores)} scores, {len(y)} labels and weights {found} do not fit")
     if not np.isfinite(scores).all():
-        raise TrainingDiverged("a score of the model is no finite number")
+        raise TrainingDivergedError("a score of the model is no finite number")
     times = np.ones((1, len(y))) if weights is None else np.asarray(weights, np.float64)
     return Sample(scores, y, one_vs_rest(task, y), times, dict(thresholds or {}))
 

@@ -14,9 +14,9 @@ import numpy as np
 from fedrad.core.seeds import seed
 from fedrad.metrics.base import Array, Metric, Sample
 from fedrad.metrics.intervals import UNDEFINED_SHARE
-from fedrad.metrics.site_result import SiteResult, Told
+from fedrad.metrics.site_result import Disclosed, SiteResult
 
-__all__ = ["Pooled", "pooled"]
+__all__ = ["Pooled", "pooled_metric"]
 
 _ROWS = 256
 
@@ -36,7 +36,7 @@ class Pooled:
     withheld: tuple[int, ...] = ()
 
 
-def pooled(metric: Metric, results: Sequence[SiteResult], *, draws: int) -> Pooled:
+def pooled_metric(metric: Metric, results: Sequence[SiteResult], *, draws: int) -> Pooled:
     """Return a metric of all sites' images together.
 
     Args:
@@ -60,7 +60,7 @@ def _withheld(metric: Metric, result: SiteResult) -> bool:
         return bool(np.isnan(result.tables[metric.table.name]).any())
     if metric.denominators is None and _lacks_cells(result):
         return True
-    return bool((result.told[metric.name] == Told.WITHHELD).any())
+    return bool((result.told[metric.name] == Disclosed.WITHHELD).any())
 
 
 def _lacks_cells(result: SiteResult) -> bool:
@@ -75,7 +75,8 @@ def _weighted(metric: Metric, results: Sequence[SiteResult]) -> Array:
     share = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
     # Where few images lack draws, because a site has one such patient, they stay as observed.
     lacking = [
-        (one.told[metric.name] == Told.NO_DRAWS) * w for one, w in zip(results, share, strict=True)
+        (one.told[metric.name] == Disclosed.NO_DRAWS) * w
+        for one, w in zip(results, share, strict=True)
     ]
     few = np.sum(lacking, axis=0) <= UNDEFINED_SHARE
     found = np.zeros(results[0].parts[metric.name].shape)

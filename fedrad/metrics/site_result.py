@@ -21,11 +21,11 @@ from fedrad.metrics.classification import decided
 from fedrad.metrics.influence import groups_of, influences, multiplied
 
 __all__ = [
-    "SIMULATED",
+    "FULL_DISCLOSURE",
+    "Disclosed",
     "Disclosure",
     "Normal",
     "SiteResult",
-    "Told",
     "class_cells",
     "hospital_disclosure",
     "result_of",
@@ -54,7 +54,7 @@ class Disclosure:
     training_labels: bool = True
 
 
-SIMULATED = Disclosure()
+FULL_DISCLOSURE = Disclosure()
 """Nothing is kept back: everything is on one machine."""
 
 _DIGITS = 4
@@ -75,7 +75,7 @@ Normal = Callable[[str, int], Array]
 """(purpose, count) -> standard normal numbers, the same for every model at a site."""
 
 
-class Told(IntEnum):
+class Disclosed(IntEnum):
     """Whether a part of a metric was told, and if not, why."""
 
     VALUE = 0
@@ -95,7 +95,7 @@ class SiteResult:
 
     Attributes:
         parts: metric -> [1 + b, p]: observed, then draws (`influence`); nan where not told.
-        told: metric -> [p] of `Told`.
+        told: metric -> [p] of `Disclosed`.
         denominators: metric -> [p] as `Metric.denominators`; 0 where not told.
         cells: [outputs][negative, positive] of scores.
         tables: table -> [m] sums; nan where a cell is too small to be told.
@@ -150,9 +150,9 @@ class SiteResult:
         told = _under("told/", arrays)
         parts = {}
         for name, values in _under("parts/", arrays).items():
-            known = np.isin(told[name], (Told.VALUE, Told.NO_DRAWS))
+            known = np.isin(told[name], (Disclosed.VALUE, Disclosed.NO_DRAWS))
             found = np.where(known, values, np.nan)
-            found[1:, told[name] == Told.NO_DRAWS] = np.nan
+            found[1:, told[name] == Disclosed.NO_DRAWS] = np.nan
             parts[name] = found
         tables = _under("table/", arrays)
         images, patients, min_cell = arrays["size"].tolist()
@@ -203,7 +203,7 @@ def result_of(
     for metric in metrics:
         name, (value, psi) = metric.name, found[metric.name]
         told[name] = _told(task, metric, sample, found[name], counts, patients, disclosure)
-        known = np.isin(told[name], (Told.VALUE, Told.NO_DRAWS))
+        known = np.isin(told[name], (Disclosed.VALUE, Disclosed.NO_DRAWS))
         value = np.where(known, _rounded(value, disclosure), np.nan)
         # Draws of their own for each metric: only models are compared, one metric at a time.
         drawn = normal(name, draws * len(psi)).reshape(draws, len(psi))
@@ -298,21 +298,21 @@ def _told(
     disclosure: Disclosure,
 ) -> NDArray[np.int64]:
     value, psi = found
-    told = np.full(len(value), int(Told.VALUE), np.int64)
-    told[np.isnan(psi).any(axis=0)] = Told.NO_DRAWS
-    told[np.isnan(value)] = Told.UNDEFINED
+    told = np.full(len(value), int(Disclosed.VALUE), np.int64)
+    told[np.isnan(psi).any(axis=0)] = Disclosed.NO_DRAWS
+    told[np.isnan(value)] = Disclosed.UNDEFINED
     if metric.specificity is not None:
         edges = sample.thresholds.get(metric.name)
         unknown = np.isnan(edges) if edges is not None else np.ones(len(value), np.bool_)
-        told[unknown] = Told.NO_THRESHOLD
+        told[unknown] = Disclosed.NO_THRESHOLD
     if patients < disclosure.min_cell:
-        told[:] = Told.WITHHELD
+        told[:] = Disclosed.WITHHELD
     elif metric.classwise:
         small = np.asarray(_small(counts[:, 2:], disclosure).any(axis=1))
         if task.name == "multiclass" and not metric.ranks:
             small = np.full(len(value), bool(small.any()))
         # A finding of two classes can have a part for each.
-        told[np.repeat(small, len(value) // len(small))] = Told.WITHHELD
+        told[np.repeat(small, len(value) // len(small))] = Disclosed.WITHHELD
     return told
 
 

@@ -22,13 +22,13 @@ from fedrad.models.pretrained import pretrained
 
 __all__ = ["densenet121", "resnet18", "resnet34", "resnet50"]
 
-Norm = Literal["group", "batch"]
+NormName = Literal["group", "batch"]
 
 _GROUPS = 32
 _SMALLEST = 29  # pixels; below, DenseNet's last pooling has nothing left to pool
 
 
-def resnet18(task: Task, *, norm: Norm = "group", weights: str | None = None) -> nn.Sequential:
+def resnet18(task: Task, *, norm: NormName = "group", weights: str | None = None) -> nn.Sequential:
     """Return a ResNet-18, 11.2 million parameters.
 
     Args:
@@ -55,7 +55,7 @@ def resnet18(task: Task, *, norm: Norm = "group", weights: str | None = None) ->
     return _resnet(task, "resnet18", norm, weights)
 
 
-def resnet34(task: Task, *, norm: Norm = "group", weights: str | None = None) -> nn.Sequential:
+def resnet34(task: Task, *, norm: NormName = "group", weights: str | None = None) -> nn.Sequential:
     """Return a ResNet-34, 21.3 million parameters; arguments as for `resnet18`.
 
     >>> task = Task(name="binary", labels=("pneumonia",), input=(1, 64, 64))
@@ -65,7 +65,7 @@ def resnet34(task: Task, *, norm: Norm = "group", weights: str | None = None) ->
     return _resnet(task, "resnet34", norm, weights)
 
 
-def resnet50(task: Task, *, norm: Norm = "group", weights: str | None = None) -> nn.Sequential:
+def resnet50(task: Task, *, norm: NormName = "group", weights: str | None = None) -> nn.Sequential:
     """Return a ResNet-50, 23.5 million parameters; arguments as for `resnet18`.
 
     >>> task = Task(name="binary", labels=("pneumonia",), input=(1, 64, 64))
@@ -75,7 +75,9 @@ def resnet50(task: Task, *, norm: Norm = "group", weights: str | None = None) ->
     return _resnet(task, "resnet50", norm, weights)
 
 
-def densenet121(task: Task, *, norm: Norm = "group", weights: str | None = None) -> nn.Sequential:
+def densenet121(
+    task: Task, *, norm: NormName = "group", weights: str | None = None
+) -> nn.Sequential:
     """Return a DenseNet-121, 6.9 million parameters; arguments as for `resnet18`.
 
     Children are `stem`, `denseblock1`, `transition1` to `denseblock4`, `head`.
@@ -125,7 +127,7 @@ class Residual(nn.Module):
         return summed
 
 
-def _resnet(task: Task, name: str, norm: Norm, weights: str | None) -> nn.Sequential:
+def _resnet(task: Task, name: str, norm: NormName, weights: str | None) -> nn.Sequential:
     _check(task, name)
     from torchvision import models
 
@@ -162,7 +164,7 @@ def _check(task: Task, name: str) -> None:
 
 
 def _finished(
-    children: "OrderedDict[str, nn.Sequential]", norm: Norm, weights: str | None
+    children: "OrderedDict[str, nn.Sequential]", norm: NormName, weights: str | None
 ) -> nn.Sequential:
     net = nn.Sequential(OrderedDict[str, nn.Module](children))
     for part in list(net.modules()):

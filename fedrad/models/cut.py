@@ -28,7 +28,7 @@ __all__ = [
     "check_shared",
     "ends",
     "legal_cuts",
-    "merged",
+    "merged_parts",
     "parts",
 ]
 
@@ -168,7 +168,7 @@ def ends(model: nn.Module, cut: str, tail: str | None = None) -> nn.Sequential:
     return _part(model, frozenset(kept), "")
 
 
-def merged(like: State, *states: State) -> State:
+def merged_parts(like: State, *states: State) -> State:
     """Return the whole network's state from its parts', in its order.
 
     Args:
@@ -176,7 +176,7 @@ def merged(like: State, *states: State) -> State:
         states: of the parts; a later one wins where two hold a name.
 
     >>> whole = {"a": torch.zeros(1), "b": torch.zeros(1)}
-    >>> list(merged(whole, {"b": torch.ones(1)}, {"a": torch.ones(1)}))
+    >>> list(merged_parts(whole, {"b": torch.ones(1)}, {"a": torch.ones(1)}))
     ['a', 'b']
     """
     together = {name: value for state in states for name, value in state.items()}

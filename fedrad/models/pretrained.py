@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fedrad.core.state import State
 from fedrad.errors import ConfigError, MissingError
-from fedrad.registry import listed
+from fedrad.registry import shown_names
 
 __all__ = ["pretrained"]
 
@@ -75,7 +75,7 @@ def _read(path: Path) -> State:
     if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
         held = ""
         if isinstance(found, dict):
-            held = f" ({listed(map(str, found), most=5)}); it has none of {', '.join(_INSIDE)}"
+            held = f" ({shown_names(map(str, found), most=5)}); it has none of {', '.join(_INSIDE)}"
         raise ConfigError(
             f"model.weights: {path.name} holds more than names and arrays{held}", stays=True
         )

@@ -2,6 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from fedrad.privacy.dp_sgd import Asked, dp_sgd, no_privacy
+from fedrad.privacy.dp_sgd import DpSgdConfig, dp_sgd, no_privacy
 
-PRIVACY: Mapping[str, Callable[..., Asked | None]] = {"dp_sgd": dp_sgd, "none": no_privacy}
+PRIVACY: Mapping[str, Callable[..., DpSgdConfig | None]] = {"dp_sgd": dp_sgd, "none": no_privacy}

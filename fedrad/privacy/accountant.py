@@ -25,12 +25,12 @@ __all__ = [
     "Accountant",
     "Spend",
     "Use",
-    "compose",
+    "compose_uses",
     "delta_for",
     "for_group",
     "gaussian_epsilon",
     "has_prv",
-    "merged",
+    "merged_uses",
     "prv_epsilon",
     "rdp_epsilon",
     "renyi",
@@ -157,7 +157,7 @@ def rdp_epsilon(uses: Iterable[Use], delta: float) -> float:
     0.92
     """
     total = np.zeros(len(ORDERS))
-    for use in merged(uses):
+    for use in merged_uses(uses):
         total = total + use.steps * renyi(use.rate, use.noise)
     if not total.any():
         return 0.0
@@ -206,18 +206,18 @@ def has_prv(use: Use, delta: float) -> bool:
     return 2 * length / mesh < _LARGEST_MESH
 
 
-def compose(uses: Iterable[Use], delta: float) -> Spend:
+def compose_uses(uses: Iterable[Use], delta: float) -> Spend:
     """Return what uses cost together, by the tightest account that fits them.
 
     Closed form where nothing was sampled, PRV where all uses are alike, RDP where they differ.
     Law: one use more never costs less.
 
-    >>> compose([Use(1.0, 1.0, 1)], 1e-5).accountant
+    >>> compose_uses([Use(1.0, 1.0, 1)], 1e-5).accountant
     'gaussian'
-    >>> compose([Use(0.1, 1.0, 10), Use(0.1, 2.0, 10)], 1e-5).accountant
+    >>> compose_uses([Use(0.1, 1.0, 10), Use(0.1, 2.0, 10)], 1e-5).accountant
     'rdp'
     """
-    kinds = [use for use in merged(uses) if use.steps]
+    kinds = [use for use in merged_uses(uses) if use.steps]
     if not kinds:
         return Spend(0.0, "gaussian")
     if all(use.rate == 1 for use in kinds):
@@ -246,10 +246,10 @@ def spend(use: Use, delta: float, accountant: Accountant) -> float:
     return gaussian_epsilon(use.noise / sqrt(use.steps), delta)
 
 
-def merged(uses: Iterable[Use]) -> Sequence[Use]:
+def merged_uses(uses: Iterable[Use]) -> Sequence[Use]:
     """Return the uses with like ones put together, for patients.
 
-    >>> merged([Use(0.5, 1.0, 2), Use(0.5, 1.0, 3)])
+    >>> merged_uses([Use(0.5, 1.0, 2), Use(0.5, 1.0, 3)])
     [Use(rate=0.5, noise=1.0, steps=5, units=1)]
     """
     steps: Counter[tuple[float, float, int]] = Counter()

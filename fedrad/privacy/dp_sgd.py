@@ -8,22 +8,21 @@ from dataclasses import asdict, dataclass
 from math import ceil, inf, isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from fedrad.errors import ConfigError
 from fedrad.privacy.accountant import Accountant, Use, delta_for, for_group, rdp_epsilon, spend
 from fedrad.privacy.noise_multiplier import noise_for
 
-__all__ = ["Asked", "Plan", "Unit", "dp_sgd", "no_privacy", "rounded"]
+__all__ = ["DpSgdConfig", "Plan", "Unit", "dp_sgd", "no_privacy", "rounded"]
 
 Unit = Literal["patient", "image"]
-Positive = Annotated[float, Field(gt=0)]
 
 _PLACE = "privacy"
 
 
 @dataclass(frozen=True)
-class Asked:
+class DpSgdConfig:
     """DP-SGD as it stands in the experiment; arguments as for `dp_sgd`."""
 
     epsilon: float | None
@@ -94,14 +93,14 @@ class Plan:
 
 def dp_sgd(
     *,
-    epsilon: Positive | None = None,
+    epsilon: PositiveFloat | None = None,
     noise: Annotated[float, Field(ge=0)] | None = None,
-    delta: Positive | Literal["auto"] = "auto",
-    clip: Positive = 1.0,
+    delta: PositiveFloat | Literal["auto"] = "auto",
+    clip: PositiveFloat = 1.0,
     unit: Unit = "patient",
     accountant: Accountant = "prv",
     physical: Annotated[int, Field(gt=0)] = 64,
-) -> Asked:
+) -> DpSgdConfig:
     """Return DP-SGD: Poisson samples of patients, each one's gradient clipped, noise added.
 
     Exactly one of epsilon and noise is set.
@@ -124,7 +123,7 @@ def dp_sgd(
     if (epsilon is None) == (noise is None):
         found = "neither" if epsilon is None else "both"
         raise ConfigError(f"{_PLACE}: set one of epsilon and noise, found {found}")
-    return Asked(epsilon, noise, delta, clip, unit, accountant, physical)
+    return DpSgdConfig(epsilon, noise, delta, clip, unit, accountant, physical)
 
 
 def no_privacy() -> None:
@@ -144,7 +143,7 @@ def rounded(count: int) -> int:
 
 
 def plan(
-    asked: Asked,
+    asked: DpSgdConfig,
     *,
     site: str,
     images: int,

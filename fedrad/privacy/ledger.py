@@ -23,9 +23,9 @@ from typing import Any, TextIO
 from fedrad.core.store import write_atomic
 from fedrad.errors import PrivacyError, RunError
 from fedrad.privacy.account import Charge
-from fedrad.privacy.accountant import Spend, Use, compose
+from fedrad.privacy.accountant import Spend, Use, compose_uses
 
-__all__ = ["Entry", "Ledger", "Projection"]
+__all__ = ["Ledger", "LedgerEntry", "Projection"]
 
 _START = "0" * 64
 _SLEW = 60.0  # seconds that a clock may be set back by its own synchronisation
@@ -33,7 +33,7 @@ _ASK = "training stops here until the hospital's operator has looked at its priv
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One line: a charge, when it was booked, and its place in the chain."""
 
     number: int
@@ -66,7 +66,7 @@ class Ledger:
         self.folder = folder / "privacy"
         self._clock = clock
         self._read_bytes = 0
-        self._entries: list[Entry] = []
+        self._entries: list[LedgerEntry] = []
         self._catch_up()
 
     @property
@@ -79,7 +79,7 @@ class Ledger:
         """Return the hash of the last entry; worth noting outside this machine."""
         return self._entries[-1].hash if self._entries else _START
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[LedgerEntry, ...]:
         """Return all entries, oldest first."""
         return tuple(self._entries)
 
@@ -93,9 +93,9 @@ class Ledger:
             delta: at which epsilon is told.
         """
         uses = [entry.charge.use for entry in self._entries]
-        return Projection(compose(uses, delta), compose([*uses, charge.use], delta))
+        return Projection(compose_uses(uses, delta), compose_uses([*uses, charge.use], delta))
 
-    def record(self, charge: Charge, allow: Callable[[], object] = lambda: None) -> Entry:
+    def record(self, charge: Charge, allow: Callable[[], object] = lambda: None) -> LedgerEntry:
         """Book a charge and return its entry once it is on the disk.
 
         Args:
@@ -129,7 +129,7 @@ class Ledger:
         self._entries, self._read_bytes = [], 0
         self._catch_up()
 
-    def _next(self, charge: Charge) -> Entry:
+    def _next(self, charge: Charge) -> LedgerEntry:
         now = self._clock()
         last = self._entries[-1].time if self._entries else now
         if now < last - _SLEW:
@@ -139,9 +139,9 @@ class Ledger:
             )
         number, at = len(self._entries) + 1, max(now, last)
         previous = self.head
-        return Entry(number, at, charge, previous, _hash(number, at, charge, previous))
+        return LedgerEntry(number, at, charge, previous, _hash(number, at, charge, previous))
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: LedgerEntry) -> None:
         told = {**vars(entry), "charge": _plain(entry.charge)}
         line = json.dumps(told, separators=(",", ":"), sort_keys=True) + "\n"
         with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
@@ -176,7 +176,7 @@ class Ledger:
             file.seek(self._read_bytes)
             return file.read().decode(errors="replace")
 
-    def _checked(self, line: str) -> Entry:
+    def _checked(self, line: str) -> LedgerEntry:
         number = len(self._entries) + 1
         try:
             entry = _entry(json.loads(line))
@@ -228,6 +228,6 @@ def _plain(charge: Charge) -> dict[str, Any]:
     return {**vars(charge), "use": vars(charge.use)}
 
 
-def _entry(raw: dict[str, Any]) -> Entry:
+def _entry(raw: dict[str, Any]) -> LedgerEntry:
     charge = Charge(**{**raw["charge"], "use": Use(**raw["charge"]["use"])})
-    return Entry(raw["number"], raw["time"], charge, raw["previous"], raw["hash"])
+    return LedgerEntry(raw["number"], raw["time"], charge, raw["previous"], raw["hash"])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fedrad.errors import PrivacyError
 from fedrad.privacy.account import Charge, fresh_key
-from fedrad.privacy.accountant import Spend, compose
+from fedrad.privacy.accountant import Spend, compose_uses
 from fedrad.privacy.ledger import Ledger, Projection
 
 __all__ = ["SiteAccount"]
@@ -39,7 +39,7 @@ class SiteAccount:
 
     def spent(self) -> Spend:
         """Return what a patient has spent over all experiments."""
-        return compose([entry.charge.use for entry in self.ledger.entries()], self.delta)
+        return compose_uses([entry.charge.use for entry in self.ledger.entries()], self.delta)
 
     def project(self, charge: Charge) -> Projection:
         """Return what a charge would come to; nothing is written."""

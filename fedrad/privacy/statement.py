@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from fedrad.privacy.accountant import compose, for_group
-from fedrad.privacy.ledger import Entry
+from fedrad.privacy.accountant import compose_uses, for_group
+from fedrad.privacy.ledger import LedgerEntry
 
 __all__ = ["ledger_rows", "ledger_sentences"]
 
 _SHORT = 12  # hexadecimal digits of a digest that are shown
 
 
-def ledger_rows(entries: Sequence[Entry], delta: float) -> list[tuple[str, ...]]:
+def ledger_rows(entries: Sequence[LedgerEntry], delta: float) -> list[tuple[str, ...]]:
     """Return a row for each data set and arm, in the order of their first use.
 
     Args:
@@ -30,7 +30,7 @@ def ledger_rows(entries: Sequence[Entry], delta: float) -> list[tuple[str, ...]]
             for e in entries
             if (e.charge.data, e.charge.digest, e.charge.unit) == (data, digest, unit)
         ]
-        spent = compose(uses, delta)
+        spent = compose_uses(uses, delta)
         steps = sum(use.steps for use in uses)
         rows.append(
             (
@@ -47,7 +47,9 @@ def ledger_rows(entries: Sequence[Entry], delta: float) -> list[tuple[str, ...]]
     return rows
 
 
-def ledger_sentences(entries: Sequence[Entry], delta: float, ceiling: float | None) -> list[str]:
+def ledger_sentences(
+    entries: Sequence[LedgerEntry], delta: float, ceiling: float | None
+) -> list[str]:
     """Return what is spent and left over all experiments, and how it is to be read.
 
     >>> ledger_sentences([], 1e-5, 8.0)
@@ -56,7 +58,7 @@ def ledger_sentences(entries: Sequence[Entry], delta: float, ceiling: float | No
     if not entries:
         left = [] if ceiling is None else [f"Left below the ceiling of {ceiling:g}: all of it."]
         return ["Nothing is spent yet.", *left]
-    spent = compose([e.charge.use for e in entries], delta)
+    spent = compose_uses([e.charge.use for e in entries], delta)
     told = [
         f"Spent by a patient over all experiments: epsilon {spent.epsilon:.3g} at delta {delta:g} "
         f"({spent.accountant}; the rows above do not add up to it, they are composed)."
@@ -76,12 +78,14 @@ def ledger_sentences(entries: Sequence[Entry], delta: float, ceiling: float | No
     return told + _of_images(entries, delta)
 
 
-def _of_images(entries: Sequence[Entry], delta: float) -> list[str]:
+def _of_images(entries: Sequence[LedgerEntry], delta: float) -> list[str]:
     images = [e.charge.use for e in entries if e.charge.unit == "image"]
     if not images:
         return []
     most = max(use.units for use in images)
-    alone = compose([type(use)(use.rate, use.noise, use.steps) for use in images], delta).epsilon
+    alone = compose_uses(
+        [type(use)(use.rate, use.noise, use.steps) for use in images], delta
+    ).epsilon
     epsilon, group_delta = for_group(alone, delta, most)
     return [
         f"Some uses hid single images: epsilon {alone:.3g} for an image. A patient has up to {most}"

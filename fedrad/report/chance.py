@@ -6,7 +6,7 @@ import numpy as np
 
 from fedrad.metrics.base import Metric
 from fedrad.metrics.scales import SCALES
-from fedrad.report.columns import mean_over
+from fedrad.report.arm_statistics import mean_over
 from fedrad.report.differences import common
 from fedrad.report.estimates import estimate
 from fedrad.report.evidence import Evidence

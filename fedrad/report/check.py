@@ -17,7 +17,7 @@ from fedrad.models import MODELS
 from fedrad.privacy import PRIVACY
 from fedrad.registry import nearest, options_of
 from fedrad.report.cuts import cut_tables
-from fedrad.report.many import ONE_BY_ONE, sites_in_short, spread
+from fedrad.report.many_sites import ONE_BY_ONE, sites_in_short, spread
 from fedrad.training.optimizers import OPTIMIZERS
 
 __all__ = ["plan_tables", "table_of_names"]

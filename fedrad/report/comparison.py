@@ -10,15 +10,15 @@ from typing import Any
 from fedrad.config import Primary
 from fedrad.metrics.base import Metric
 from fedrad.metrics.intervals import holm
+from fedrad.report.arm_statistics import collapse, columns, external, matrix
 from fedrad.report.chance import at_chance
-from fedrad.report.columns import collapse, columns, external, matrix
 from fedrad.report.differences import difference, verdict
 from fedrad.report.estimates import Estimate
-from fedrad.report.evidence import ArmRun, Cell, Evidence, Models
+from fedrad.report.evidence import ArmRun, Evidence, Models, SiteMetrics
+from fedrad.report.federation_gains import beats_own_model, triple
 from fedrad.report.sentences import headline, notes, sentence
-from fedrad.report.triple import beats_own_model, triple
 
-__all__ = ["ArmRun", "Cell", "Models", "Primary", "compare"]
+__all__ = ["ArmRun", "Models", "Primary", "SiteMetrics", "compare"]
 
 
 def compare(

@@ -6,8 +6,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from fedrad.algorithms.split import CutPlan
-from fedrad.algorithms.split_traffic import Moved, arm_visit_bytes, step_bytes
+from fedrad.algorithms.split.cut_plan import CutPlan
+from fedrad.algorithms.split.traffic import Moved, arm_visit_bytes, step_bytes
 from fedrad.assemble import cut_of, model_of, steps_per_round
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation

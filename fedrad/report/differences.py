@@ -8,9 +8,9 @@ import numpy as np
 from fedrad.metrics.base import Array
 from fedrad.metrics.mrmc import p_value, variance_of
 from fedrad.metrics.scales import of_difference
-from fedrad.report.columns import defined, mean_over, over_sites
+from fedrad.report.arm_statistics import defined, mean_over, over_sites
 from fedrad.report.estimates import Estimate, estimate, missing
-from fedrad.report.evidence import Evidence, model_of
+from fedrad.report.evidence import Evidence, model_used_by
 
 __all__ = ["NO_COMPARISON", "ONE_TRAINING", "Pair", "common", "difference", "verdict", "why_not"]
 
@@ -101,7 +101,7 @@ def common(
 
 def _at(evidence: Evidence, metric: str, arm: str, pair: Pair, seeds: Sequence[int]) -> Array:
     owner, site = pair
-    return evidence.cell(arm, model_of(evidence.view(arm), owner), site, metric, seeds)
+    return evidence.cell(arm, model_used_by(evidence.view(arm), owner), site, metric, seeds)
 
 
 def why_not(evidence: Evidence, metric: str, arms: Sequence[str], pairs: Sequence[Pair]) -> str:
@@ -116,6 +116,6 @@ def why_not(evidence: Evidence, metric: str, arms: Sequence[str], pairs: Sequenc
     for arm in arms:
         for pair in pairs:
             if not defined(_at(evidence, metric, arm, pair, evidence.seeds(*arms))):
-                model = model_of(evidence.view(arm), pair[0])
+                model = model_used_by(evidence.view(arm), pair[0])
                 return f"{arm}: {evidence.reason(arm, model, pair[1], metric)}"
     return "undefined"

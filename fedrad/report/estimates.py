@@ -9,7 +9,7 @@ from fedrad.metrics.intervals import UNDEFINED_SHARE
 from fedrad.metrics.mrmc import other_seeds, variance_of
 from fedrad.metrics.scales import Basis, interval_on
 
-__all__ = ["Estimate", "estimate", "missing", "told", "unsure"]
+__all__ = ["Estimate", "estimate", "known_estimate", "missing", "unsure"]
 
 LEAST_REPLICATES = 100  # of fewer, a standard error is off by more than 7 %
 
@@ -78,7 +78,7 @@ def estimate(
     far = other_seeds(values, level)
     if far is not None:
         far = min(far, max(value - basis.ends[0], basis.ends[1] - value))
-    return told(value, values[:, 0], ends, other=far, why=why, remark=remark)
+    return known_estimate(value, values[:, 0], ends, other=far, why=why, remark=remark)
 
 
 def unsure(values: Array, refusal: str | None) -> str | None:
@@ -101,7 +101,7 @@ def unsure(values: Array, refusal: str | None) -> str | None:
     return None
 
 
-def told(
+def known_estimate(
     value: float,
     by_seed: Array,
     ends: tuple[float, float] | None,

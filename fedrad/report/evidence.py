@@ -13,18 +13,26 @@ from typing import Literal
 
 import numpy as np
 
+from fedrad.config import POOLED
 from fedrad.metrics.base import Array, Metric
 from fedrad.metrics.scales import SCALES, Basis
 from fedrad.report.estimates import Estimate, estimate
 from fedrad.runs import Counts
 
-__all__ = ["LEAST_PATIENTS", "POOLED", "ArmRun", "Cell", "Evidence", "Models", "View", "model_of"]
+__all__ = [
+    "LEAST_PATIENTS",
+    "ArmRun",
+    "Evidence",
+    "Models",
+    "SiteMetrics",
+    "View",
+    "model_used_by",
+]
 
-Cell = dict[str, Array]  # metric -> [1 + b]: observed, then replicates
+SiteMetrics = dict[str, Array]  # metric -> [1 + b]: observed, then replicates
 Models = Literal["global", "personal", "both"]
 View = Literal["global", "personal"]
 
-POOLED = "pooled"  # the "site" whose sums are those of all training sites' test sets
 LEAST_PATIENTS = 10  # of either class, for an interval
 
 
@@ -48,7 +56,7 @@ class ArmRun:
 
     arm: str
     seed: int
-    cells: Mapping[tuple[str, str], Cell]
+    cells: Mapping[tuple[str, str], SiteMetrics]
     reasons: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     share_in_fullest_bin: float = 0.0
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -95,7 +103,7 @@ class Evidence:
         places = (place for run in self.runs for place in run.cells)
         training = set(self.sites)
         return any(
-            site in training and model not in ("global", model_of("personal", site))
+            site in training and model not in ("global", model_used_by("personal", site))
             for model, site in places
         )
 
@@ -125,7 +133,7 @@ class Evidence:
 
     def own(self, arm: str, site: str, metric: str, seeds: Iterable[int]) -> Array:
         """Return the quantity at a site of the model that the arm gives to this site."""
-        return self.cell(arm, model_of(self.view(arm), site), site, metric, seeds)
+        return self.cell(arm, model_used_by(self.view(arm), site), site, metric, seeds)
 
     def reason(self, arm: str, model: str, site: str, metric: str) -> str:
         """Return why a metric is nan there, in words."""
@@ -197,10 +205,10 @@ class Evidence:
         return f"within {most:.3f} of that of all scores, of which sites tell cells of patients"
 
 
-def model_of(view: View, site: str) -> str:
+def model_used_by(view: View, site: str) -> str:
     """Return the name of the model that a site uses.
 
-    >>> model_of("personal", "nord"), model_of("global", "nord")
+    >>> model_used_by("personal", "nord"), model_used_by("global", "nord")
     ('personal:nord', 'global')
     """
     return "global" if view == "global" else f"personal:{site}"

@@ -11,16 +11,16 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from fedrad.report.wording import Estimate, number
+from fedrad.report.formatting import EstimateJson, number
 
-__all__ = ["Line", "Scale", "axis", "curves", "interval_row", "scale_of", "swatch", "tag"]
+__all__ = ["AxisScale", "CurveLine", "axis", "curves", "interval_row", "scale_of", "swatch", "tag"]
 
 WIDTH, HEIGHT = 260, 150  # of a panel of curves, in its own units
 LEFT, TOP, BOTTOM = 34, 8, 20  # the panel's margins
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """A linear axis from low to high."""
 
     low: float
@@ -29,7 +29,7 @@ class Scale:
     def at(self, value: float) -> float:
         """Return the place of a value in percent of the axis.
 
-        >>> Scale(0.5, 1.0).at(0.75)
+        >>> AxisScale(0.5, 1.0).at(0.75)
         50.0
         """
         return round(100 * (value - self.low) / (self.high - self.low), 3)
@@ -37,7 +37,7 @@ class Scale:
     def ticks(self, most: int = 6) -> list[float]:
         """Return at most `most` round values on the axis.
 
-        >>> Scale(0.68, 0.93).ticks()
+        >>> AxisScale(0.68, 0.93).ticks()
         [0.7, 0.75, 0.8, 0.85, 0.9]
         """
         rough = (self.high - self.low) / most
@@ -48,7 +48,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """One arm's curve: its name, its place in the legend, and its points (None breaks the line)."""
 
     name: str
@@ -57,17 +57,17 @@ class Line:
     values: Sequence[float | None]
 
 
-def scale_of(values: Iterable[float | None], *, pad: float = 0.06) -> Scale:
+def scale_of(values: Iterable[float | None], *, pad: float = 0.06) -> AxisScale:
     """Return a scale that holds all values, with a margin at both ends.
 
     >>> scale_of([0.0, None, 1.0], pad=0.5)
-    Scale(low=-0.5, high=1.5)
+    AxisScale(low=-0.5, high=1.5)
     """
     known = [v for v in values if v is not None and math.isfinite(v)] or [0.0, 1.0]
     low, high = min(known), max(known)
     if high - low < 1e-9:
         low, high = low - 0.05, high + 0.05
-    return Scale(low - pad * (high - low), high + pad * (high - low))
+    return AxisScale(low - pad * (high - low), high + pad * (high - low))
 
 
 def tag(name: str, content: str | Markup = "", **attributes: object) -> Markup:
@@ -82,8 +82,8 @@ def tag(name: str, content: str | Markup = "", **attributes: object) -> Markup:
 
 
 def interval_row(
-    estimate: Estimate | None,
-    scale: Scale,
+    estimate: EstimateJson | None,
+    scale: AxisScale,
     *,
     tone: str = "",
     reference: float | None = None,
@@ -112,7 +112,7 @@ def interval_row(
     return tag("svg", Markup("").join(parts), class_="row", aria_hidden="true")
 
 
-def axis(scale: Scale, *, signed: bool = False) -> Markup:
+def axis(scale: AxisScale, *, signed: bool = False) -> Markup:
     """Return the axis below the rows of a forest plot."""
     ticks = scale.ticks(5)
     digits = _digits(ticks)
@@ -126,7 +126,7 @@ def axis(scale: Scale, *, signed: bool = False) -> Markup:
     return tag("svg", Markup("").join(parts), class_="scale", aria_hidden="true")
 
 
-def curves(lines: Sequence[Line], scale: Scale, *, rounds: float, label: str) -> Markup:
+def curves(lines: Sequence[CurveLine], scale: AxisScale, *, rounds: float, label: str) -> Markup:
     """Return one panel of curves over the rounds.
 
     Args:
@@ -161,7 +161,9 @@ def swatch(index: int) -> Markup:
     return tag("svg", line, class_="swatch", width=28, height=12, aria_hidden="true")
 
 
-def _whisker(estimate: Estimate, scale: Scale, tone: str, *, main: bool) -> Iterable[Markup]:
+def _whisker(
+    estimate: EstimateJson, scale: AxisScale, tone: str, *, main: bool
+) -> Iterable[Markup]:
     x = scale.at(estimate["value"])
     if not 0 <= x <= 100:  # off the scale: an arrow at the edge that it left by
         d = "M-1 -5L-7 0L-1 5Z" if x < 0 else "M1 -5L7 0L1 5Z"
@@ -198,11 +200,11 @@ def _x(round_: float, rounds: float) -> float:
     return round(LEFT + (WIDTH - LEFT - 6) * round_ / max(rounds, 1), 2)
 
 
-def _y(value: float, scale: Scale) -> float:
+def _y(value: float, scale: AxisScale) -> float:
     return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - scale.at(value) / 100), 2)
 
 
-def _grid(scale: Scale) -> Iterable[Markup]:
+def _grid(scale: AxisScale) -> Iterable[Markup]:
     ticks = scale.ticks(5)
     for value in ticks:
         y = _y(value, scale)

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fedrad.algorithms.split import CutPlan
+from fedrad.algorithms.split.cut_plan import CutPlan
 from fedrad.assemble import algorithm_of, model_of
 from fedrad.config import Experiment, Task
 from fedrad.core import seeds
 from fedrad.core.state import State
-from fedrad.core.store import load
+from fedrad.core.store import load_bundle
 from fedrad.core.wire import decode, encode
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
@@ -33,7 +33,7 @@ from fedrad.training.label_leak import ATTACKS, label_leak
 from fedrad.training.objective import objective
 from fedrad.training.reconstruction import ATTACK, reconstruct
 
-__all__ = ["Sample", "leakage_of", "measure"]
+__all__ = ["LabelledImages", "leakage_of", "measure"]
 
 OWN, OTHERS, PICTURES = 1000, 256, 6
 """At most so many images of the attacker's own, images attacked, and pictures shown."""
@@ -41,7 +41,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class LabelledImages:
     """Images with their labels.
 
     Args:
@@ -71,7 +71,7 @@ def leakage_of(
         if reason is not None:
             found[name] = {"cut": plan.cut, "reason": reason}
             continue
-        state = load(folder.arm(name, finished[0]).path / "state.safetensors")["model"]
+        state = load_bundle(folder.arm(name, finished[0]).path / "state.safetensors")["model"]
         own, others, told = _samples(federation)
         found[name] = told | measure(arm, plan, state, own, others, seed=finished[0])
     return found
@@ -81,8 +81,8 @@ def measure(
     arm: Experiment,
     plan: CutPlan,
     state: State,
-    own: Sample,
-    others: Sample,
+    own: LabelledImages,
+    others: LabelledImages,
     *,
     seed: int,
     steps: int = 400,
@@ -164,22 +164,22 @@ def _unmeasured(arm: Experiment, plan: CutPlan) -> str | None:
     return None
 
 
-def _samples(federation: Federation) -> tuple[Sample, Sample, dict[str, Any]]:
+def _samples(federation: Federation) -> tuple[LabelledImages, LabelledImages, dict[str, Any]]:
     """Return the attacker's images, those attacked, and where they are from."""
     *rest, last = federation.training
     victims = rest or [last]
     each = -(-OTHERS // len(victims))
     parts = [_sample(federation.sites[name], "test", each) for name in victims]
-    others = Sample(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
+    others = LabelledImages(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
     own = _sample(federation.sites[last], "train", OWN)
     return own, others, {"attacker": f"{last}, train", "attacked": f"{', '.join(victims)}, test"}
 
 
-def _sample(data: SiteData, name: str, most: int) -> Sample:
+def _sample(data: SiteData, name: str, most: int) -> LabelledImages:
     """Return so many images at most, evenly from a split."""
     rows = data.rows[name]
     take = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
-    return Sample(torch.from_numpy(np.array(data.x[take])), torch.from_numpy(data.y[take]))
+    return LabelledImages(torch.from_numpy(np.array(data.x[take])), torch.from_numpy(data.y[take]))
 
 
 def _made_up(arm: Experiment) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fedrad.report.wording import BLANK, number
+from fedrad.report.formatting import BLANK, number
 
 __all__ = ["leakage", "worst"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from fedrad.data.oddities import Oddity
+from fedrad.data.checks.oddities import Oddity
 
 __all__ = ["odd_lines", "oddities_told", "oddity_values"]
 

@@ -10,12 +10,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedrad.report import gains, grounds, many, panels, reseeding
+from fedrad.report import arm_panels as panels
+from fedrad.report import details as grounds
+from fedrad.report import many_sites as many
+from fedrad.report import reseeding
+from fedrad.report import summary as gains
+from fedrad.report.formatting import size
 from fedrad.report.leakage_panel import leakage
 from fedrad.report.participation import rounds_panel
 from fedrad.report.privacy import privacy_panel
 from fedrad.report.tradeoff import trade_off
-from fedrad.report.wording import size
 
 __all__ = ["render"]
 
@@ -52,7 +56,7 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any]:
         "numbers": panels.arms_in_numbers(results),
         "others": panels.other_metrics(results),
         "compared": panels.compared(results),
-        "own": gains.own_models(results),
+        "own": gains.gains_over_own_models(results),
         "heat": grounds.heat_map(results),
         "across": many.across_sites(results),
         "learning": grounds.learning(results),

@@ -6,15 +6,15 @@ from itertools import groupby
 from typing import Any
 
 from fedrad.core.names import by_reason, listed
-from fedrad.report.many import ONE_BY_ONE
+from fedrad.report.many_sites import ONE_BY_ONE
 
 __all__ = ["participation_of", "rounds_panel", "took_part"]
 
-Line = Mapping[str, Any]
+RoundLine = Mapping[str, Any]
 _NAMED = 8  # sites whose rounds a sentence counts one by one
 
 
-def participation_of(lines: Mapping[int, Sequence[Line]]) -> dict[str, Any] | None:
+def participation_of(lines: Mapping[int, Sequence[RoundLine]]) -> dict[str, Any] | None:
     """Return who was drawn and who answered, None where rounds of an older version do not say.
 
     Args:
@@ -45,7 +45,7 @@ def participation_of(lines: Mapping[int, Sequence[Line]]) -> dict[str, Any] | No
     }
 
 
-def _stretches(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
+def _stretches(lines: Sequence[RoundLine]) -> Iterator[dict[str, Any]]:
     keys = ("drawn", "answered", "missing")
     for (drawn, answered, missing), same in groupby(lines, lambda line: [line[k] for k in keys]):
         numbers = [line["round"] for line in same]
@@ -116,12 +116,12 @@ def rounds_panel(results: Mapping[str, Any]) -> dict[str, Any]:
     return {"sentences": took_part(results), "rows": rows}
 
 
-def _numbers(stretch: Line) -> str:
+def _numbers(stretch: RoundLine) -> str:
     first, last = stretch["first"], stretch["last"]
     return f"{first}" if first == last else f"{first} to {last}"
 
 
-def _names(stretch: Line) -> dict[str, str]:
+def _names(stretch: RoundLine) -> dict[str, str]:
     return {
         "answered": ", ".join(stretch["answered"]),
         "missing": by_reason(stretch["missing"]) if stretch["missing"] else "",

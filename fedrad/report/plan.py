@@ -19,7 +19,7 @@ from fedrad.data.sites import Federation
 from fedrad.metrics.intervals import half_widths
 from fedrad.registry import split
 from fedrad.report.cuts import arm_cut, cuts_of
-from fedrad.training.private_arm import counted
+from fedrad.training.dp.private_arm import counted
 
 __all__ = ["budget_of", "budgets_differ", "plan_of"]
 
@@ -123,7 +123,7 @@ def _share(arm: Experiment, algorithm: Algorithm, sites: int) -> float:
     if algorithm.pooled or not algorithm.shared:
         return 1.0
     drawn = min(1.0, (arm.sites_per_round or sites) / max(sites, 1))
-    home = algorithm.home_rounds
+    home = algorithm.local_rounds
     return (drawn * (arm.rounds - home) + home) / arm.rounds
 
 

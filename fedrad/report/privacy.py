@@ -14,7 +14,7 @@ from fedrad.config import POOLED, Experiment
 from fedrad.data.sites import Federation
 from fedrad.registry import check_options, split
 from fedrad.report.privacy_curve import curve
-from fedrad.training.private_arm import asked_of, counted, plan_at
+from fedrad.training.dp.private_arm import counted, dp_config_of, plan_at
 
 __all__ = ["RELEASED", "privacy_of", "privacy_panel", "privacy_tables"]
 
@@ -23,7 +23,7 @@ RELEASED = (
     "exact counts, label counts and the optimiser's state stay at the site. Epsilon covers the "
     "training patients; sums of errors over validation and test patients are exact."
 )
-SIMULATED = (
+SIMULATED_NOISE = (
     "This run was simulated: its noise follows from the seed, so that it can be repeated, and "
     "whoever has the YAML can take it off. Only a real site's weights are private."
 )
@@ -43,7 +43,7 @@ def privacy_of(experiment: Experiment, federation: Federation) -> dict[str, Any]
     told: list[str] = []
     for name in experiment.arm_names:
         arm = experiment.arm(name)
-        if asked_of(arm) is not None:
+        if dp_config_of(arm) is not None:
             rows += _rows(name, arm, federation)
         told += [f"{name}: {one}" for one in _central(arm, len(federation.training))]
     return {"sites": rows, "statements": told}
@@ -124,6 +124,6 @@ def privacy_panel(results: Mapping[str, Any]) -> dict[str, Any] | None:
         "rows": rows,
         "statements": privacy["statements"],
         "released": RELEASED if rows else "",
-        "simulated": SIMULATED if rows else "",
+        "simulated": SIMULATED_NOISE if rows else "",
         "curve": curve(results),
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from fedrad.report.figures import Scale, scale_of
+from fedrad.report.figures import AxisScale, scale_of
 
 __all__ = ["Point", "curve", "points"]
 
@@ -90,11 +90,11 @@ def _places(found: Sequence[Point]) -> list[float]:
     return placed
 
 
-def _y(value: float, scale: Scale) -> float:
+def _y(value: float, scale: AxisScale) -> float:
     return _TOP + (100 - scale.at(value)) / 100 * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _axis(scale: Scale) -> str:
+def _axis(scale: AxisScale) -> str:
     lines = []
     for tick in scale.ticks():
         y = _y(tick, scale)
@@ -115,7 +115,7 @@ def _ticks(found: Sequence[Point], places: Sequence[float]) -> list[str]:
     ]
 
 
-def _mark(estimate: Mapping[str, Any], x: float, scale: Scale, tone: str) -> str:
+def _mark(estimate: Mapping[str, Any], x: float, scale: AxisScale, tone: str) -> str:
     y = _y(estimate["value"], scale)
     whisker = ""
     if estimate.get("low") is not None and estimate.get("high") is not None:

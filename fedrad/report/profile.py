@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from fedrad.core.meter import PURPOSES
+from fedrad.core.timing import PURPOSES
 from fedrad.runs import RunFolder
 
 __all__ = ["profile_table"]

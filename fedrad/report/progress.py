@@ -21,8 +21,8 @@ from rich.table import Column
 from rich.text import Text
 
 from fedrad.core.names import listed
-from fedrad.report.wording import number, plain
-from fedrad.report.wording import seconds as duration
+from fedrad.report.formatting import number, one_line
+from fedrad.report.formatting import seconds as duration
 
 __all__ = ["PlainProgress", "RichProgress", "make_progress"]
 
@@ -85,7 +85,7 @@ class RichProgress:
             self.note(f"{_name(arm, seed)}: resumed at round {first_round}/{self._rounds}")
         self._forget((arm, seed))
         self._playing[arm, seed] = self._bar.add_task(
-            plain(_name(arm, seed)), total=self._rounds, completed=first_round - 1, told=""
+            one_line(_name(arm, seed)), total=self._rounds, completed=first_round - 1, told=""
         )
 
     def round_done(
@@ -109,7 +109,7 @@ class RichProgress:
             self._left[key] -= 1
             self._bar.advance(self._task)
         if (task := self._playing.get(key)) is not None:
-            told = plain(f"{_figures(loss, value)}  {pace}".strip())
+            told = one_line(f"{_figures(loss, value)}  {pace}".strip())
             self._bar.update(task, told=told, completed=round)
         if list(missing) != self._missing.get(key, []):
             self._missing[key] = list(missing)
@@ -132,7 +132,7 @@ class RichProgress:
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(Text(plain(text)), highlight=False)
+        self._bar.console.print(Text(one_line(text)), highlight=False)
 
     def _drop(self, key: Key, rounds: int) -> None:
         gone = min(self._left.get(key, 0), rounds)
@@ -216,7 +216,7 @@ class PlainProgress:
 
     def note(self, text: str) -> None:
         """Write a line."""
-        self._console.out(plain(text), highlight=False)
+        self._console.out(one_line(text), highlight=False)
 
 
 def make_progress(console: Console) -> RichProgress | PlainProgress:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from fedrad.metrics.scales import uninformative
-from fedrad.report.panels import comparison_with, estimate_of, main_metric, primary_of
+from fedrad.report.arm_panels import comparison_with, estimate_of, main_metric, primary_of
+from fedrad.report.formatting import ResultsJson
 
 __all__ = ["beside_arms", "beside_matrix", "beside_others", "beside_sites", "reach"]
 
-Results = Mapping[str, Any]
 
 ONE = (
     "One training of each: how far another seed would land is not known, and the intervals hold "
@@ -18,7 +18,7 @@ ONE = (
 )
 
 
-def beside_arms(results: Results) -> str | None:
+def beside_arms(results: ResultsJson) -> str | None:
     """Return how far each arm's mean over sites, and its difference, may lie with other seeds."""
     metric, against = main_metric(results)["name"], primary_of(results).get("against")
     means = {arm["name"]: estimate_of(arm, metric, "mean") for arm in results["arms"]}
@@ -35,14 +35,14 @@ def beside_arms(results: Results) -> str | None:
     return f"{_another(means.values())} may land this far away: {told}." + _hardly(metric, wide)
 
 
-def beside_sites(results: Results) -> str | None:
+def beside_sites(results: ResultsJson) -> str | None:
     """Return how far the sites' differences from their own models may lie with other seeds."""
     return _reach_of_main(
         results, [row["difference"] for arm in results["arms"] for row in arm["beats_own_model"]]
     )
 
 
-def beside_others(results: Results) -> str | None:
+def beside_others(results: ResultsJson) -> str | None:
     """Return how far the means over sites in the other metrics may lie with other seeds."""
     main = main_metric(results)["name"]
     names = [metric["name"] for metric in results["metrics"] if metric["name"] != main]
@@ -54,7 +54,7 @@ def beside_others(results: Results) -> str | None:
     )
 
 
-def beside_matrix(results: Results) -> str | None:
+def beside_matrix(results: ResultsJson) -> str | None:
     """Return how far the values of single models at single sites may lie with other seeds."""
     rows = (results.get("matrix") or {}).get("rows") or []
     return _reach_of_main(
@@ -76,7 +76,7 @@ def reach(estimates: Iterable[Mapping[str, Any]]) -> str | None:
     return f"{_another(found)} may land {middle:.3f} away (median) and up to {max(halves):.3f}."
 
 
-def _reach_of_main(results: Results, estimates: Sequence[Mapping[str, Any]]) -> str | None:
+def _reach_of_main(results: ResultsJson, estimates: Sequence[Mapping[str, Any]]) -> str | None:
     """Return `reach` of estimates in the main metric, and of how many it says next to nothing."""
     told = reach(estimates)
     halves = _halves(dict(enumerate(estimates))).values()

@@ -7,8 +7,8 @@ from typing import Any
 
 from fedrad.assemble import algorithm_of, metrics_of
 from fedrad.config import Experiment, Primary
-from fedrad.core.claims import DATA, Claim, change_of_training, differing
 from fedrad.core.names import listed
+from fedrad.core.provenance import DATA, Provenance, changed_parts, training_change
 from fedrad.data.sites import Federation
 from fedrad.errors import RunError
 from fedrad.registry import split
@@ -100,12 +100,12 @@ def _grounds(experiment: Experiment, folders: Mapping[str, Folders]) -> dict[str
         begun = one.begun_as
         if begun is None:
             continue
-        if change := change_of_training(begun, Claim(experiment.arm(arm).text(), begun.grounds)):
+        if change := training_change(begun, Provenance(experiment.arm(arm).text(), begun.grounds)):
             raise RunError(
                 f"{one.name} is of another experiment: {change}; choose another folder with --out"
             )
         known = _known_of(one, begun)
-        if differing(found, known):
+        if changed_parts(found, known):
             raise RunError(
                 f"{first} and {one.name} were begun on different data or machines; the report "
                 "compares them in no table: play one of them in another folder, with --out"
@@ -115,7 +115,7 @@ def _grounds(experiment: Experiment, folders: Mapping[str, Folders]) -> dict[str
     return found
 
 
-def _known_of(folder: ArmFolder, begun: Claim) -> Mapping[str, str]:
+def _known_of(folder: ArmFolder, begun: Provenance) -> Mapping[str, str]:
     evaluated = folder.evaluated_as
     if folder.finished and evaluated is not None:
         return evaluated.grounds

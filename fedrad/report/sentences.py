@@ -9,16 +9,16 @@ from fedrad.metrics.scales import uninformative
 from fedrad.report.differences import NO_COMPARISON, ONE_TRAINING, difference, verdict
 from fedrad.report.estimates import Estimate
 from fedrad.report.evidence import LEAST_PATIENTS, Evidence
-from fedrad.report.wording import interval, number, percent
+from fedrad.report.formatting import interval, number, percent
 
 __all__ = ["headline", "notes", "sentence"]
 
-Told = Mapping[str, Any]
+ComparisonJson = Mapping[str, Any]
 
 NO_VERDICT = "one training of each: no verdict beyond it"
 
 
-def sentence(told: Told, metric: Metric, way: str, level: float) -> str:
+def sentence(told: ComparisonJson, metric: Metric, way: str, level: float) -> str:
     """Return one comparison as a sentence.
 
     Args:
@@ -48,8 +48,8 @@ def headline(
     evidence: Evidence,
     metric: Metric,
     arm: str,
-    told: Sequence[Told],
-    comparisons: Sequence[Told],
+    told: Sequence[ComparisonJson],
+    comparisons: Sequence[ComparisonJson],
 ) -> list[str]:
     """Return the sentences a reader should meet first, the primary comparison before all.
 
@@ -104,7 +104,7 @@ def _close(p: float, limit: float) -> str:
     return f", near the limit of {limit:.2g}: other seeds or another machine could turn it"
 
 
-def _who_gains(arm: str, metric: Metric, verdicts: Sequence[Told]) -> str:
+def _who_gains(arm: str, metric: Metric, verdicts: Sequence[ComparisonJson]) -> str:
     """Return at which sites an arm is better than the site's own model, of those compared."""
     against = f"{arm} against the model a site trains alone"
     missed = {
@@ -147,7 +147,7 @@ def _gap(arm: str, found: Estimate, level: float) -> str:
     return f"{arm} closes {share}{bounds} of the gap between local and pooled."
 
 
-def _others(comparisons: Sequence[Told], metric: Metric) -> list[str]:
+def _others(comparisons: Sequence[ComparisonJson], metric: Metric) -> list[str]:
     """Return one sentence on all comparisons beside the primary one."""
     if not comparisons:
         return []
@@ -171,7 +171,7 @@ def _others(comparisons: Sequence[Told], metric: Metric) -> list[str]:
     return [f"{against}, after Holm: {'; '.join(said)}{rest}."]
 
 
-def notes(evidence: Evidence, metric: Metric, told: Sequence[Told]) -> list[str]:
+def notes(evidence: Evidence, metric: Metric, told: Sequence[ComparisonJson]) -> list[str]:
     """Return what limits the results.
 
     Args:
@@ -259,7 +259,7 @@ def _on_arms(evidence: Evidence) -> list[str]:
     return lines
 
 
-def _on_gains(evidence: Evidence, metric: Metric, told: Sequence[Told]) -> list[str]:
+def _on_gains(evidence: Evidence, metric: Metric, told: Sequence[ComparisonJson]) -> list[str]:
     """Return how far the two best arms are apart, beside the noise."""
     means = {each["name"]: each["columns"][metric.name]["mean"]["value"] for each in told}
     known = [arm for arm in means if means[arm] is not None]

@@ -14,31 +14,38 @@ from rich.table import Table
 from rich.text import Text
 
 from fedrad.core.names import listed
-from fedrad.report.differences import NO_COMPARISON, ONE_TRAINING
-from fedrad.report.many import ONE_BY_ONE
-from fedrad.report.panels import (
+from fedrad.report.arm_panels import (
     comparison_with,
     estimate_of,
     main_metric,
     partitioned,
     primary_of,
 )
+from fedrad.report.differences import NO_COMPARISON, ONE_TRAINING
+from fedrad.report.formatting import (
+    FormattedValue,
+    ResultsJson,
+    cell,
+    marks,
+    one_line,
+    seconds,
+    size,
+)
+from fedrad.report.many_sites import ONE_BY_ONE
 from fedrad.report.participation import took_part
 from fedrad.report.plan import budgets_differ
 from fedrad.report.record import time_of
 from fedrad.report.reseeding import beside_arms, beside_sites
-from fedrad.report.wording import Cell, cell, marks, plain, seconds, size
 
 __all__ = ["results_tables"]
 
-Results = Mapping[str, Any]
 
 COLOURS = {"better": "blue", "worse": "dark_orange3", "": ""}
 VERDICTS = ("better", "not shown", "worse")
 ARMS_A_TABLE = 4  # of the per-site tables: as many as 100 columns hold
 
 
-def results_tables(results: Results, *, page: Path | None = None) -> list[RenderableType]:
+def results_tables(results: ResultsJson, *, page: Path | None = None) -> list[RenderableType]:
     """Return what a terminal shows of a run, in the order to print it.
 
     Args:
@@ -49,7 +56,7 @@ def results_tables(results: Results, *, page: Path | None = None) -> list[Render
     parts.extend(_footnotes(_arm_marks(results)))
     parts.extend(_beside(beside_arms(results)))
     parts.extend(_troubles(results))
-    parts.extend(Text(plain(sentence)) for sentence in [*_steps(results), *took_part(results)])
+    parts.extend(Text(one_line(sentence)) for sentence in [*_steps(results), *took_part(results)])
     if max(map(len, _own(results).values()), default=0) > ONE_BY_ONE:
         parts.extend(["", _tallies(results)])
     else:
@@ -58,25 +65,27 @@ def results_tables(results: Results, *, page: Path | None = None) -> list[Render
         parts.extend(_footnotes(marks(_own(results))))
     parts.extend(_beside(beside_sites(results)))
     if page is not None:
-        parts.extend(["", Text.assemble("The whole report: ", plain(page))])
+        parts.extend(["", Text.assemble("The whole report: ", one_line(page))])
     return parts
 
 
-def _headline(results: Results) -> Text:
+def _headline(results: ResultsJson) -> Text:
     lines = results["headline"] or [f"{results['experiment']['name']}: nothing to compare yet."]
-    return Text("\n".join(plain(line) for line in lines))
+    return Text("\n".join(one_line(line) for line in lines))
 
 
-def _arms(results: Results) -> Table:
+def _arms(results: ResultsJson) -> Table:
     metric, against = main_metric(results), primary_of(results).get("against")
     letters = _arm_marks(results)
-    table = _table(f"{plain(metric['title'])}, each site on its own test patients, 95% intervals")
+    table = _table(
+        f"{one_line(metric['title'])}, each site on its own test patients, 95% intervals"
+    )
     table.add_column("arm", overflow="fold", max_width=16)
     titles = dict(_columns(results))
     for title in titles.values():
         table.add_column(title, justify="right", overflow="fold")
     if against is not None:
-        table.add_column(f"minus {plain(against)}", justify="right", overflow="fold")
+        table.add_column(f"minus {one_line(against)}", justify="right", overflow="fold")
     key, called = time_of(results["arms"])
     for title in ("sent", "train" if key == "training_seconds" else called):
         table.add_column(title, justify="right", no_wrap=True)
@@ -91,7 +100,7 @@ def _arms(results: Results) -> Table:
     return table
 
 
-def _columns(results: Results) -> Iterator[tuple[str, str]]:
+def _columns(results: ResultsJson) -> Iterator[tuple[str, str]]:
     """Yield the columns of the arms' table: keys of an arm's columns, and titles."""
     yield "mean", "mean over sites"
     # Of sites that were dealt out artificially nobody asks for one alone, but for all of them.
@@ -100,12 +109,12 @@ def _columns(results: Results) -> Iterator[tuple[str, str]]:
     yield "worst", "worst site"
 
 
-def _steps(results: Results) -> list[str]:
+def _steps(results: ResultsJson) -> list[str]:
     """Return how many gradient steps each arm took, where they differ."""
     return [results["experiment"]["budget"]] if budgets_differ(results["arms"]) else []
 
 
-def _difference(results: Results, arm: str, letters: Mapping[str, str]) -> Text:
+def _difference(results: ResultsJson, arm: str, letters: Mapping[str, str]) -> Text:
     found = comparison_with(results, arm)
     if found is None:
         return Text("reference" if arm == primary_of(results)["against"] else "")
@@ -122,7 +131,7 @@ def _difference(results: Results, arm: str, letters: Mapping[str, str]) -> Text:
     )
 
 
-def _sites(results: Results) -> Iterator[Table]:
+def _sites(results: ResultsJson) -> Iterator[Table]:
     """Yield the tables of sites x arms: is the arm better than the site's own model?"""
     own = _own(results)
     letters = marks(own)
@@ -133,14 +142,14 @@ def _sites(results: Results) -> Iterator[Table]:
         table = _table("" if i else "Against the model that each site trains alone")
         table.add_column("site", overflow="fold", max_width=16)
         for name in names:
-            table.add_column(plain(name), overflow="fold")
+            table.add_column(one_line(name), overflow="fold")
         for site in sites:
             cells = [_verdict(own[name].get(site), letters, higher) for name in names]
-            table.add_row(Text(plain(site)), *cells)
+            table.add_row(Text(one_line(site)), *cells)
         yield table
 
 
-def _tallies(results: Results) -> Table:
+def _tallies(results: ResultsJson) -> Table:
     """Return at how many sites each arm is better than the site's own model, and where worse."""
     own = _own(results)
     table = _table(
@@ -150,21 +159,21 @@ def _tallies(results: Results) -> Table:
         table.add_column(title, overflow="fold", justify="right" if title in VERDICTS else "left")
     for arm, rows in own.items():
         if any(row["verdict"] == ONE_TRAINING for row in rows.values()):
-            table.add_row(Text(plain(arm)), "", "", "", Text("one training of each: no verdict"))
+            table.add_row(Text(one_line(arm)), "", "", "", Text("one training of each: no verdict"))
             continue
         counts = Counter(row["verdict"] for row in rows.values())
         missed = counts[NO_COMPARISON]
         if missed == len(rows):
-            table.add_row(Text(plain(arm)), "", "", "", Text(NO_COMPARISON))
+            table.add_row(Text(one_line(arm)), "", "", "", Text(NO_COMPARISON))
             continue
         told = [Text(f"{counts[v]}", style=COLOURS.get(v, "")) for v in VERDICTS]
         worse = [site for site, row in rows.items() if row["verdict"] == "worse"]
         rest = f"{'; ' if worse else ''}{NO_COMPARISON} at {missed}" if missed else ""
-        table.add_row(Text(plain(arm)), *told, Text(plain(listed(worse)) + rest))
+        table.add_row(Text(one_line(arm)), *told, Text(one_line(listed(worse)) + rest))
     return table
 
 
-def _own(results: Results) -> dict[str, dict[str, Any]]:
+def _own(results: ResultsJson) -> dict[str, dict[str, Any]]:
     return {
         arm["name"]: {row["site"]: row for row in arm["beats_own_model"]}
         for arm in results["arms"]
@@ -180,31 +189,31 @@ def _verdict(row: Any, letters: Mapping[str, str], higher: bool) -> Text:
     return Text("\n").join([word, _value(found)])
 
 
-def _value(found: Cell) -> Text:
+def _value(found: FormattedValue) -> Text:
     """Return a value, its footnote's letter, its site, and its interval on a second line."""
     style = f"{'bold ' if found.shown else ''}{COLOURS[found.tone]}".strip()
     text = Text.assemble((found.text, style), f" {found.mark}" if found.mark else "")
     if found.where:
-        text.append(f" {plain(found.where)}")
+        text.append(f" {one_line(found.where)}")
     if found.interval:
         text.append(f"\n{found.interval}", style="dim")
     return text
 
 
-def _name(arm: Results) -> Text:
+def _name(arm: ResultsJson) -> Text:
     state = arm["status"] if arm["status"] != "finished" else "collapsed" if arm["collapse"] else ""
-    text = Text(plain(arm["name"]))
+    text = Text(one_line(arm["name"]))
     return text.append(f"\n{state}", style=COLOURS["worse"]) if state else text
 
 
-def _troubles(results: Results) -> Iterator[Text]:
+def _troubles(results: ResultsJson) -> Iterator[Text]:
     for arm in results["arms"]:
         for reason in (arm["reason"], arm["collapse"]):
             if reason:
-                yield Text(f"{plain(arm['name'])}: {plain(reason)}", style=COLOURS["worse"])
+                yield Text(f"{one_line(arm['name'])}: {one_line(reason)}", style=COLOURS["worse"])
 
 
-def _arm_marks(results: Results) -> dict[str, str]:
+def _arm_marks(results: ResultsJson) -> dict[str, str]:
     metric = main_metric(results)["name"]
     shown: list[Any] = [
         estimate_of(arm, metric, key) for arm in results["arms"] for key, _ in _columns(results)
@@ -214,11 +223,11 @@ def _arm_marks(results: Results) -> dict[str, str]:
 
 
 def _beside(told: str | None) -> Sequence[Text]:
-    return [Text(plain(told), style="dim")] if told else []
+    return [Text(one_line(told), style="dim")] if told else []
 
 
 def _footnotes(letters: Mapping[str, str]) -> Sequence[Text]:
-    return [Text(f"{mark}  {plain(reason)}", style="dim") for reason, mark in letters.items()]
+    return [Text(f"{mark}  {one_line(reason)}", style="dim") for reason, mark in letters.items()]
 
 
 def _table(title: str) -> Table:

@@ -6,15 +6,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fedrad.report.figures import Scale, scale_of, tag
+from fedrad.report.arm_panels import estimate_of, main_metric
+from fedrad.report.figures import AxisScale, scale_of, tag
+from fedrad.report.formatting import ResultsJson, cell, marks, number, seconds, size
 from fedrad.report.leakage_panel import worst
-from fedrad.report.panels import estimate_of, main_metric
 from fedrad.report.record import time_of
-from fedrad.report.wording import cell, marks, number, seconds, size
 
 __all__ = ["trade_off"]
 
-Results = Mapping[str, Any]
 
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 48, 150, 12, 40
@@ -23,11 +22,11 @@ LETTER, LINE = 6.5, 13
 
 WAYS = ("up", "down")
 
-Box = tuple[float, float, float]
+PlotBox = tuple[float, float, float]
 """A text's left and right end, and the line that it stands on."""
 
 
-def trade_off(results: Results) -> dict[str, Any] | None:
+def trade_off(results: ResultsJson) -> dict[str, Any] | None:
     """Return the rows and the plot of a run in which a network is cut, None of any other.
 
     Arms that pool the data, or exchange nothing, are in the rows and not in the plot.
@@ -49,7 +48,7 @@ def trade_off(results: Results) -> dict[str, Any] | None:
     }
 
 
-def _row(arm: Results, metric: str, rounds: int, time: str) -> dict[str, Any]:
+def _row(arm: ResultsJson, metric: str, rounds: int, time: str) -> dict[str, Any]:
     cut = arm.get("split")
     moved = arm.get("bytes") or {}
     total = (moved.get("up") or 0) + (moved.get("down") or 0)
@@ -80,7 +79,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], title: str) -> Markup:
     across = scale_of((math.log10(row["moved"]) for row in shown), pad=0.08)
     up = scale_of(row["estimate"].get(key) for row in shown for key in ("value", "low", "high"))
     parts = [*_grid(across, up, title)]
-    taken: list[Box] = []
+    taken: list[PlotBox] = []
     for row in shown:
         parts.extend(_mark(row, across, up, taken))
     return tag(
@@ -93,7 +92,9 @@ def _plot(rows: Sequence[Mapping[str, Any]], title: str) -> Markup:
     )
 
 
-def _mark(row: Mapping[str, Any], across: Scale, up: Scale, taken: list[Box]) -> Iterable[Markup]:
+def _mark(
+    row: Mapping[str, Any], across: AxisScale, up: AxisScale, taken: list[PlotBox]
+) -> Iterable[Markup]:
     estimate = row["estimate"]
     x, y = _x(math.log10(row["moved"]), across), _y(estimate["value"], up)
     low, high = estimate.get("low"), estimate.get("high")
@@ -109,7 +110,7 @@ def _mark(row: Mapping[str, Any], across: Scale, up: Scale, taken: list[Box]) ->
     yield tag("text", row["name"], class_="tick", x=x + radius + 3, y=beside)
 
 
-def _free(x: float, y: float, text: str, taken: list[Box]) -> float:
+def _free(x: float, y: float, text: str, taken: list[PlotBox]) -> float:
     """Return the nearest line to y where a text lies over no other, and take it."""
     ends = x + len(text) * LETTER
     for step in range(2 * len(taken) + 1):
@@ -121,12 +122,12 @@ def _free(x: float, y: float, text: str, taken: list[Box]) -> float:
     return line
 
 
-def _over(x: float, ends: float, line: float, box: Box) -> bool:
+def _over(x: float, ends: float, line: float, box: PlotBox) -> bool:
     left, right, other = box
     return x < right and left < ends and abs(line - other) < LINE
 
 
-def _grid(across: Scale, up: Scale, title: str) -> Iterable[Markup]:
+def _grid(across: AxisScale, up: AxisScale, title: str) -> Iterable[Markup]:
     for value in up.ticks(6):
         y = _y(value, up)
         yield tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y)
@@ -145,9 +146,9 @@ def _grid(across: Scale, up: Scale, title: str) -> Iterable[Markup]:
     yield tag("text", title, class_="tick", x=LEFT + 4, y=TOP + 4)
 
 
-def _x(value: float, scale: Scale) -> float:
+def _x(value: float, scale: AxisScale) -> float:
     return round(LEFT + (WIDTH - LEFT - RIGHT) * scale.at(value) / 100, 2)
 
 
-def _y(value: float, scale: Scale) -> float:
+def _y(value: float, scale: AxisScale) -> float:
     return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - scale.at(value) / 100), 2)

@@ -18,12 +18,12 @@ from fedrad.data.base import SiteData
 from fedrad.errors import ConfigError
 from fedrad.privacy.membership import Shadows
 from fedrad.training.evaluate import predict
-from fedrad.training.fit import load
+from fedrad.training.fit import load_into
 from fedrad.training.local import LocalTask
 
-__all__ = ["LEAST_PATIENTS", "confidence", "shadows", "with_patients"]
+__all__ = ["LEAST_AUDITED", "confidence", "shadows", "with_patients"]
 
-LEAST_PATIENTS = 20
+LEAST_AUDITED = 20
 _SUREST = 1e-15  # a probability in double is 1 from log-odds of 36.7 on
 
 
@@ -47,12 +47,12 @@ def shadows(
 
     Raises:
         ConfigError: the site has too few patients.
-        TrainingDiverged: as `LocalTask.fit`.
+        TrainingDivergedError: as `LocalTask.fit`.
     """
     patients = np.unique(task.data.patient[task.data.rows["train"]])
-    if len(patients) < LEAST_PATIENTS:
+    if len(patients) < LEAST_AUDITED:
         raise ConfigError(
-            f"{task.site}: has {len(patients)} training patients; an audit needs {LEAST_PATIENTS}"
+            f"{task.site}: has {len(patients)} training patients; an audit needs {LEAST_AUDITED}"
         )
     coins = np.random.default_rng(seed(task.seed, task.site, 0, "members"))
     members = coins.random((models, len(patients))) < 0.5
@@ -109,7 +109,7 @@ def _trained(task: LocalTask, rounds: int) -> State:
 
 def _of_patients(task: LocalTask, state: State) -> np.ndarray:
     """Return a model's confidence for each training patient, the mean over the images."""
-    load(task.model.state_dict(), state)
+    load_into(task.model.state_dict(), state)
     scores, y = predict(task.model, task.data, "train", task.objective, device=task.device)
     of_images = confidence(task.task, scores, y)
     patient = np.unique(task.data.patient[task.data.rows["train"]], return_inverse=True)[1]

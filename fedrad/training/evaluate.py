@@ -11,7 +11,7 @@ from fedrad.data.base import SiteData
 from fedrad.metrics.base import Array, Metric, sample
 from fedrad.metrics.cells import threshold
 from fedrad.metrics.site_result import Disclosure, SiteResult, class_cells, result_of
-from fedrad.privacy.noise import Stream
+from fedrad.privacy.noise import SecureGenerator
 from fedrad.training.batches import model_input, reader
 from fedrad.training.objective import Objective
 
@@ -84,7 +84,7 @@ def result(
         sample(task, scores, y, thresholds=thresholds),
         data.patient[data.rows[split]],
         draws=draws,
-        normal=lambda purpose, count: Stream(key, f"{split} {purpose}").normal(count),
+        normal=lambda purpose, count: SecureGenerator(key, f"{split} {purpose}").normal(count),
         disclosure=disclosure,
     )
 

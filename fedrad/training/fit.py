@@ -13,7 +13,7 @@ from fedrad.errors import ConfigError
 from fedrad.training.objective import Objective
 from fedrad.training.optimizers import Step
 
-__all__ = ["Fitted", "Gradient", "Penalty", "clipped", "clipping", "fit", "load"]
+__all__ = ["Fitted", "Gradient", "Penalty", "clipped", "clipping", "fit", "load_into"]
 
 Gradient = Callable[[Any], Sequence[Tensor]]
 """(what a step sees) -> the gradients of its loss, in the order of the parameters."""
@@ -141,7 +141,7 @@ def clipping(norms: Sequence[Tensor], limit: float) -> Tensor:
     return scale.clamp(max=1.0)
 
 
-def load(own: State, state: State) -> None:
+def load_into(own: State, state: State) -> None:
     """Copy a state into a model, every array of it.
 
     Args:
@@ -152,7 +152,7 @@ def load(own: State, state: State) -> None:
         ConfigError: the names or shapes are not the model's.
 
     >>> model = nn.Linear(2, 1)
-    >>> load(model.state_dict(), {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
+    >>> load_into(model.state_dict(), {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
     >>> model(torch.ones(1, 2)).item()
     2.0
     """

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedrad.config import Task
-from fedrad.data.oddities import Oddity
+from fedrad.data.checks.oddities import Oddity
 from fedrad.errors import ConfigError
 
 __all__ = ["batch_of_one", "last_of_one"]

@@ -11,28 +11,28 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fedrad.config import Task
-from fedrad.core.meter import Meter
 from fedrad.core.seeds import seed
 from fedrad.core.state import State, all_finite, clone
+from fedrad.core.timing import PhaseTimer
 from fedrad.data.base import SiteData
-from fedrad.errors import ConfigError, Refused, TrainingDiverged
+from fedrad.errors import ConfigError, PolicyError, TrainingDivergedError
 from fedrad.metrics.base import Array, Metric
-from fedrad.metrics.site_result import SIMULATED, Disclosure, SiteResult
+from fedrad.metrics.site_result import FULL_DISCLOSURE, Disclosure, SiteResult
 from fedrad.privacy.dp_sgd import rounded
 from fedrad.training.batches import Augment, Reader, model_input, orders, reader
-from fedrad.training.dpsgd import (
+from fedrad.training.dp.dp_sgd import (
     Private,
+    image_reader,
     mean_losses,
-    reading,
     refuse_correction,
     samples,
     units_of,
 )
-from fedrad.training.drawing import drawing
 from fedrad.training.evaluate import predict, result, thresholds_of
-from fedrad.training.fit import Fitted, Gradient, Penalty, fit, load
+from fedrad.training.fit import Fitted, Gradient, Penalty, fit, load_into
 from fedrad.training.objective import Objective, few_patients, label_counts, objective
 from fedrad.training.optimizers import Step, stepper
+from fedrad.training.rng import seeded
 
 __all__ = ["Fitted", "LocalTask"]
 
@@ -88,10 +88,10 @@ class LocalTask:
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
     precision: torch.dtype = torch.float32
     channels_last: bool = False
-    meter: Meter = field(default_factory=Meter)
+    meter: PhaseTimer = field(default_factory=PhaseTimer)
     private: Private | None = None
     trainer: Callable[..., Fitted] | None = None
-    disclosure: Disclosure = SIMULATED
+    disclosure: Disclosure = FULL_DISCLOSURE
     secret: bytes = b""
 
     def __post_init__(self) -> None:
@@ -146,7 +146,7 @@ class LocalTask:
 
         Raises:
             ConfigError: they are private.
-            Refused: the site tells no labels of training images, or fewer patients than its
+            PolicyError: the site tells no labels of training images, or fewer patients than its
                 `min_cell` have one of them.
         """
         rows, least = self.data.rows["train"], self.disclosure.min_cell
@@ -158,7 +158,7 @@ class LocalTask:
         ):
             why = f"and fewer than {least} patients have one of them here (min_cell)"
         if why:
-            raise Refused(
+            raise PolicyError(
                 f"{self.site}: class weights of all sites need counts of training labels, {why}; "
                 "weigh by 'site', or leave this hospital out"
             )
@@ -183,7 +183,7 @@ class LocalTask:
             correction: name of a parameter -> what is added to its gradient in every step.
 
         Raises:
-            TrainingDiverged: the loss or a weight is no finite number.
+            TrainingDivergedError: the loss or a weight is no finite number.
             ConfigError: the start does not fit the model, or the optimiser's options do not fit.
         """
         if self.trainer is not None:
@@ -193,10 +193,10 @@ class LocalTask:
         steps = rounds * self.steps_per_round()
         if not steps:
             return Fitted(clone(start), self.examples, 0, 0.0)
-        load(self._own, start)
+        load_into(self._own, start)
         params = list(self._trained.values())
         batches, gradient = self._steps(round, steps, params, correction)
-        drawn = drawing(seed(self.seed, self.site, round, "model"), self.device)
+        drawn = seeded(seed(self.seed, self.site, round, "model"), self.device)
         with drawn, self.meter.spent("training"):
             taken, loss = fit(
                 self.model,
@@ -212,7 +212,7 @@ class LocalTask:
             )
         state = clone(self._own)
         if not ((self.private or isfinite(loss)) and all_finite({"model": state})):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"{self.site}: round {round}: the loss or a weight is no finite number after "
                 f"{taken} steps; lower the learning rate or set clip"
             )
@@ -221,7 +221,7 @@ class LocalTask:
     def predict(self, state: State, *, split: str) -> Array:
         """Return a model's probabilities for a split: float64 [n, outputs], in the rows' order."""
         with self.meter.spent("evaluation"):
-            load(self._own, state)
+            load_into(self._own, state)
             return predict(self.model, self.data, split, self.objective, device=self.device)[0]
 
     def tell(
@@ -282,7 +282,7 @@ class LocalTask:
         return (
             samples(units, rate=plan.rate, steps=steps, physical=plan.physical, key=key),
             private.gradient(
-                key, self.model, params, losses, reading(self._read, prepare, plan.physical)
+                key, self.model, params, losses, image_reader(self._read, prepare, plan.physical)
             ),
         )
 

@@ -8,10 +8,10 @@ Vepakomma, Singh, Gupta, Raskar: "NoPeek", ICDM workshops 2020, https://arxiv.or
 import torch
 from torch import Tensor
 
-__all__ = ["distance_correlation"]
+__all__ = ["sample_distance_correlation"]
 
 
-def distance_correlation(x: Tensor, z: Tensor) -> Tensor:
+def sample_distance_correlation(x: Tensor, z: Tensor) -> Tensor:
     """Return the sample distance correlation of two sets of vectors, 0 to 1; has a gradient.
 
     Args:
@@ -22,7 +22,7 @@ def distance_correlation(x: Tensor, z: Tensor) -> Tensor:
         Scalar; 0 where all x or all z are alike, and of fewer than two.
 
     >>> x = torch.randn(32, 4)
-    >>> round(distance_correlation(x, 3 * x + 1).item(), 4)
+    >>> round(sample_distance_correlation(x, 3 * x + 1).item(), 4)
     1.0
     """
     if len(x) < 2:

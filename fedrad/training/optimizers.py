@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from fedrad.errors import ConfigError
@@ -20,7 +20,6 @@ __all__ = ["OPTIMIZERS", "Step", "adam", "adamw", "sgd", "stepper"]
 Step = Callable[[Sequence[Tensor]], None]
 """Takes the gradients, in the order of the parameters, and changes the parameters in place."""
 
-Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -28,7 +27,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 def sgd(
     params: Sequence[Tensor],
     *,
-    lr: Positive,
+    lr: PositiveFloat,
     momentum: Share = 0.0,
     weight_decay: NotNegative = 0.0,
     nesterov: bool = False,
@@ -64,9 +63,9 @@ def sgd(
 def adam(
     params: Sequence[Tensor],
     *,
-    lr: Positive = 0.001,
+    lr: PositiveFloat = 0.001,
     betas: tuple[Share, Share] = (0.9, 0.999),
-    eps: Positive = 1e-8,
+    eps: PositiveFloat = 1e-8,
     weight_decay: NotNegative = 0.0,
 ) -> Step:
     """Return the step of `torch.optim.Adam`; its weight decay is added to the gradients.
@@ -91,9 +90,9 @@ def adam(
 def adamw(
     params: Sequence[Tensor],
     *,
-    lr: Positive = 0.001,
+    lr: PositiveFloat = 0.001,
     betas: tuple[Share, Share] = (0.9, 0.999),
-    eps: Positive = 1e-8,
+    eps: PositiveFloat = 1e-8,
     weight_decay: NotNegative = 0.01,
 ) -> Step:
     """Return the step of `torch.optim.AdamW`; its weight decay shrinks the parameters themselves.

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from fedrad.core.garbage import search_as_ever
+from fedrad.core.gc_tuning import restore_gc_threshold
 
 __all__ = ["set_up_process"]
 
@@ -24,7 +24,7 @@ def set_up_process() -> None:
     pixels (`experiments/benchmarks/memory.py`). Other C libraries are left as they are.
     """
     torch.set_num_threads(1)
-    search_as_ever()
+    restore_gc_threshold()
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):

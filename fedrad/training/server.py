@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedrad.config import Task
-from fedrad.core.meter import Meter
+from fedrad.core.timing import PhaseTimer
 from fedrad.training.objective import Objective, objective
 from fedrad.training.optimizers import Step, stepper
 
@@ -36,7 +36,7 @@ class ServerTask:
     optimizer: str | Mapping[str, Any]
     clip: float | None = None
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
-    meter: Meter = field(default_factory=Meter)
+    meter: PhaseTimer = field(default_factory=PhaseTimer)
 
     @cached_property
     def model(self) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedrad.algorithms.base import Algorithm, Frame, Reply, Request, StreamHandler
-from fedrad.algorithms.split_site import evaluation as split_evaluation
+from fedrad.algorithms.split.site import split_evaluation as split_evaluation
 from fedrad.config import Task
 from fedrad.core.state import Bundle, Mean, State, clone
 from fedrad.data.base import SiteData

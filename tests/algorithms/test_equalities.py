@@ -13,8 +13,8 @@ from fedrad.algorithms.fedavg import fedavg
 from fedrad.algorithms.fedprox import fedprox
 from fedrad.algorithms.finetune import finetune
 from fedrad.algorithms.local import local
-from fedrad.core.state import same
-from fedrad.data.base import pooled
+from fedrad.core.state import is_bit_identical
+from fedrad.data.base import pooled_site
 from fedrad.training.objective import objective
 
 SITES = [site_data("nord", 12), site_data("ost", 7, shift=1.0), site_data("sued", 9, shift=-1.0)]
@@ -31,7 +31,7 @@ NEEDED: dict[str, dict] = {"splitfed": {"cut": "0"}, "splitnn": {"cut": "0"}}
 def test_one_full_batch_step_at_each_site_is_one_step_on_the_pooled_images() -> None:
     """The pooled gradient is the mean of the sites' gradients weighted by images."""
     state, _ = run_rounds(fedavg(), tasks(batch=100), rounds=1)
-    together = pooled(SITES, "pooled")
+    together = pooled_site(SITES, "pooled")
     model = net()
     x = torch.from_numpy(together.x[together.rows["train"]])
     y = torch.from_numpy(together.y[together.rows["train"]])
@@ -45,13 +45,13 @@ def test_one_full_batch_step_at_each_site_is_one_step_on_the_pooled_images() -> 
 def test_fedprox_with_mu_0_is_fedavg_bit_for_bit() -> None:
     ours, _ = run_rounds(fedprox(mu=0.0), tasks(), rounds=3)
     plain, _ = run_rounds(fedavg(), tasks(), rounds=3)
-    assert same(ours, plain)
+    assert is_bit_identical(ours, plain)
 
 
 def test_fedprox_with_mu_is_not_fedavg() -> None:
     ours, _ = run_rounds(fedprox(mu=0.5), tasks(), rounds=3)
     plain, _ = run_rounds(fedavg(), tasks(), rounds=3)
-    assert not same(ours, plain)
+    assert not is_bit_identical(ours, plain)
 
 
 def test_the_larger_mu_the_nearer_the_site_stays_to_where_it_started() -> None:
@@ -79,14 +79,14 @@ def test_a_site_alone_hears_nothing_of_the_others() -> None:
     _, before = run_rounds(local(), tasks(), rounds=2)
     others = {d.site: task_of(site_data(d.site, 5, seed=9)) for d in SITES[1:]}
     _, after = run_rounds(local(), {"nord": task_of(SITES[0]), **others}, rounds=2)
-    assert same(before["nord"], after["nord"])
-    assert not same(before["ost"], after["ost"])
+    assert is_bit_identical(before["nord"], after["nord"])
+    assert not is_bit_identical(before["ost"], after["ost"])
 
 
 def test_finetuning_leaves_the_common_model_as_the_last_federated_round_made_it() -> None:
     tuned, memories = run_rounds(finetune(fedavg(), rounds=2), tasks(), rounds=5)
     plain, _ = run_rounds(fedavg(), tasks(), rounds=3)
-    assert same(tuned, plain)
+    assert is_bit_identical(tuned, plain)
     assert set(memories) == {"nord", "ost", "sued"} and all(
         PERSONAL in m for m in memories.values()
     )
@@ -99,7 +99,7 @@ def test_finetuning_is_training_on_from_the_common_model() -> None:
     state = tuned["model"]
     for number in (4, 5):
         state = alone.fit(state, round=number).state
-    assert same({PERSONAL: state}, memories["ost"])
+    assert is_bit_identical({PERSONAL: state}, memories["ost"])
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
@@ -107,8 +107,8 @@ def test_an_algorithm_gives_the_same_bits_twice_and_keeps_nothing_between(name: 
     algorithm: Algorithm = ALGORITHMS[name](**NEEDED.get(name, {}))
     first = run_rounds(algorithm, tasks(), rounds=2)
     second = run_rounds(algorithm, tasks(), rounds=2)
-    assert same(first[0], second[0])
-    assert all(same(first[1][site], second[1][site]) for site in first[1])
+    assert is_bit_identical(first[0], second[0])
+    assert all(is_bit_identical(first[1][site], second[1][site]) for site in first[1])
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
@@ -120,7 +120,7 @@ def test_a_site_without_images_changes_nothing(name: str) -> None:
         ALGORITHMS[name](**NEEDED.get(name, {})), {**tasks(), "leer": task_of(empty)}, rounds=2
     )
     without, _ = run_rounds(ALGORITHMS[name](**NEEDED.get(name, {})), tasks(), rounds=2)
-    assert same(with_it, without)
+    assert is_bit_identical(with_it, without)
 
 
 def test_state_is_passed_from_round_to_round_and_nowhere_else() -> None:
@@ -131,4 +131,4 @@ def test_state_is_passed_from_round_to_round_and_nowhere_else() -> None:
     for number in (3, 4):
         calls.number = number
         half = fedavg().round(half, number, calls)
-    assert same(half, whole)
+    assert is_bit_identical(half, whole)

@@ -12,9 +12,9 @@ from fedrad.algorithms.fedavg import fedavg
 from fedrad.algorithms.fedprox import fedprox
 from fedrad.algorithms.finetune import finetune
 from fedrad.algorithms.float16_updates import float16_updates
-from fedrad.algorithms.splitfed import splitfed
-from fedrad.core.state import Bundle, State, num_bytes, same
-from fedrad.errors import ConfigError, TrainingDiverged
+from fedrad.algorithms.split.splitfed import splitfed
+from fedrad.core.state import Bundle, State, is_bit_identical, num_bytes
+from fedrad.errors import ConfigError, TrainingDivergedError
 
 TASKS = {
     data.site: task_of(data)
@@ -124,11 +124,11 @@ def test_it_goes_around_and_inside_fine_tuning_alike() -> None:
     """Rounds at home send no model, so there is nothing to round."""
     inside, calls = play_rounds(finetune(float16_updates(fedavg()), rounds=1), TASKS, 3)
     around, others = play_rounds(float16_updates(finetune(fedavg(), rounds=1)), TASKS, 3)
-    assert same(inside, around)
+    assert is_bit_identical(inside, around)
     for site in TASKS:
-        assert same(calls.memories[site], others.memories[site])
+        assert is_bit_identical(calls.memories[site], others.memories[site])
     bare, _ = run_rounds(float16_updates(fedavg()), TASKS, rounds=2)
-    assert same(inside, bare)
+    assert is_bit_identical(inside, bare)
 
 
 @pytest.mark.parametrize("far", [70000.0, float("nan"), float("inf")])
@@ -136,7 +136,7 @@ def test_what_float16_does_not_hold_is_told_and_not_sent(far: float) -> None:
     """65504 is the largest of its numbers; infinity would spoil every site's model."""
     algorithm, tasks = sending({"w": torch.tensor([far])})
     wrapped = float16_updates(algorithm)
-    with pytest.raises(TrainingDiverged, match="float16 holds at most 65504"):
+    with pytest.raises(TrainingDivergedError, match="float16 holds at most 65504"):
         wrapped.round({"model": {"w": torch.zeros(1)}}, 1, Calls(wrapped, tasks, 1, number=1))
 
 

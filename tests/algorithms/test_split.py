@@ -11,20 +11,20 @@ from calls import Calls, play_rounds, run_rounds
 from fedrad.algorithms.base import PERSONAL, Algorithm
 from fedrad.algorithms.fedavg import fedavg
 from fedrad.algorithms.local import local
-from fedrad.algorithms.split_server import evaluate_with
-from fedrad.algorithms.splitfed import splitfed
-from fedrad.algorithms.splitnn import splitnn
+from fedrad.algorithms.split.server import evaluate_with
+from fedrad.algorithms.split.splitfed import splitfed
+from fedrad.algorithms.split.splitnn import splitnn
 from fedrad.config import Task
-from fedrad.core.state import Mean, State, clone, same
+from fedrad.core.state import Mean, State, clone, is_bit_identical
 from fedrad.core.wire import decode, encode
 from fedrad.data.base import SiteData
-from fedrad.errors import ConfigError, TrainingDiverged
+from fedrad.errors import ConfigError, TrainingDivergedError
 from fedrad.metrics.ranking import auroc
 from fedrad.models import MODELS
-from fedrad.models.cut import legal_cuts, merged, parts
+from fedrad.models.cut import legal_cuts, merged_parts, parts
 from fedrad.training.batches import model_input
 from fedrad.training.local import LocalTask
-from fedrad.training.nopeek import distance_correlation
+from fedrad.training.nopeek import sample_distance_correlation
 
 TASK = Task(name="binary", labels=("lesion",), input=(1, 16, 16))
 WIDTH = {"width": 4}
@@ -77,7 +77,7 @@ def trained_alone(rounds: int, **changes: Any) -> State:
 def test_split_is_uncut_bit_for_bit_at_one_site_for_any_cut(cut: str, shape: Any) -> None:
     """One-site splitnn is centralized training: the same operations, on two sides of a cut."""
     state, _ = run_rounds(splitnn(cut=cut, shape=shape), alone(), rounds=2)
-    assert same(state, {"model": trained_alone(2)})
+    assert is_bit_identical(state, {"model": trained_alone(2)})
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -99,11 +99,11 @@ def test_split_is_uncut_with_every_option_of_training(
     """Clipping sees the whole gradient, class weights the labels, wherever they are."""
     algorithm = splitnn(cut="layer1", shape=shape, alternate=alternate)
     state, _ = run_rounds(algorithm, alone(**changes), rounds=2)
-    assert same(state, {"model": trained_alone(2, **changes)})
+    assert is_bit_identical(state, {"model": trained_alone(2, **changes)})
 
 
 def test_the_clipping_of_the_test_above_bites() -> None:
-    assert not same({"m": trained_alone(1)}, {"m": trained_alone(1, clip=0.05)})
+    assert not is_bit_identical({"m": trained_alone(1)}, {"m": trained_alone(1, clip=0.05)})
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -114,7 +114,7 @@ def test_splitfed_1_is_fedavg_bit_for_bit_at_unequal_sites_for_any_cut(
     """Each site with a server part of its own trains the whole network; then all is averaged."""
     ours, _ = run_rounds(splitfed(cut=cut, shape=shape), tasks(clip=0.5), rounds=2)
     whole, _ = run_rounds(fedavg(), tasks(clip=0.5), rounds=2)
-    assert same(ours, whole)
+    assert is_bit_identical(ours, whole)
 
 
 def test_splitfed_2_is_neither_fedavg_nor_independent_of_the_order() -> None:
@@ -122,11 +122,11 @@ def test_splitfed_2_is_neither_fedavg_nor_independent_of_the_order() -> None:
     sites = tasks(optimizer=PLAIN)
     ours, calls = play_rounds(splitfed(cut="layer1", version=2), sites, rounds=1)
     whole, _ = run_rounds(fedavg(), sites, rounds=1)
-    assert not same(ours, whole)
+    assert not is_bit_identical(ours, whole)
     order = calls.notes["order"]
     assert sorted(order) == ["nord", "ost", "sued"]
-    assert same(ours, {"model": replayed(order)})
-    assert not same(ours, {"model": replayed(order[::-1])})
+    assert is_bit_identical(ours, {"model": replayed(order)})
+    assert not is_bit_identical(ours, {"model": replayed(order[::-1])})
 
 
 def replayed(order: list[str]) -> State:
@@ -140,13 +140,13 @@ def replayed(order: list[str]) -> State:
     body = {name: start[name] for name in split.body.state_dict()}
     own = {}
     for site in order:
-        fitted = sites[site].fit(merged(start, start, body), round=1).state
+        fitted = sites[site].fit(merged_parts(start, start, body), round=1).state
         body = {name: fitted[name] for name in body}
         own[site] = {name: v for name, v in fitted.items() if name not in body}
     mean = Mean()
     for site in sorted(own):
         mean.add({"own": own[site]}, sites[site].examples)
-    return merged(start, body, mean.value()["own"])
+    return merged_parts(start, body, mean.value()["own"])
 
 
 @pytest.mark.parametrize("alternate", ["client", "minibatch"])
@@ -223,7 +223,7 @@ def test_private_fronts_stay_where_they_are_and_differ_from_site_to_site() -> No
     state, calls = play_rounds(algorithm, tasks(), rounds=2)
     assert all(stream.keys() == {PERSONAL} for stream in calls.memories.values())
     own = [memory[PERSONAL] for memory in calls.memories.values()]
-    assert not same({"m": own[0]}, {"m": own[1]})
+    assert not is_bit_identical({"m": own[0]}, {"m": own[1]})
     start = tasks()["nord"].initial()
     assert all(torch.equal(state["model"][name], start[name]) for name in own[0])
     body = state["model"].keys() - own[0].keys()
@@ -240,7 +240,7 @@ def test_evaluation_over_streams_is_that_of_the_whole_model(shape: Any) -> None:
     for site, reply in evaluate_with(algorithm.cut, state["model"], calls, "test"):
         task = tasks()[site]
         whole = task.tell(task.predict(state["model"], split="test"), split="test")
-        assert same(reply.arrays, {"result": whole.as_state()})
+        assert is_bit_identical(reply.arrays, {"result": whole.as_state()})
         assert reply.numbers["num-examples"] == len(
             SITES[("nord", "ost", "sued").index(site)].rows["test"]
         )
@@ -257,7 +257,7 @@ def test_a_narrow_wire_carries_narrow_numbers_within_their_error(
     narrow = splitfed(cut="layer1", activations=precision, gradients=precision)
     changed, calls = play_rounds(narrow, alone(), rounds=1)
     exact, wide = play_rounds(splitfed(cut="layer1"), alone(), rounds=1)
-    assert not same(changed, exact)
+    assert not is_bit_identical(changed, exact)
     sent, full = calls.frames[0][1].arrays, wide.frames[0][1].arrays["activations"]
     assert sent["activations"].dtype is dtype
     limit = full.abs().amax((0, 2, 3), keepdim=True) / 253.9 + full.abs() * (
@@ -280,13 +280,13 @@ def test_nopeek_adds_the_penalty_s_gradient_to_the_front_s() -> None:
     split = parts(task.model, "layer1")
     x, y = next(task.batches(1, 1))
     z = split.front(x)
-    goal = task.objective.loss(split.body(z), y) + 0.7 * distance_correlation(x, z)
+    goal = task.objective.loss(split.body(z), y) + 0.7 * sample_distance_correlation(x, z)
     named = dict(task.model.named_parameters())
     grads = torch.autograd.grad(goal, list(named.values()))
     for (name, p), grad in zip(named.items(), grads, strict=True):
         torch.testing.assert_close(state["model"][name], p - 0.1 * grad, atol=1e-6, rtol=0)
     plain, _ = run_rounds(splitnn(cut="layer1"), alone(**changes), rounds=1)
-    assert not same(plain, state)
+    assert not is_bit_identical(plain, state)
 
 
 def test_noise_is_added_to_what_is_sent_and_is_the_same_in_every_run() -> None:
@@ -303,7 +303,9 @@ def test_noise_is_added_to_what_is_sent_and_is_the_same_in_every_run() -> None:
 
 def test_a_site_that_diverges_says_so() -> None:
     changes: dict = {"optimizer": {"name": "sgd", "lr": 1e30}}
-    with pytest.raises(TrainingDiverged, match="nord: the loss or a weight is no finite number"):
+    with pytest.raises(
+        TrainingDivergedError, match="nord: the loss or a weight is no finite number"
+    ):
         run_rounds(splitfed(cut="layer1"), alone(**changes), rounds=1)
 
 

@@ -20,8 +20,8 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 from postbox import Letter, letter
 
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
-from fedrad.federation.wire import packed
+from fedrad.deployment.packed_arrays import pack_arrays
+from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
 
 Mutation = Callable[[Random, Message, RecordDict], list[Letter]]
 """(draws, the question, the honest answer's content) -> what is sent instead."""
@@ -37,12 +37,12 @@ def mutation(function: Mutation) -> Mutation:
 
 def sent(question: Message, content: RecordDict) -> list[Letter]:
     """An answer with another content, packed as a site packs its own."""
-    return [letter(question, packed(content))]
+    return [letter(question, pack_arrays(content))]
 
 
 def with_file(question: Message, content: RecordDict, array: Array) -> list[Letter]:
     """An answer whose file of arrays is another array."""
-    told = packed(content)
+    told = pack_arrays(content)
     record = ArrayRecord()
     record["file"] = array
     told["safetensors"] = record
@@ -51,7 +51,7 @@ def with_file(question: Message, content: RecordDict, array: Array) -> list[Lett
 
 def file_of(content: RecordDict) -> bytes:
     """The safetensors file of an answer."""
-    return packed(content)["safetensors"]["file"].tensor.numpy().tobytes()
+    return pack_arrays(content)["safetensors"]["file"].tensor.numpy().tobytes()
 
 
 def as_npy(array: np.ndarray) -> bytes:
@@ -312,7 +312,7 @@ def a_file_beside_its_own_shape(rng: Random, question: Message, content: RecordD
 
 def spoilt(question: Message, content: RecordDict, **records: object) -> list[Letter]:
     """An answer with other records, or without them (None)."""
-    told = packed(content)
+    told = pack_arrays(content)
     for key, record in records.items():
         if record is None:
             del told[key]
@@ -355,7 +355,7 @@ def a_record_of_another_type(rng: Random, question: Message, content: RecordDict
 @mutation
 def two_files(rng: Random, question: Message, content: RecordDict) -> list[Letter]:
     """The file of arrays has company in its record."""
-    told = packed(content)
+    told = pack_arrays(content)
     told["safetensors"]["more"] = Array(np.zeros(3, np.uint8))
     return [letter(question, told)]
 
@@ -438,7 +438,7 @@ def a_number_more(rng: Random, question: Message, content: RecordDict) -> list[L
 
 def objects(question: Message, content: RecordDict) -> Letter:
     """An honest answer, to be spoilt."""
-    return letter(question, packed(content))
+    return letter(question, pack_arrays(content))
 
 
 def kind_of(part: bytes | None) -> str:
@@ -571,8 +571,9 @@ def an_array_of_pieces_that_are_not_there(
 # ---- errors, and answers that are none
 
 WORDS = (
-    "TrainingDiverged: nord: round 1: no number", "RunError: no space left", "SiteFailed: me",
-    "Refused: policy", "x" * 3_000_000, "\x1b[2J\x1b[31mall is well\n\nfederation: done",
+    "TrainingDivergedError: nord: round 1: no number", "RunError: no space left",
+    "SiteFailedError: me", "PolicyError: policy", "x" * 3_000_000,
+    "\x1b[2J\x1b[31mall is well\n\nfederation: done",
     "\u202e" * 100 + "liw", "", "KeyError", "fit,nord: a site's name", "\x00\x01\x02",
 )  # fmt: skip
 

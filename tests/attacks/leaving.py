@@ -10,10 +10,10 @@ from fedrad.assemble import initial_state
 from fedrad.config import Experiment, SiteFile
 from fedrad.config.checking import checked
 from fedrad.core.state import Bundle
-from fedrad.federation.client import client_app
-from fedrad.federation.handshake import greeting
-from fedrad.federation.records import pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.deployment.handshake import version_info
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.records import pack
+from fedrad.simulation.in_process import InProcessGrid
 
 POLICY: dict[str, Any] = {
     "coordinator": {"host": "localhost", "port": 9092},
@@ -57,7 +57,7 @@ def question(
     number: int = 1,
     **changes: Any,
 ) -> Message:
-    config = {"experiment": what.text(), "action": action, **greeting()}
+    config = {"experiment": what.text(), "action": action, **version_info()}
     if action != "describe":
         config |= {"arm": arm, "seed": 0, "server-round": number, "training-sites": 3}
         send = {"model": initial_state(what.arm(arm), 0)} if send is None else send

@@ -12,10 +12,10 @@ from flwr.app import Message
 
 from fedrad.algorithms.evaluation import RESULT
 from fedrad.core.state import Bundle, clone
+from fedrad.deployment.site.evaluation_limits import EvaluationLimits
 from fedrad.errors import RunError
-from fedrad.federation.hospital.questions import Questions
-from fedrad.federation.records import bundle_of
 from fedrad.metrics.site_result import SiteResult
+from fedrad.rounds.records import bundle_of
 
 _runtime = guarded._runtime
 
@@ -35,7 +35,7 @@ def accuracy(reply: Message) -> float | None:
     return float(found.parts["loss"][0, 0])
 
 
-def asked(answer: guarded.Answer, folder: Path, by: float, number: int = 2) -> float | None:
+def asked(answer: guarded.Answerer, folder: Path, by: float, number: int = 2) -> float | None:
     message = guarded.question("validate", send=moved(by), number=number)
     return accuracy(answer(message, guarded.context(folder)))
 
@@ -63,7 +63,7 @@ def test_without_the_rule_the_same_questions_are_all_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So it is the rule that refuses, and nothing else."""
-    monkeypatch.setattr(Questions, "check", lambda *_: None)
+    monkeypatch.setattr(EvaluationLimits, "check", lambda *_: None)
     answer = guarded.guard(tmp_path)
     assert all(asked(answer, tmp_path, by) is not None for by in np.linspace(-1, 1, 20))
 
@@ -74,7 +74,9 @@ def test_the_refusal_says_how_many_are_the_most(tmp_path: Path) -> None:
         asked(answer, tmp_path, by)
     message = guarded.question("validate", send=moved(0.4), number=2)
     told = guarded.reason(answer(message, guarded.context(tmp_path)))
-    expected = "Refused: nord: evaluations: limit 3 models for one round's validate, asked one more"
+    expected = (
+        "PolicyError: nord: evaluations: limit 3 models for one round's validate, asked one more"
+    )
     assert told == expected
 
 
@@ -82,4 +84,4 @@ def test_a_damaged_memory_of_questions_stops_the_site(tmp_path: Path) -> None:
     """It would otherwise forget."""
     (tmp_path / "evaluated.jsonl").write_text('["a", "b"]\n{"half')
     with pytest.raises(RunError, match=r"evaluated\.jsonl is damaged"):
-        Questions(tmp_path / "evaluated.jsonl")
+        EvaluationLimits(tmp_path / "evaluated.jsonl")

@@ -16,20 +16,22 @@ from made import experiment, play
 from postbox import Letter, Postbox, letter
 from test_replies import DATA, HOSTILE, NODES, SILENT, WHAT, check_named, honest
 
-from fedrad.core.claims import Claim
-from fedrad.core.plain import plain
-from fedrad.errors import SiteFailed
-from fedrad.federation.coordinator import questions, rollcall, whereabouts
-from fedrad.federation.coordinator.expected import REFUSES, Expected
-from fedrad.federation.coordinator.network import NetworkGrid
-from fedrad.federation.coordinator.rollcall import Met, refusals, roll_call
-from fedrad.federation.nodes import Node
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
-from fedrad.federation.rounds import ArmRounds, Play
-from fedrad.federation.server import _unwilling
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.wire import packed
+from fedrad.core.printable import printable
+from fedrad.core.provenance import Provenance
+from fedrad.deployment.coordinator import node_status as whereabouts
+from fedrad.deployment.coordinator import pending_queries as questions
+from fedrad.deployment.coordinator import site_discovery as rollcall
+from fedrad.deployment.coordinator.network import NetworkGrid
+from fedrad.deployment.coordinator.reply_checker import REFUSALS_KEY, ReplyChecker
+from fedrad.deployment.coordinator.site_discovery import DiscoveredSites, discover_sites, refusals
+from fedrad.deployment.packed_arrays import pack_arrays
+from fedrad.errors import SiteFailedError
+from fedrad.rounds.arm_rounds import ArmRounds, RunSpec
+from fedrad.rounds.nodes import Node
+from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
+from fedrad.rounds.server import _unwilling
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
 
 Attack = Callable[[Message, RecordDict], list[Letter]]
 
@@ -49,7 +51,7 @@ def call(
     quorum: int | None = 2,
     silent: bool = False,
     arms: tuple[str, ...] = (),
-) -> Met:
+) -> DiscoveredSites:
     """Call the roll of three sites, one of them hostile."""
     what = WHAT.model_copy(update={"quorum": quorum})
 
@@ -57,9 +59,9 @@ def call(
         content = honest(node, question, "describe")
         if attack is not None and NODES[node] == HOSTILE:
             return attack(question, content)
-        return [letter(question, packed(content))]
+        return [letter(question, pack_arrays(content))]
 
-    expected = Expected(WHAT)
+    expected = ReplyChecker(WHAT)
     grid = NetworkGrid(
         Postbox(NODES, answer),  # type: ignore[arg-type]
         deadline=0.0 if silent else 3600.0,
@@ -69,7 +71,7 @@ def call(
         told=lambda waiting: None,
     )
     wait = 0.0 if silent else 3600.0
-    return roll_call(
+    return discover_sites(
         grid,
         what,
         set(NODES.values()),
@@ -80,7 +82,7 @@ def call(
     )
 
 
-def check_others(met: Met) -> None:
+def check_others(met: DiscoveredSites) -> None:
     """The other sites are what they are, and the hostile one is as it is, or named."""
     assert set(met.failed) <= {HOSTILE} and set(met.nodes) == set(DATA)
     for name, data in met.data.items():
@@ -143,10 +145,10 @@ HUGE = torch.tensor([[2**39, 2**39, 0]])
         ({"config": {"site": "\x1b[2J" + "x" * 3000}}, "each site needs its own startup kit"),
         ({"config": {"fedrad": "9" * 1_000_000}}, "a setting is no text of up to 4000"),
         ({"config": {"colour": "blue"}}, "a setting that nobody asked for"),
-        ({"config": {REFUSES: "{"}}, "which arms it refuses cannot be read"),
-        ({"config": {REFUSES: "[" * 3000}}, "which arms it refuses cannot be read"),
-        ({"config": {REFUSES: '["fedavg"]'}}, "which arms it refuses cannot be read"),
-        ({"config": {REFUSES: '{"fedavg": 3}'}}, "which arms it refuses cannot be read"),
+        ({"config": {REFUSALS_KEY: "{"}}, "which arms it refuses cannot be read"),
+        ({"config": {REFUSALS_KEY: "[" * 3000}}, "which arms it refuses cannot be read"),
+        ({"config": {REFUSALS_KEY: '["fedavg"]'}}, "which arms it refuses cannot be read"),
+        ({"config": {REFUSALS_KEY: '{"fedavg": 3}'}}, "which arms it refuses cannot be read"),
     ],
 )
 def test_a_description_that_cannot_be_true_is_named(changes: dict[str, Any], says: str) -> None:
@@ -157,24 +159,26 @@ def test_a_description_that_cannot_be_true_is_named(changes: dict[str, Any], say
 
 
 def test_where_all_are_needed_the_run_ends_before_it_begins_with_name_and_reason() -> None:
-    attack = lambda question, content: [letter(question, Error(100, "Refused: not approved"))]  # noqa: E731
-    with pytest.raises(SiteFailed, match=r"needs 3 sites .*\(ost: Refused: not approved\)"):
+    attack = lambda question, content: [letter(question, Error(100, "PolicyError: not approved"))]  # noqa: E731
+    with pytest.raises(
+        SiteFailedError, match=r"needs 3 sites .*\(ost: PolicyError: not approved\)"
+    ):
         call(attack, quorum=None)
     met = call(attack, quorum=2)
-    assert met.failed == {HOSTILE: "Refused: not approved"}
-    assert met.unasked() == {3: {"": "at the roll call: Refused: not approved"}}
+    assert met.failed == {HOSTILE: "PolicyError: not approved"}
+    assert met.unasked() == {3: {"": "at the roll call: PolicyError: not approved"}}
 
 
 def test_versions_are_told_in_letters_that_can_be_printed() -> None:
     """They are shown by fedrad status, whose terminal would take some for commands."""
     met = call(told(config={"device": "cpu\x1b]0;owned\x07\u202e", "machine": "m" * 500}))
     assert met.versions[HOSTILE]["device"] == "cpu ]0;owned"
-    assert met.versions[HOSTILE]["machine"] == plain("m" * 500, 100)
+    assert met.versions[HOSTILE]["machine"] == printable("m" * 500, 100)
 
 
 def test_an_arm_that_a_site_refuses_is_named_and_the_others_are_not() -> None:
     """The roll call asks whether the whole run fits: the answer is per arm."""
-    met = call(told(config={REFUSES: json.dumps({"fedprox": "epsilon\n9", "unknown": "x"})}))
+    met = call(told(config={REFUSALS_KEY: json.dumps({"fedprox": "epsilon\n9", "unknown": "x"})}))
     assert met.refuses == {HOSTILE: {"fedprox": "epsilon 9"}}
     assert met.unasked() == {3: {"fedprox": "epsilon 9"}} and not met.failed
     assert refusals({}, ["fedprox"]) == {}
@@ -184,7 +188,7 @@ def test_an_arm_that_a_site_refuses_is_named_and_the_others_are_not() -> None:
 def test_a_refusal_of_an_arm_that_is_not_going_to_run_is_not_spoken_of() -> None:
     """`--arm fedavg` asks for that arm alone; who says more of others is not counted out."""
     asked: list[Message] = []
-    reasons = told(config={REFUSES: json.dumps({"fedprox": "epsilon 9"})})
+    reasons = told(config={REFUSALS_KEY: json.dumps({"fedprox": "epsilon 9"})})
 
     def answer(question: Message, content: RecordDict) -> list[Letter]:
         asked.append(question)
@@ -223,7 +227,7 @@ def test_an_arm_is_not_begun_that_too_few_sites_are_willing_to_play(
     what = experiment(quorum=quorum)
     grid = Refusing(APP, {name: tmp_path / name for name in DATA})
     nodes = {name: Node(node, DATA[name].images("train")) for node, name in NODES.items()}
-    one = Play(what, ["fedavg", "fedprox"], [0], (), RunFolder(tmp_path), Heard())
+    one = RunSpec(what, ["fedavg", "fedprox"], [0], (), RunFolder(tmp_path), Heard())
     assert _unwilling(one, "fedavg", grid, nodes) is None
     reason = _unwilling(one, "fedprox", grid, nodes)
     assert (reason is None) == begins
@@ -257,8 +261,8 @@ def test_a_mean_is_said_to_be_made_of_the_sites_that_will_train(
     grid = Noting(APP, {name: tmp_path / name for name in DATA})
     nodes = {name: Node(node, 24, "digest") for node, name in NODES.items()}
     nodes["sued"] = Node(nodes["sued"].id, images, "digest")
-    one = Play(what, [arm], [0], (), RunFolder(tmp_path / "run"), Heard())
-    claim = Claim(what.arm(arm).text(), {})
+    one = RunSpec(what, [arm], [0], (), RunFolder(tmp_path / "run"), Heard())
+    claim = Provenance(what.arm(arm).text(), {})
     ArmRounds(one, arm, 0, grid, nodes, claim, torch.device("cpu")).play()
     assert grid.told == {training}
 
@@ -289,8 +293,8 @@ def test_a_site_that_refused_is_written_down_as_not_asked_and_no_byte_is_counted
     for kind in (Refusing, InProcessGrid):
         place = tmp_path / kind.__name__
         grid = kind(APP, {name: place / name for name in DATA})
-        one = Play(what, ["fedprox"], [0], (), RunFolder(place / "run"), told)
-        claim = Claim(what.arm("fedprox").text(), {})
+        one = RunSpec(what, ["fedprox"], [0], (), RunFolder(place / "run"), told)
+        claim = Provenance(what.arm("fedprox").text(), {})
         ArmRounds(one, "fedprox", 0, grid, nodes, claim, torch.device("cpu")).play()
         lines[kind] = RunFolder(place / "run").arm("fedprox", 0).rounds()
     assert told.stopped == {} and not any(told.silent)

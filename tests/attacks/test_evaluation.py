@@ -22,8 +22,8 @@ from fedrad.metrics import cells as cells_module
 from fedrad.metrics.base import Array, sample
 from fedrad.metrics.cells import cells_of, log_odds
 from fedrad.metrics.influence import influences
-from fedrad.metrics.site_result import SIMULATED, SiteResult, hospital_disclosure, result_of
-from fedrad.privacy.noise import Stream
+from fedrad.metrics.site_result import FULL_DISCLOSURE, SiteResult, hospital_disclosure, result_of
+from fedrad.privacy.noise import SecureGenerator
 from fedrad.training.local import LocalTask
 
 TASK = Task(name="binary", labels=("disease",), input=(6,))
@@ -83,7 +83,11 @@ def truth(seed: int) -> tuple[Array, Array]:
 def guessed_draws(metric: str) -> Array:
     """Return the draws that follow from all that a coordinator knows: names, sizes, code."""
     known = answering(secret=b"")
-    return Stream(known._key, f"test {metric}").normal(DRAWS * PATIENTS).reshape(DRAWS, PATIENTS)
+    return (
+        SecureGenerator(known._key, f"test {metric}")
+        .normal(DRAWS * PATIENTS)
+        .reshape(DRAWS, PATIENTS)
+    )
 
 
 def solved(result: SiteResult, metric: str) -> Array:
@@ -106,7 +110,7 @@ def likeness(one: Array, other: Array) -> float:
 def test_least_squares_over_draws_recovers_nobody(metric: str) -> None:
     """With known draws it gives every patient's part in the metric; with a secret, chance."""
     state, exact = model(1).state_dict(), contributions(1, metric)
-    careless = reply(answering(secret=b"", disclosure=SIMULATED), state)
+    careless = reply(answering(secret=b"", disclosure=FULL_DISCLOSURE), state)
     assert likeness(solved(careless, metric), exact) > 0.999
     found = likeness(solved(reply(answering(), state), metric), exact)
     # Of 70 patients a chance likeness has a standard deviation of 0.12.
@@ -127,7 +131,7 @@ def test_a_score_and_its_label_cannot_be_read_off_a_cell() -> None:
         }
 
     known = {(round(float(s), 6), int(label)) for s, label in zip(log_odds(scores), y, strict=True)}
-    assert alone(answering(disclosure=SIMULATED)) == known
+    assert alone(answering(disclosure=FULL_DISCLOSURE)) == known
     assert alone(answering()) == set()
 
 
@@ -238,7 +242,7 @@ def patterns(noise: float) -> tuple[Array, Array]:
             sample(TASK, of[:, None], y),
             np.arange(PATIENTS),
             draws=DRAWS,
-            normal=lambda purpose, count: Stream(bytes(32), purpose).normal(count),
+            normal=lambda purpose, count: SecureGenerator(bytes(32), purpose).normal(count),
             disclosure=disclosure,
         )
         told.append(found.parts["accuracy"][1:, 0])
@@ -277,7 +281,7 @@ def test_of_a_small_class_the_other_class_does_not_tell_the_size() -> None:
     data.y[2 * PATIENTS : 2 * PATIENTS + 3] = 1
     pair = reply(answering(data=data), model(1).state_dict()).cells[0]
     assert [cells.images.sum() for cells in pair] == [0, 0]
-    open_ = reply(answering(data=data, disclosure=SIMULATED), model(1).state_dict()).cells[0]
+    open_ = reply(answering(data=data, disclosure=FULL_DISCLOSURE), model(1).state_dict()).cells[0]
     assert [cells.images.sum() for cells in open_] == [67, 3]
 
 

@@ -15,22 +15,22 @@ from made import federation
 from split_arms import split_experiment
 
 from fedrad.algorithms.base import Frame
-from fedrad.errors import SiteFailed
-from fedrad.federation import split_pb2
-from fedrad.federation.channels import CalledChannels, Half
-from fedrad.federation.client import site_apps
-from fedrad.federation.coordinator.expected import Expected
-from fedrad.federation.coordinator.plausible import Told
-from fedrad.federation.records import config_of
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
-from fedrad.federation.streams.frame_rules import FrameRules
-from fedrad.federation.streams.frames import packet_with
-from fedrad.federation.streams.invitation import Invitation, new_token
-from fedrad.federation.streams.link import Link
+from fedrad.deployment.coordinator.plausibility import SiteClaims
+from fedrad.deployment.coordinator.reply_checker import ReplyChecker
+from fedrad.deployment.streams import split_pb2
+from fedrad.deployment.streams.frame_rules import FrameRules
+from fedrad.deployment.streams.frames import packet_with
+from fedrad.deployment.streams.invitation import Invitation, new_token
+from fedrad.deployment.streams.session import ResumableSession
+from fedrad.errors import SiteFailedError
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import site_apps
+from fedrad.rounds.records import config_of
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_streams import CalledStreams, ClientCoroutine
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
 
 WHAT = split_experiment(rounds=1)
 CUT = [name for name in WHAT.arm_names if name not in ("fedavg", "tuned")]
@@ -46,12 +46,12 @@ class Watched(InProcessGrid):
     @contextmanager
     def streams(
         self, messages: Mapping[str, Message], *, deadline: float
-    ) -> Iterator[CalledChannels]:
+    ) -> Iterator[CalledStreams]:
         """Open streams that are looked at."""
         data = federation().sites
-        expected = Expected(WHAT)
+        expected = ReplyChecker(WHAT)
         expected.told = {
-            message.metadata.dst_node_id: Told.of(data[site], private=False)
+            message.metadata.dst_node_id: SiteClaims.of(data[site], private=False)
             for site, message in messages.items()
         }
         halves = {}
@@ -61,9 +61,11 @@ class Watched(InProcessGrid):
                 str(config_of(message.content)["action"]),
             )
             halves[site] = self._watched(self.half(message), expected.rules(message), where)
-        yield CalledChannels(halves)
+        yield CalledStreams(halves)
 
-    def _watched(self, half: Half, rules: FrameRules, where: tuple[str, str]) -> Half:
+    def _watched(
+        self, half: ClientCoroutine, rules: FrameRules, where: tuple[str, str]
+    ) -> ClientCoroutine:
         answer = None
         while True:
             try:
@@ -87,7 +89,7 @@ def watched() -> tuple[Seen, list[str]]:
     grid.seen, grid.faults = [], []
     told = Heard()
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-    server_app(Play(WHAT, CUT, [0], (), RunFolder(folder / "run"), told))(grid, context)
+    server_app(RunSpec(WHAT, CUT, [0], (), RunFolder(folder / "run"), told))(grid, context)
     assert told.stopped == {}
     return grid.seen, grid.faults
 
@@ -249,7 +251,7 @@ PACKETS: list[Callable[[Random], bytes]] = [
 def test_bytes_that_are_no_packet_are_a_value_error_of_their_stream(which: int) -> None:
     """Nothing else may come of them: another exception would leave the stream to its patience."""
     for seed in range(12):
-        link = Link(first=False, largest=1 << 20)
+        link = ResumableSession(first=False, largest=1 << 20)
         link.connect(0)
         raw = PACKETS[which](Random(f"{which} {seed}"))
         try:
@@ -261,7 +263,7 @@ def test_bytes_that_are_no_packet_are_a_value_error_of_their_stream(which: int) 
 
 
 def test_a_site_whose_last_word_is_a_megabyte_is_quoted_in_short() -> None:
-    link = Link(first=False, largest=1 << 24)
+    link = ResumableSession(first=False, largest=1 << 24)
     link.connect(0)
     link.take(1, packet_with(1, 0, split_pb2.End(failure="\x1b[2J" + "x" * 1_000_000)))
     assert link.failure is not None and len(link.failure) < 2100 and link.failure.isprintable()
@@ -282,18 +284,18 @@ INVITED = Invitation("host:9094", new_token(), "run", 1, "", 1024, 60.0).config(
 def test_an_invitation_that_is_none_is_named(key: str, value: object) -> None:
     """The coordinator may be hostile, too: what it sends is looked at before it is used."""
     config = {**INVITED, f"stream-{key}": value}
-    with pytest.raises(SiteFailed, match="the invitation to a stream"):
+    with pytest.raises(SiteFailedError, match="the invitation to a stream"):
         Invitation.of(config)
     del config[f"stream-{key}"]
     if key != "token":
-        with pytest.raises(SiteFailed, match=f"lacks {key}"):
+        with pytest.raises(SiteFailedError, match=f"lacks {key}"):
             Invitation.of(config)
     assert Invitation.of(INVITED) is not None
 
 
 def test_an_error_of_a_streams_reply_is_not_taken_for_a_lost_one() -> None:
     """Only a lost stream is played again; a broken rule would be broken again."""
-    from fedrad.federation.counted import _LOST
-    from fedrad.federation.streams.grid import _BROKE_A_RULE
+    from fedrad.deployment.streams.grid import _BROKE_A_RULE
+    from fedrad.rounds.metered_streams import _LOST
 
     assert Error(_BROKE_A_RULE, "").code not in _LOST

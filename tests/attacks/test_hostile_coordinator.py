@@ -16,14 +16,14 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from leaving import context, in_flowers_runtime, question, site_file
 
-from fedrad.federation.client import client_app
-from fedrad.federation.hospital.audit import AuditLog
-from fedrad.federation.hospital.guard import guarded
-from fedrad.federation.hospital.stream_guard import Gate
-from fedrad.federation.records import config_of
-from fedrad.federation.site_tasks import Known
-from fedrad.federation.streams.play import streams_over_grpc
-from fedrad.federation.wire import packed, unpacked
+from fedrad.deployment.packed_arrays import pack_arrays, unpack_arrays
+from fedrad.deployment.site.audit import AuditLog
+from fedrad.deployment.site.guard import guarded
+from fedrad.deployment.site.stream_guard import FrameFilter
+from fedrad.deployment.streams.client import streams_over_grpc
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.records import config_of
+from fedrad.rounds.site_tasks import Known
 
 pytestmark = pytest.mark.slow
 
@@ -194,7 +194,7 @@ def counts_that_are_none(message: Message, draw: Draw) -> None:
 
 
 def a_broken_packet(message: Message, draw: Draw) -> None:
-    content = packed(message.content)
+    content = pack_arrays(message.content)
     record = ArrayRecord()
     head = draw.choice(
         [
@@ -232,7 +232,7 @@ def test_two_hundred_hostile_messages_each_end_in_a_name_and_a_line(tmp_path: Pa
         return reply
 
     site = site_file(tmp_path, data="phantom")
-    answer = guarded(counting, site, source, None, Gate(), unpacked)
+    answer = guarded(counting, site, source, None, FrameFilter(), unpack_arrays)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     draw = random.Random(19)
     for number in range(MESSAGES):
@@ -273,7 +273,7 @@ def test_a_message_that_was_never_put_together_does_not_end_the_worker(tmp_path:
         client_app(source, torch.device("cpu"), invited=streams_over_grpc()),
         site_file(tmp_path, data="phantom"),
         source,
-        unpack=unpacked,
+        unpack=unpack_arrays,
     )
     message = question(made.experiment())
     message.content = RecordDict({"config": ConfigRecord({"experiment": "x"})})

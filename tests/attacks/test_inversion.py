@@ -20,10 +20,10 @@ from fedrad.config.checking import checked
 from fedrad.config.site import SiteFile
 from fedrad.core.state import State
 from fedrad.data.sites import hospital_of
-from fedrad.federation.hospital.tasks import answering
-from fedrad.federation.hospital.update import behind, risk_of
-from fedrad.federation.kits.papers import POLICY
-from fedrad.federation.records import bundle_of
+from fedrad.deployment.kits.kit_templates import POLICY
+from fedrad.deployment.site.update_rules import patients_behind, risk_of
+from fedrad.deployment.site.worker import answering
+from fedrad.rounds.records import bundle_of
 from fedrad.training.batches import model_input
 
 ONE_STEP = """
@@ -100,7 +100,7 @@ def test_under_the_shipped_policy_such_a_run_is_refused_with_its_numbers(
     )
     reply, _ = asked(tmp_path, what, **SHIPPED)
     assert reply.has_error()
-    assert reply.error.reason == f"Refused: nord: min_patients: limit 10, asked {told}"
+    assert reply.error.reason == f"PolicyError: nord: min_patients: limit 10, asked {told}"
 
 
 def test_a_mean_of_one_site_is_refused_under_the_shipped_policy(tmp_path: Path) -> None:
@@ -109,10 +109,10 @@ def test_a_mean_of_one_site_is_refused_under_the_shipped_policy(tmp_path: Path) 
     what = from_text(text)
     answer = answering(hospital(tmp_path, **SHIPPED))
     alone = answer(question(what, **{"training-sites": 1}), context(tmp_path))
-    assert alone.error.reason == "Refused: nord: min_sites: limit 2, asked a mean of 1"
+    assert alone.error.reason == "PolicyError: nord: min_sites: limit 2, asked a mean of 1"
     few = from_text(text.replace("{name: inverted,", "{name: inverted, quorum: 1,"))
     told = answer(question(few), context(tmp_path)).error.reason
-    assert told == "Refused: nord: min_sites: limit 2, asked quorum 1"
+    assert told == "PolicyError: nord: min_sites: limit 2, asked quorum 1"
     assert not answer(question(what), context(tmp_path)).has_error()
 
 
@@ -133,11 +133,11 @@ def test_what_the_rule_lets_out_is_no_single_film(tmp_path: Path) -> None:
 
 def test_new_kits_approve_no_experiment(tmp_path: Path) -> None:
     """Whoever fills in a kit says yes to each experiment by its digest."""
-    from fedrad.federation.kits.papers import paper
+    from fedrad.deployment.kits.kit_templates import render_template
 
     about = {"federation": "f", "site": "nord", "named": "name: nord", "host": "h", "port": 1}
     about |= {"stream_port": None}
-    text = paper("site.yaml", {**about, "data": "", **POLICY})
+    text = render_template("site.yaml", {**about, "data": "", **POLICY})
     assert "\nexperiments: []\n" in text
     assert "\nmin_sites: 2\n" in text and "\nmin_patients: 10\n" in text
 
@@ -152,8 +152,8 @@ def test_the_fewest_patients_are_those_with_most_images(tmp_path: Path) -> None:
     data = type(data)(data.site, data.x, data.y, patient, data.rows)
     for steps, patients in ((1, 1), (6, 1), (7, 2), (10, 5), (99, 5)):
         arm = made.experiment(local={"steps": steps, "batch": 1}).arm("fedavg")
-        assert behind(arm, data).patients == patients, steps
-    assert behind(made.experiment().arm("fedavg"), data).patients == 5
+        assert patients_behind(arm, data).patients == patients, steps
+    assert patients_behind(made.experiment().arm("fedavg"), data).patients == 5
     one = made.experiment(local={"steps": 1, "batch": 1}).arm("fedavg")
     assert risk_of(one, data).startswith("an update is made of 1 of 5 patients at least (1 step")
     assert "pixel for pixel" in risk_of(one, data)

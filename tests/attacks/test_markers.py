@@ -17,8 +17,8 @@ from leaving import bytes_of, context, in_flowers_runtime, question, site_file
 from PIL import Image
 
 from fedrad.config import Experiment, from_text
+from fedrad.deployment.site.worker import answering
 from fedrad.errors import ConfigError, DataError, FedradError, outward_of
-from fedrad.federation.hospital.tasks import answering
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ from flwr.app import Message
 from leaving import context, in_flowers_runtime, question, site_file
 
 from fedrad.config import Experiment, from_text
-from fedrad.federation.hospital.guard import Answer
-from fedrad.federation.hospital.tasks import answering
-from fedrad.federation.records import config_of
+from fedrad.deployment.site.guard import Answerer
+from fedrad.deployment.site.worker import answering
 from fedrad.privacy.promised import Promised
+from fedrad.rounds.records import config_of
 
 TEXT = """
 {{name: asked, task: {{name: binary, labels: [lesion], input: [2]}},
@@ -42,7 +42,7 @@ def _runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def hospital(folder: Path, **policy: Any) -> Answer:
+def hospital(folder: Path, **policy: Any) -> Answerer:
     """A hospital's own process, over a table of eighty patients without a split."""
     root = folder / "data"
     root.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,9 @@ def hospital(folder: Path, **policy: Any) -> Answer:
     return answer
 
 
-def asked(answer: Answer, folder: Path, what: Experiment, action: str, number: int = 3) -> Message:
+def asked(
+    answer: Answerer, folder: Path, what: Experiment, action: str, number: int = 3
+) -> Message:
     return answer(question(what, action, number=number), context(folder))
 
 
@@ -85,7 +87,7 @@ def test_who_was_trained_on_under_a_promise_is_not_tested_on_by_another_split(
     for again in (answer, hospital(tmp_path)):
         part = {"test": "test", "validate": "val"}[action]
         told = reason(asked(again, tmp_path, other, action))
-        assert told == f"Refused: {TOLD} {action} on some ({part})"
+        assert told == f"PolicyError: {TOLD} {action} on some ({part})"
     monkeypatch.setattr(Promised, "any_of", lambda *_: False)
     assert reason(asked(answer, tmp_path, other, action)) == ""
 
@@ -116,7 +118,7 @@ def test_it_is_known_at_the_roll_call_before_anybody_spends_anything(tmp_path: P
     assert reason(asked(answer, tmp_path, experiment(1), "fit", 1)) == ""
     reply = asked(answer, tmp_path, experiment(2), "describe")
     told = json.loads(str(config_of(reply.content)["refuses"]))
-    assert told["fedavg"].startswith(f"Refused: {TOLD} ")
+    assert told["fedavg"].startswith(f"PolicyError: {TOLD} ")
 
 
 def test_what_is_kept_tells_nobody_without_the_site_s_key_who_it_is(tmp_path: Path) -> None:

@@ -21,15 +21,15 @@ from fedrad.algorithms.evaluation import as_state
 from fedrad.config import Experiment
 from fedrad.core.state import Bundle, State
 from fedrad.core.store import Versions
-from fedrad.errors import Refused
-from fedrad.federation.client import client_app, memory_folder
-from fedrad.federation.frame_outline import streamed_of
-from fedrad.federation.hospital import guard as guards
-from fedrad.federation.hospital.asked import Task
-from fedrad.federation.hospital.places import check_place, models_of
-from fedrad.federation.hospital.questions import Questions
-from fedrad.federation.hospital.stream_guard import Gate
-from fedrad.federation.simulation.launch import Known
+from fedrad.deployment.frame_spec import infer_frame_spec
+from fedrad.deployment.site import guard as guards
+from fedrad.deployment.site.evaluation_limits import EvaluationLimits
+from fedrad.deployment.site.evaluation_places import check_place, models_of
+from fedrad.deployment.site.parsed_message import TaskRequest
+from fedrad.deployment.site.stream_guard import FrameFilter
+from fedrad.errors import PolicyError
+from fedrad.rounds.client_app import client_app, memory_folder
+from fedrad.simulation.launch import Known
 
 _runtime = guarded._runtime
 
@@ -52,7 +52,7 @@ def asked(
 
 
 def refusal(reply: Message) -> str:
-    return guarded.reason(reply).removeprefix("Refused: nord: ")
+    return guarded.reason(reply).removeprefix("PolicyError: nord: ")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_cut_network_has_no_matrix_and_is_evaluated_over_streams_alone(
     assert models_of(site, what, "split-test") == models
     assert models_of(site, what, "split-validate") == 3
     for action in ("test", "tune", "validate"):
-        with pytest.raises(Refused, match=f"limit no {action} in this arm"):
+        with pytest.raises(PolicyError, match=f"limit no {action} in this arm"):
             check_place(site, what, [action], what.rounds + 1)
 
 
@@ -224,7 +224,7 @@ def trained(folder: Path, by: float) -> None:
     own.write(4, {PERSONAL: moved(by)["model"]})
 
 
-def own_of(folder: Path) -> Callable[[Task], State]:
+def own_of(folder: Path) -> Callable[[TaskRequest], State]:
     kept = Versions(memory_folder(folder / "memory", "tuned", 0))
     return lambda task: kept.before(task.round).get(PERSONAL, {})
 
@@ -237,7 +237,7 @@ def test_a_model_of_the_site_s_own_is_another_question_each_time_that_it_is_trai
     source = Known(made.federation())
     app = client_app(source, guarded.CPU, disclosure=guarded.HOSPITAL)
 
-    def answered(folder: Path, own: Callable[[Task], State]) -> int:
+    def answered(folder: Path, own: Callable[[TaskRequest], State]) -> int:
         answer = guards.guarded(app, guarded.site(folder), source, own=own)
         count = 0
         for by in np.linspace(-1, 1, most + 5):
@@ -253,8 +253,8 @@ def test_a_model_of_the_site_s_own_is_another_question_each_time_that_it_is_trai
 
 def heard(body: float) -> str:
     """What a gate has heard of a stream in which the server's body answers with a number."""
-    gate, what = Gate(), split_experiment().arm("v1")
-    streamed = streamed_of(what, "split-validate", lambda split: 10)
+    gate, what = FrameFilter(), split_experiment().arm("v1")
+    streamed = infer_frame_spec(what, "split-validate", lambda split: 10)
     assert streamed is not None
     gate.allow("nord", streamed, lambda: None)
 
@@ -275,13 +275,13 @@ def test_another_body_behind_the_same_part_of_a_cut_network_is_another_question(
 ) -> None:
     """The body is at the coordinator: frames of its own making call any one patient sick."""
     what, site = split_experiment(), guarded.site(tmp_path)
-    questions = Questions(tmp_path / "evaluated.jsonl")
-    task = Task(1, 0, what, what.digest(), "v1", 0, 2, "split-validate", {"model": State()})
+    questions = EvaluationLimits(tmp_path / "evaluated.jsonl")
+    task = TaskRequest(1, 0, what, what.digest(), "v1", 0, 2, "split-validate", {"model": State()})
 
     def told(body: float) -> bool:
         try:
             questions.check(site, what.arm("v1"), task, lambda _: {}, heard(body))
-        except Refused:
+        except PolicyError:
             return False
         return True
 
@@ -291,10 +291,10 @@ def test_another_body_behind_the_same_part_of_a_cut_network_is_another_question(
 
 def test_a_stream_that_was_never_opened_is_no_question() -> None:
     """An answer that was lost is given again from the site's memory, without a stream."""
-    gate = Gate()
+    gate = FrameFilter()
     assert gate.heard is None
     heard(1.0)
-    streamed = streamed_of(split_experiment().arm("v1"), "split-validate", lambda split: 10)
+    streamed = infer_frame_spec(split_experiment().arm("v1"), "split-validate", lambda split: 10)
     assert streamed is not None
     gate.allow("nord", streamed, lambda: None)
     assert gate.heard is None

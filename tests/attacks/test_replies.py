@@ -21,23 +21,24 @@ from postbox import Letter, Postbox, letter
 
 from fedrad.algorithms.base import Reply
 from fedrad.assemble import initial_state, server_task
-from fedrad.core.state import num_bytes, same
+from fedrad.core.state import is_bit_identical, num_bytes
 from fedrad.data.base import SPLITS
-from fedrad.errors import SiteFailed, TrainingDiverged
-from fedrad.federation import exchange
-from fedrad.federation.client import client_app
-from fedrad.federation.coordinator import questions, whereabouts
-from fedrad.federation.coordinator.expected import Expected
-from fedrad.federation.coordinator.latecomers import Latecomers
-from fedrad.federation.coordinator.network import NetworkGrid
-from fedrad.federation.coordinator.plausible import Told
-from fedrad.federation.coordinator.rollcall import Met
-from fedrad.federation.exchange import FlowerSites
-from fedrad.federation.nodes import Node
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
-from fedrad.federation.wire import packed, unpacked
+from fedrad.deployment.coordinator import node_status as whereabouts
+from fedrad.deployment.coordinator import pending_queries as questions
+from fedrad.deployment.coordinator.latecomers import Latecomers
+from fedrad.deployment.coordinator.network import NetworkGrid
+from fedrad.deployment.coordinator.plausibility import SiteClaims
+from fedrad.deployment.coordinator.reply_checker import ReplyChecker
+from fedrad.deployment.coordinator.site_discovery import DiscoveredSites
+from fedrad.deployment.packed_arrays import pack_arrays, unpack_arrays
+from fedrad.errors import SiteFailedError, TrainingDivergedError
+from fedrad.rounds import flower_sites as exchange
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.flower_sites import FlowerSites
+from fedrad.rounds.nodes import Node
+from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
+from fedrad.rounds.site_tasks import Known
+from fedrad.simulation.in_process import InProcessGrid
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ WHAT = experiment()
 DATA = federation().sites
 APP = client_app(Known(federation()), torch.device("cpu"))
 SERVER = server_task(WHAT.arm("fedavg"), seed=0, device=torch.device("cpu"))
-OUTLINES = Expected(WHAT)
+OUTLINES = ReplyChecker(WHAT)
 """What answers must look like, worked out once."""
 STATE = tempfile.mkdtemp()
 """Of the sites; a fit of this experiment keeps nothing there."""
@@ -84,7 +85,7 @@ def honest(node: int, question: Message, action: str) -> RecordDict:
     if (node, action) not in HONEST:
         folder = f"{STATE}/{NODES[node]}"
         context = Context(1, node, {"site": NODES[node], "state-dir": folder}, RecordDict(), {})
-        asked = Message(unpacked(question.content), node, question.metadata.message_type)
+        asked = Message(unpack_arrays(question.content), node, question.metadata.message_type)
         HONEST[node, action] = APP(asked, context).content
     return HONEST[node, action]
 
@@ -105,10 +106,10 @@ def sites(
         content = honest(node, question, action)
         if attack is not None and NODES[node] == HOSTILE:
             return attack(question, content)
-        return [letter(question, packed(content))]
+        return [letter(question, pack_arrays(content))]
 
     expected = copy(OUTLINES)
-    expected.told = {node: Told.of(DATA[name], private=False) for node, name in NODES.items()}
+    expected.told = {node: SiteClaims.of(DATA[name], private=False) for node, name in NODES.items()}
     grid = NetworkGrid(
         Postbox(NODES, answer),  # type: ignore[arg-type]
         deadline=0.0 if silent else 3600.0,
@@ -158,8 +159,8 @@ def test_honest_answers_make_the_mean_that_they_make_in_process(tmp_path: Path) 
     asked = sites(None, "fit")
     local = FlowerSites(inner, nodes, asked.config, 1, 4, asked.server)
     found = local.mean("fit", START)
-    assert same(found.arrays, mean().arrays) and found.numbers == mean().numbers
-    assert not same(mean().arrays, mean(HOSTILE).arrays)
+    assert is_bit_identical(found.arrays, mean().arrays) and found.numbers == mean().numbers
+    assert not is_bit_identical(mean().arrays, mean(HOSTILE).arrays)
 
 
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
@@ -175,7 +176,7 @@ def test_a_hostile_answer_to_fit_ends_bends_and_hangs_nobody(name: str) -> None:
         found = asked.mean("fit", START)
         assert set(asked.missing) <= {HOSTILE}, f"seed {seed}"
         like = mean(HOSTILE) if asked.missing else mean()
-        assert same(found.arrays, like.arrays), f"seed {seed}: {asked.missing}"
+        assert is_bit_identical(found.arrays, like.arrays), f"seed {seed}: {asked.missing}"
         assert found.numbers == like.numbers, f"seed {seed}"
         for reason in asked.missing.values():
             check_named(reason)
@@ -203,7 +204,7 @@ def test_a_hostile_answer_to_a_question_about_a_site_is_that_sites_alone(
         assert set(found) == {"nord", HOSTILE, "sued"} - set(asked.missing)
         untouched = dict(sites(None, action).gather(action, START if action == "validate" else {}))
         for site in found:
-            assert same(found[site].arrays, untouched[site].arrays), f"seed {seed}"
+            assert is_bit_identical(found[site].arrays, untouched[site].arrays), f"seed {seed}"
             assert found[site].numbers == untouched[site].numbers
         for reason in asked.missing.values():
             check_named(reason)
@@ -212,9 +213,21 @@ def test_a_hostile_answer_to_a_question_about_a_site_is_that_sites_alone(
 @pytest.mark.parametrize(
     ("words", "kind", "told"),
     [
-        ("TrainingDiverged: round 1: no number", TrainingDiverged, "^round 1: no number$"),
-        ("RunError: its disk is full", SiteFailed, "2 of 3 .*ost: at the site, RunError: its disk"),
-        ("Refused: not allowed", SiteFailed, "2 of 3 sites answered, .*ost: Refused: not allowed"),
+        (
+            "TrainingDivergedError: round 1: no number",
+            TrainingDivergedError,
+            "^round 1: no number$",
+        ),
+        (
+            "RunError: its disk is full",
+            SiteFailedError,
+            "2 of 3 .*ost: at the site, RunError: its disk",
+        ),
+        (
+            "PolicyError: not allowed",
+            SiteFailedError,
+            "2 of 3 sites answered, .*ost: PolicyError: not allowed",
+        ),
     ],
 )
 def test_where_all_must_answer_the_arm_ends_with_the_sites_word(
@@ -229,25 +242,25 @@ def test_where_all_must_answer_the_arm_ends_with_the_sites_word(
 
 
 def test_diverged_is_one_sites_word_where_the_others_are_enough() -> None:
-    error = Error(100, "TrainingDiverged: round 1: no number")
+    error = Error(100, "TrainingDivergedError: round 1: no number")
     asked = sites(lambda question, content: [letter(question, error)], "fit")
-    assert same(asked.mean("fit", START).arrays, mean(HOSTILE).arrays)
-    assert asked.missing == {HOSTILE: "TrainingDiverged: round 1: no number"}
+    assert is_bit_identical(asked.mean("fit", START).arrays, mean(HOSTILE).arrays)
+    assert asked.missing == {HOSTILE: "TrainingDivergedError: round 1: no number"}
 
 
 def test_a_question_that_always_goes_astray_is_asked_a_bounded_number_of_times() -> None:
     asked = sites(lambda q, content: MUTATIONS["again_and_again"](Random(1), q, content), "fit")
     asked.mean("fit", START)
     box = asked.grid._link  # type: ignore[attr-defined]
-    assert box.asked <= 2 + questions.LOSSES and "times" in asked.missing[HOSTILE]
+    assert box.asked <= 2 + questions.MAX_LOSSES and "times" in asked.missing[HOSTILE]
 
 
 def test_a_site_that_was_not_at_the_roll_call_has_told_nothing_to_be_held_against() -> None:
     """Else it could stay away from it, and then weigh what it likes."""
     asked = sites(None, "fit")
-    expected: Expected = asked.grid._check.__self__  # type: ignore[attr-defined]
+    expected: ReplyChecker = asked.grid._check.__self__  # type: ignore[attr-defined]
     expected.told = {node: told for node, told in expected.told.items() if NODES[node] != HOSTILE}
-    assert same(asked.mean("fit", START).arrays, mean(HOSTILE).arrays)
+    assert is_bit_identical(asked.mean("fit", START).arrays, mean(HOSTILE).arrays)
     assert "was not there at the roll call" in asked.missing[HOSTILE]
 
 
@@ -260,9 +273,11 @@ def test_nothing_is_sent_to_a_site_that_refused_the_arm_and_no_byte_is_counted()
     assert asked.unasked == {HOSTILE: "epsilon 9 of 3"} == asked.missing
     assert asked.grid._link.asked == 2  # type: ignore[attr-defined]
     assert asked.traffic.down == 2 * num_bytes(START)
-    assert same(found.arrays, mean(HOSTILE).arrays)
+    assert is_bit_identical(found.arrays, mean(HOSTILE).arrays)
     stopped = replace(asked, quorum=3, missing={})
-    with pytest.raises(SiteFailed, match=r"the quorum is 3 .*; quorum: 2 in the experiment lets"):
+    with pytest.raises(
+        SiteFailedError, match=r"the quorum is 3 .*; quorum: 2 in the experiment lets"
+    ):
         stopped.mean("fit", START)
 
 
@@ -279,12 +294,12 @@ def late(
     def first(node: int, question: Message) -> list[Letter]:
         if config_of(question.content)["action"] != "describe":
             return answer(node, question)
-        return [letter(question, packed(description(honest(node, question, "describe"))))]
+        return [letter(question, pack_arrays(description(honest(node, question, "describe"))))]
 
     box.answer = first
     expected.told = {node: told for node, told in expected.told.items() if NODES[node] != HOSTILE}
     there = {name: data for name, data in DATA.items() if name != HOSTILE}
-    met = Met({name: Node(node, 0) for node, name in NODES.items()}, there, {})
+    met = DiscoveredSites({name: Node(node, 0) for node, name in NODES.items()}, there, {})
     Latecomers(WHAT, arms, [0], met, asked.grid, expected, say)  # type: ignore[arg-type]
     return asked
 
@@ -293,7 +308,7 @@ def test_a_site_that_comes_after_the_roll_call_describes_itself_and_takes_part()
     """It is asked for nothing else before, and its numbers are held against what it told."""
     asked = late(lambda content: content)
     found = asked.mean("fit", START)
-    assert asked.missing == {} and same(found.arrays, mean().arrays)
+    assert asked.missing == {} and is_bit_identical(found.arrays, mean().arrays)
     grid = asked.grid
     assert grid.strangers == {}  # type: ignore[attr-defined]
     asked.mean("fit", START)
@@ -312,7 +327,7 @@ def test_a_site_that_comes_late_and_refuses_the_arm_is_told_of_and_not_asked() -
     found = asked.mean("fit", START)
     assert said == [f"{HOSTILE} refuses fedavg: epsilon 9 of 3"]
     assert asked.unasked == asked.missing == {HOSTILE: "epsilon 9 of 3"}
-    assert same(found.arrays, mean(HOSTILE).arrays)
+    assert is_bit_identical(found.arrays, mean(HOSTILE).arrays)
 
 
 def test_a_site_that_comes_late_is_asked_of_the_arms_that_run_and_no_others() -> None:
@@ -336,11 +351,11 @@ def test_a_site_that_comes_late_and_tells_nonsense_is_named_and_asked_for_nothin
 
     asked = late(impostor)
     found = asked.mean("fit", START)
-    assert same(found.arrays, mean(HOSTILE).arrays)
+    assert is_bit_identical(found.arrays, mean(HOSTILE).arrays)
     assert "when it came: the key of ost is used by a site" in asked.missing[HOSTILE]
 
 
 def test_what_a_site_told_is_what_its_data_hold() -> None:
     """The numbers that answers are held against, known here by other means."""
-    told = Told.of(DATA[HOSTILE], private=False)
+    told = SiteClaims.of(DATA[HOSTILE], private=False)
     assert told.images == dict.fromkeys(SPLITS, 24) == told.patients

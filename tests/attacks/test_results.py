@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fedrad.core.state import State
-from fedrad.federation.coordinator.results import unlikely
+from fedrad.deployment.coordinator.result_checks import implausible_result
 
 IMAGES, PATIENTS = 24, 20
 
@@ -30,14 +30,14 @@ def honest() -> State:
 
 
 def test_an_honest_result_is_likely_and_so_is_one_that_tells_little() -> None:
-    assert unlikely(honest(), IMAGES, PATIENTS) is None
-    assert unlikely({}, IMAGES, PATIENTS) is None
+    assert implausible_result(honest(), IMAGES, PATIENTS) is None
+    assert implausible_result({}, IMAGES, PATIENTS) is None
     withheld = honest() | {
         "cells": torch.zeros(1, 2, 4, 4),
         "counts": torch.tensor([[-1, -1, -1, -1]]),
         "table/confusion": torch.full((4,), -1.0),
     }
-    assert unlikely(withheld, IMAGES, PATIENTS) is None
+    assert implausible_result(withheld, IMAGES, PATIENTS) is None
 
 
 def put(array: Tensor, place: tuple[int, ...], value: float) -> Tensor:
@@ -64,11 +64,11 @@ def test_a_result_that_cannot_be_true_is_named_by_its_array(
 ) -> None:
     """A pooled value is made of these: one site's million images would be all of it."""
     found = honest()
-    said = unlikely(found | {name: put(found[name], place, value)}, IMAGES, PATIENTS)
+    said = implausible_result(found | {name: put(found[name], place, value)}, IMAGES, PATIENTS)
     assert said is not None and said.startswith(name)
 
 
 @pytest.mark.parametrize("name", ["cells", "counts", "fullest"])
 def test_an_array_of_another_shape_is_named(name: str) -> None:
-    said = unlikely(honest() | {name: torch.ones(5)}, IMAGES, PATIENTS)
+    said = implausible_result(honest() | {name: torch.ones(5)}, IMAGES, PATIENTS)
     assert said is not None and said.startswith(name)

@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 from fedrad.cli import app
 from fedrad.config import load_experiment, load_federation, load_site_file
+from fedrad.deployment.kits.provision import provision
 from fedrad.errors import FedradError, RunError
-from fedrad.federation.kits.provision import provision
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
@@ -104,12 +104,12 @@ def test_the_doctors_exit_code_says_whether_anything_is_red(nord: Path) -> None:
 
 
 def test_an_audit_log_is_shown_and_verified(nord: Path) -> None:
-    from fedrad.federation.hospital.audit import AuditLog, Entry
+    from fedrad.deployment.site.audit import AuditEntry, AuditLog
 
     log = AuditLog(nord / "state" / "audit.jsonl")
-    log.append(Entry(7, "ab12", "fedavg", 0, 3, "fit", 100, 200, "cd34", "sent"))
+    log.append(AuditEntry(7, "ab12", "fedavg", 0, 3, "fit", 100, 200, "cd34", "sent"))
     assert "fit" in call("site", "audit", nord / "site.yaml").stdout
-    long = Entry(
+    long = AuditEntry(
         7, "ab12", "a" * 90, 0, 3, "split-validate", 10**12, 10**12, "", "refused", "y " * 99
     )
     log.append(long)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedrad.core.garbage import search_as_ever, search_seldom
+from fedrad.core.gc_tuning import raise_gc_threshold, restore_gc_threshold
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def restored() -> Iterator[tuple[int, int, int]]:
 def test_what_a_program_made_while_it_started_is_never_looked_at_again(
     restored: tuple[int, int, int],
 ) -> None:
-    search_seldom()
+    raise_gc_threshold()
     assert gc.get_threshold()[0] > 100 * restored[0]
     kept = [[] for _ in range(1000)]
-    search_as_ever()
+    restore_gc_threshold()
     assert gc.get_threshold() == restored
     assert gc.get_freeze_count() > len(kept)
     assert not any(one is kept for one in gc.get_objects())
@@ -36,13 +36,13 @@ def test_a_program_that_did_not_ask_for_it_keeps_its_own_settings(
     """A library that froze its user's objects would keep their garbage for ever."""
     gc.set_threshold(5000, 20, 20)
     frozen = gc.get_freeze_count()
-    search_as_ever()
+    restore_gc_threshold()
     assert gc.get_threshold() == (5000, 20, 20) and gc.get_freeze_count() == frozen
 
 
 HELD = """
 import os
-from fedrad.core.garbage import search_as_ever, search_seldom
+from fedrad.core.gc_tuning import restore_gc_threshold, raise_gc_threshold
 
 class Held:
     def __init__(self):
@@ -51,9 +51,9 @@ class Held:
     def __del__(self, write=os.write):
         write(1, b"collected")
 
-search_seldom()
+raise_gc_threshold()
 held = Held()
-search_as_ever()
+restore_gc_threshold()
 """
 
 

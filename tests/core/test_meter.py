@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fedrad.core.meter import Meter
+from fedrad.core.timing import PhaseTimer
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_what_begins_within_another_purpose_is_counted_once(clock: list[float]) -> None:
     """10 s in all, of which 3 s are data within training within messages: 2 + 5 + 3 = 10."""
-    meter = Meter()
+    meter = PhaseTimer()
     with meter.spent("messages"):
         clock[0] += 1
         with meter.spent("training"):
@@ -32,7 +32,7 @@ def test_what_begins_within_another_purpose_is_counted_once(clock: list[float]) 
 
 
 def test_making_an_item_is_counted_and_using_it_is_not(clock: list[float]) -> None:
-    meter = Meter()
+    meter = PhaseTimer()
 
     def items() -> object:
         for number in range(3):
@@ -45,7 +45,7 @@ def test_making_an_item_is_counted_and_using_it_is_not(clock: list[float]) -> No
 
 
 def test_a_purpose_that_ends_with_an_error_is_over(clock: list[float]) -> None:
-    meter = Meter()
+    meter = PhaseTimer()
     with pytest.raises(KeyError), meter.spent("training"):
         clock[0] += 1
         raise KeyError
@@ -57,7 +57,7 @@ def test_a_generators_own_time_is_counted_and_that_of_its_partner_is_not(
     clock: list[float],
 ) -> None:
     """Two halves of a network take turns: each half's meter must not run while the other works."""
-    meter = Meter()
+    meter = PhaseTimer()
 
     def half() -> object:
         clock[0] += 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedrad.core.state import Mean, all_finite, clone, num_bytes, same
+from fedrad.core.state import Mean, all_finite, clone, is_bit_identical, num_bytes
 
 
 def test_the_mean_is_weighted_by_what_each_site_brings() -> None:
@@ -19,7 +19,7 @@ def test_the_mean_of_one_bundle_is_that_bundle_bit_for_bit() -> None:
     bundle = {"model": {"w": torch.randn(1000, generator=torch.Generator().manual_seed(0))}}
     mean = Mean()
     mean.add(bundle, weight=64)
-    assert same(mean.value(), bundle)
+    assert is_bit_identical(mean.value(), bundle)
 
 
 def test_adding_does_not_change_what_is_added() -> None:
@@ -74,9 +74,9 @@ def test_finite_numbers_whose_sum_overflows_are_finite() -> None:
 def test_a_clone_is_the_same_and_shares_nothing() -> None:
     state = {"w": torch.ones(2)}
     copy = clone(state)
-    assert same({"model": state}, {"model": copy})
+    assert is_bit_identical({"model": state}, {"model": copy})
     copy["w"] += 1
-    assert not same({"model": state}, {"model": copy})
+    assert not is_bit_identical({"model": state}, {"model": copy})
 
 
 def test_bytes_count_elements_by_their_size() -> None:

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 
 from fedrad.core import store
-from fedrad.core.state import same
-from fedrad.core.store import Versions, load, save_bundle, write_atomic
+from fedrad.core.state import is_bit_identical
+from fedrad.core.store import Versions, load_bundle, save_bundle, write_atomic
 from fedrad.errors import RunError
 
 BUNDLE = {
@@ -23,7 +23,7 @@ BUNDLE = {
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     save_bundle(tmp_path / "a.safetensors", BUNDLE)
-    assert same(load(tmp_path / "a.safetensors"), BUNDLE)
+    assert is_bit_identical(load_bundle(tmp_path / "a.safetensors"), BUNDLE)
 
 
 def test_equal_bundles_are_equal_files(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_damaged_or_missing_file_is_an_error_of_its_own(
     if damage is not None:
         path.write_bytes(damage)
     with pytest.raises(RunError, match=r"a\.safetensors is missing or damaged"):
-        load(path)
+        load_bundle(path)
 
 
 def test_a_truncated_file_is_damaged(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_truncated_file_is_damaged(tmp_path: Path) -> None:
     whole = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "a.safetensors").write_bytes(whole[:-1])
     with pytest.raises(RunError, match="damaged"):
-        load(tmp_path / "a.safetensors")
+        load_bundle(tmp_path / "a.safetensors")
 
 
 def test_a_repeated_round_starts_from_what_was_known_before_it(tmp_path: Path) -> None:
@@ -124,4 +124,4 @@ def test_arrays_that_do_not_fit_on_the_disk_leave_the_old_file(
     monkeypatch.setattr(store, "save_file", full)
     with pytest.raises(RunError, match=r"a\.safetensors could not be written .*No space left"):
         save_bundle(path, {"model": {"w": torch.zeros(9)}})
-    assert same(load(path), BUNDLE) and os.listdir(tmp_path) == ["a.safetensors"]
+    assert is_bit_identical(load_bundle(path), BUNDLE) and os.listdir(tmp_path) == ["a.safetensors"]

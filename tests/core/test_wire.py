@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fedrad.core.wire import PRECISIONS, TYPES, Precision, decode, encode, from_bytes, to_bytes
-from fedrad.errors import TrainingDiverged
+from fedrad.core.wire import (
+    PRECISIONS,
+    TYPES,
+    Precision,
+    decode,
+    encode,
+    from_bytes,
+    to_bytes,
+)
+from fedrad.errors import TrainingDivergedError
 
 finite = arrays(
     np.float32,
@@ -89,13 +97,13 @@ def test_numbers_that_are_not_finite_are_refused_where_they_cannot_be_sent(
     precision: Precision, bad: float
 ) -> None:
     with pytest.raises(
-        TrainingDiverged, match=r"'z' holds numbers that are not finite.*send float32"
+        TrainingDivergedError, match=r"'z' holds numbers that are not finite.*send float32"
     ):
         encode("z", torch.tensor([[0.0, bad]]), precision)
 
 
 def test_float16_refuses_what_would_become_infinite() -> None:
-    with pytest.raises(TrainingDiverged, match="65504"):
+    with pytest.raises(TrainingDivergedError, match="65504"):
         encode("z", torch.tensor([70000.0]), "float16")
 
 

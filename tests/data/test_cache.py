@@ -8,7 +8,7 @@ import pytest
 
 from fedrad.data import cache
 from fedrad.data.cache import Misfits, decoded, folder, key_of
-from fedrad.data.decode import Decoded
+from fedrad.data.reading.decode import Decoded
 from fedrad.errors import DataError, MissingError
 
 SHAPE = (600, 1, 2, 3)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fedrad.config import Task
-from fedrad.data.cells import Columns, read_columns
-from fedrad.data.images import images
-from fedrad.data.table import table as table_adapter
+from fedrad.data.adapters.images import images
+from fedrad.data.adapters.table import table as table_adapter
+from fedrad.data.reading.csv_table import CsvTable, read_columns
 from fedrad.errors import ConfigError, DataError
 
 IMAGES = Task(name="binary", labels=("sick",), input=(1, 32, 32))
@@ -79,8 +79,8 @@ def test_two_columns_of_one_name_are_told_by_name_where_the_header_is_one(tmp_pa
         table(tmp_path, "a,a,id\n1,2,3\n", named=["id"])
 
 
-def columns(private: set[str], **cells: list[str]) -> Columns:
-    return Columns("a.csv", cells, np.arange(1, 7), frozenset(private))
+def columns(private: set[str], **cells: list[str]) -> CsvTable:
+    return CsvTable("a.csv", cells, np.arange(1, 7), frozenset(private))
 
 
 def test_a_cell_is_quoted_only_where_the_column_is_a_list_of_words() -> None:

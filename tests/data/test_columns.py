@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedrad.data.cells import read_columns
-from fedrad.data.columns import (
+from fedrad.data.patients import patients_of
+from fedrad.data.reading.columns import (
     attributes_of,
-    selected,
-    site_of,
+    row_sites,
+    selected_rows,
     split_of,
 )
-from fedrad.data.patients import patients_of
+from fedrad.data.reading.csv_table import read_columns
 from fedrad.errors import ConfigError, DataError
 
 
@@ -23,7 +23,7 @@ def table(folder: Path, text: str, **options):
 def test_rows_are_selected_by_cells_and_sites_and_keep_their_numbers(tmp_path) -> None:
     """Numbers in YAML are texts in a table."""
     found = table(tmp_path, "site,view,icu\nn,PA,1\nn,AP,1\nw,PA,0\nw,PA,1\n")
-    kept = selected(found, where={"view": "PA", "icu": [1]}, site="site", sites=["w"])
+    kept = selected_rows(found, where={"view": "PA", "icu": [1]}, site="site", sites=["w"])
     assert kept.row.tolist() == [4]
     assert kept.where(0) == "labels.csv row 4"
 
@@ -32,18 +32,18 @@ def test_selecting_nothing_or_an_unknown_site_is_refused(tmp_path) -> None:
     """An empty site would pass for one that has nothing to say."""
     found = table(tmp_path, "site,view\n" + 2 * "nord,PA\nwest,PA\n")
     with pytest.raises(DataError, match="none of its 4 rows is left"):
-        selected(found, where={"view": "LL"}, site=None, sites=None)
+        selected_rows(found, where={"view": "LL"}, site=None, sites=None)
     with pytest.raises(ConfigError, match=r"no row of site 'nrd' \(did you mean 'nord'"):
-        selected(found, where=None, site="site", sites=["nrd"])
+        selected_rows(found, where=None, site="site", sites=["nrd"])
     with pytest.raises(ConfigError, match="sites: needs a site column"):
-        selected(found, where=None, site=None, sites=["nord"])
+        selected_rows(found, where=None, site=None, sites=["nord"])
 
 
 def test_a_hint_is_no_way_to_read_a_column_of_names(tmp_path) -> None:
     """The column of names was taken for the sites': the nearest of them must not be told."""
     found = table(tmp_path, "site,view\nMustermann,PA\nMuster,PA\n")
     with pytest.raises(ConfigError, match=r"no row of site 'Mustermenn'$"):
-        selected(found, where=None, site="site", sites=["Mustermenn"])
+        selected_rows(found, where=None, site="site", sites=["Mustermenn"])
 
 
 def test_patients_are_hashed_rows_are_patients_without_ids_and_numbers_may_be_a_sites_own(
@@ -51,7 +51,7 @@ def test_patients_are_hashed_rows_are_patients_without_ids_and_numbers_may_be_a_
 ) -> None:
     """Patient 1 of nord and patient 1 of west are one person or two: only the user knows."""
     found = table(tmp_path, "id,site\n1,nord\n1,west\n1,nord\n")
-    site = site_of(found, "site")
+    site = row_sites(found, "site")
     common = patients_of(found, "id", site, per_site=False).hashed
     own = patients_of(found, "id", site, per_site=True).hashed
     rows = patients_of(found, None, site, per_site=False).hashed
@@ -66,7 +66,7 @@ def test_an_empty_patient_or_site_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match=r"row 2: the patient \(column 'id'\) is empty"):
         patients_of(found, "id", None, per_site=False)
     with pytest.raises(DataError, match="row 1: the site"):
-        site_of(found, "site")
+        row_sites(found, "site")
 
 
 def test_splits_have_synonyms_and_no_others(tmp_path) -> None:

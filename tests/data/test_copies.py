@@ -11,11 +11,11 @@ from PIL import Image
 
 from fedrad.config import Experiment, Task, from_text
 from fedrad.data import ADAPTERS
-from fedrad.data.lookalikes import look_alike, turned
-from fedrad.data.oddities import Oddity
+from fedrad.data.checks.lookalikes import look_alike, turned
+from fedrad.data.checks.oddities import Oddity
+from fedrad.data.checks.sketch import sketches
 from fedrad.data.sites import Federation, federation_of
-from fedrad.data.sketch import sketches
-from fedrad.errors import LeakError
+from fedrad.errors import DataLeakageError
 from fedrad.registry import build
 
 EXPERIMENT = """
@@ -115,7 +115,7 @@ def test_a_copy_that_was_changed_is_told_with_its_rows(kind: str, tmp_path: Path
     films = [film(1), film(2), KINDS[kind](film(1)), film(4)]
     try:
         (odd,) = leaks(federation(tmp_path, films, ROWS))
-    except LeakError as error:
+    except DataLeakageError as error:
         assert (error.rule, error.rows) == ("image-in-two-splits", (1, 3))
         assert kind not in ("poor JPEG", "a black border", "inverted", "brighter")
     else:
@@ -131,7 +131,7 @@ def test_a_copy_that_can_be_undone_exactly_stops_the_run(
     """Equal as the network sees them, but for rounding, after one of eight turns: no chance."""
     films = [film(k) for k in range(4)]
     films[at] = UNDONE[kind](films[0])
-    with pytest.raises(LeakError, match=rf"1 image {where} .*rows 1.*{at + 1}") as told:
+    with pytest.raises(DataLeakageError, match=rf"1 image {where} .*rows 1.*{at + 1}") as told:
         federation(tmp_path, films, ROWS)
     assert told.value.rows == (1, at + 1) and ".png" not in str(told.value)
 

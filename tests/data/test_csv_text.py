@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from fedrad.data.cells import read_columns
+from fedrad.data.reading.csv_table import read_columns
 from fedrad.errors import DataError
 
 PLAIN = "id,note,age\n1,ä,50\n2,b,60\n"

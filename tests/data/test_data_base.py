@@ -9,7 +9,7 @@ from fedrad.data.base import (
     Records,
     SiteData,
     at_site,
-    pooled,
+    pooled_site,
     select,
     sites_of,
 )
@@ -42,7 +42,7 @@ def test_sites_need_sites_and_splits(column) -> None:
 def test_pooling_sites_of_one_source_copies_nothing_and_keeps_every_row() -> None:
     """Centralised training is over exactly the rows that the sites train on."""
     sites = sites_of(assign_splits(records(), val=0.2, test=0.2, seed=0))
-    one = pooled(list(sites.values()), "pooled")
+    one = pooled_site(list(sites.values()), "pooled")
     assert one.x is sites["nord"].x
     for split in SPLITS:
         rows = np.concatenate([site.rows[split] for site in sites.values()])
@@ -53,7 +53,10 @@ def test_pooling_sites_of_two_sources_is_the_same_as_pooling_them_in_one() -> No
     """Where the arrays lie must not matter to what is in a split."""
     one = assign_splits(records(), val=0.2, test=0.2, seed=0)
     apart = [sites_of(select(one, one.site == name))[name] for name in ("nord", "west")]
-    joined, shared = pooled(apart, "pooled"), pooled(list(sites_of(one).values()), "pooled")
+    joined, shared = (
+        pooled_site(apart, "pooled"),
+        pooled_site(list(sites_of(one).values()), "pooled"),
+    )
     for split in SPLITS:
         for name in ("x", "y", "patient"):
             mine = getattr(joined, name)[joined.rows[split]]
@@ -73,7 +76,7 @@ def test_sites_of_different_shapes_cannot_be_pooled() -> None:
         for size in (32, 64)
     ]
     with pytest.raises(DataError, match=r"different shapes.*32 \[1, 32, 32\], 64 \[1, 64, 64\]"):
-        pooled(sites, "pooled")
+        pooled_site(sites, "pooled")
 
 
 def test_selected_rows_keep_their_numbers_in_the_source() -> None:

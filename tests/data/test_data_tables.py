@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedrad.data import ADAPTERS, PARTITIONERS, TRANSFORMS
-from fedrad.data.fingerprint import fingerprint, fingerprints
+from fedrad.data.fingerprint import fingerprints, image_fingerprint
 from fedrad.registry import options_of
 
 TABLES = {"ADAPTERS": ADAPTERS, "PARTITIONERS": PARTITIONERS, "TRANSFORMS": TRANSFORMS}
@@ -31,6 +31,6 @@ def test_a_fingerprint_is_of_pixels_shape_and_type() -> None:
     """Equal bytes of another shape are another image; memory layout does not matter."""
     image = np.arange(12, dtype=np.uint8).reshape(3, 4)
     others = [image.reshape(4, 3), image.astype(np.uint16), image[::-1]]
-    assert all(fingerprint(image) != fingerprint(other) for other in others)
-    assert fingerprint(np.asfortranarray(image)) == fingerprint(image)
-    assert fingerprints(np.stack([image, image]))[1] == fingerprint(image)
+    assert all(image_fingerprint(image) != image_fingerprint(other) for other in others)
+    assert image_fingerprint(np.asfortranarray(image)) == image_fingerprint(image)
+    assert fingerprints(np.stack([image, image]))[1] == image_fingerprint(image)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedrad.data.decode import decode, resized
-from fedrad.data.fingerprint import fingerprint
+from fedrad.data.fingerprint import image_fingerprint
+from fedrad.data.reading.decode import decode_image, resized
 from fedrad.errors import DataError
 
 
@@ -14,7 +14,7 @@ def film(h: int = 12, w: int = 12) -> np.ndarray:
 
 
 def read(path: Path, size=(1, 12, 12), bits: int = 16, fit="pad"):
-    found = decode(path, size, fit=fit, bits=bits)
+    found = decode_image(path, size, fit=fit, bits=bits)
     return found.image, found.mark
 
 
@@ -27,7 +27,7 @@ def test_a_grey_png_comes_back_pixel_for_pixel(tmp_path) -> None:
     """At its own size nothing is resampled; the fingerprint is of the file's pixels."""
     pixels, mark = read(saved(tmp_path, Image.fromarray(film())))
     np.testing.assert_array_equal(pixels, film()[None])
-    assert mark == fingerprint(film())
+    assert mark == image_fingerprint(film())
 
 
 def test_the_fingerprint_does_not_depend_on_the_tasks_size(tmp_path) -> None:

@@ -7,9 +7,9 @@ from PIL import Image
 
 from fedrad.config import Task
 from fedrad.data import ADAPTERS
+from fedrad.data.adapters.images import images
 from fedrad.data.base import sites_of
-from fedrad.data.images import images
-from fedrad.data.leaks import check
+from fedrad.data.checks.overlap import check_overlap
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build
 
@@ -67,7 +67,7 @@ def test_every_column_lands_where_it_belongs(root) -> None:
     assert found.patient[0] == found.patient[1] and len(set(found.patient.tolist())) == 5
     np.testing.assert_array_equal(found.attributes["age"], [58, 58, np.nan, 70, 71, 72])
     assert len(set(found.pixels.tolist())) == 6
-    check(found)
+    check_overlap(found)
     assert sites_of(found)["nord"].images("train") == 2
 
 
@@ -172,7 +172,7 @@ def test_real_films_of_five_sources(real_data: Path) -> None:
         task, real_data, csv="chest-xray-multisite/metadata.csv", patient="patient_id",
         site="site", split="split", label="label",
     )  # fmt: skip
-    check(found)
+    check_overlap(found)
     sites = sites_of(found)
     counts = {name: sum(site.images(s) for s in site.rows) for name, site in sites.items()}
     assert counts == {

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fedrad.config import Task
-from fedrad.data.columns import Columns
-from fedrad.data.labels import drop_rows, label_rule, labels_of
+from fedrad.data.reading.columns import CsvTable
+from fedrad.data.reading.labels import drop_rows, label_rule, labels_of
 from fedrad.errors import ConfigError, DataError
 
 BINARY = Task(name="binary", labels=("sick",), input=(1,))
@@ -11,14 +11,14 @@ CLASSES = Task(name="multiclass", labels=("none", "mass", "haze"), input=(1,))
 FINDINGS = Task(name="multilabel", labels=("mass", "haze"), input=(1,))
 
 
-def table(**cells: str) -> Columns:
-    """Columns from texts of words."""
+def table(**cells: str) -> CsvTable:
+    """CsvTable from texts of words."""
     columns = {name: ["" if w == "-" else w for w in text.split()] for name, text in cells.items()}
     n = len(next(iter(columns.values())))
-    return Columns("labels.csv", columns, np.arange(1, n + 1))
+    return CsvTable("labels.csv", columns, np.arange(1, n + 1))
 
 
-def y_of(task: Task, cells: Columns, *, label=None, labels=None, **options) -> list:
+def y_of(task: Task, cells: CsvTable, *, label=None, labels=None, **options) -> list:
     y = labels_of(cells, label_rule(task, label=label, labels=labels, **options))
     assert y.dtype == np.float32 and y.shape == (len(cells), task.columns)
     return [[None if np.isnan(v) else v for v in row] for row in y.tolist()]
@@ -178,7 +178,7 @@ def test_all_rows_with_a_label_that_does_not_fit_are_told() -> None:
 )
 def test_a_label_beside_another_mark_than_the_separator_is_an_error(cell: str) -> None:
     """Both findings were read as not there, in every row that lists two."""
-    cells = Columns("a.csv", {"l": ["Effusion", "Hernia", cell]}, np.arange(1, 4))
+    cells = CsvTable("a.csv", {"l": ["Effusion", "Hernia", cell]}, np.arange(1, 4))
     told = r"a\.csv row 3: label 'l' is .*fits names with '\|' between them"
     with pytest.raises(DataError, match=told):
         y_of(LISTED, cells, label="l", separator="|")
@@ -187,5 +187,5 @@ def test_a_label_beside_another_mark_than_the_separator_is_an_error(cell: str) -
 def test_a_label_whose_own_name_has_a_mark_is_read() -> None:
     """ "Enlarged, left" is a name where the task says so."""
     task = Task(name="multilabel", labels=("Enlarged, left", "Mass"), input=(2,))
-    cells = Columns("a.csv", {"l": ["Enlarged, left|Mass", "Mass"]}, np.arange(1, 3))
+    cells = CsvTable("a.csv", {"l": ["Enlarged, left|Mass", "Mass"]}, np.arange(1, 3))
     assert y_of(task, cells, label="l", separator="|") == [[1, 1], [0, 1]]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fedrad.config import Task
+from fedrad.data.adapters.phantom import Hospital, phantom
 from fedrad.data.base import SiteData
-from fedrad.data.looks import looks_odd, odd_at_site
-from fedrad.data.oddities import Oddity
-from fedrad.data.phantom import Hospital, phantom
+from fedrad.data.checks.odd_images import looks_odd, odd_at_site
+from fedrad.data.checks.oddities import Oddity
 from fedrad.report.oddities import odd_lines
 
 TASK = Task(name="binary", labels=("lesion",), input=(1, 48, 48))

@@ -5,8 +5,8 @@ import pytest
 
 from fedrad.config import Task
 from fedrad.data import ADAPTERS
-from fedrad.data.leaks import check
-from fedrad.errors import ConfigError, DataError, LeakError
+from fedrad.data.checks.overlap import check_overlap
+from fedrad.errors import ConfigError, DataError, DataLeakageError
 from fedrad.registry import build
 
 TASK = Task(name="binary", labels=("pneumonia",), input=(1, 8, 8))
@@ -31,7 +31,7 @@ def test_the_official_splits_stay_and_no_pixel_changes(tmp_path) -> None:
     """At the file's own size, x is the file's images."""
     held = arrays()
     found = read(tmp_path, held)
-    check(found)
+    check_overlap(found)
     assert found.site is None
     for split, n in SIZES.items():
         rows = found.split == split
@@ -66,11 +66,11 @@ def test_repeats_are_refused_or_the_copy_in_the_later_part_stays(tmp_path) -> No
     held["train_images"][2] = held["val_images"][0]
     held["val_images"][2] = held["test_images"][3]
     with pytest.raises(
-        LeakError, match=r"set.npz: 3 of 13 images are exact repeats.*duplicates: drop"
+        DataLeakageError, match=r"set.npz: 3 of 13 images are exact repeats.*duplicates: drop"
     ):
         read(tmp_path, held)
     found = read(tmp_path, held, duplicates="drop")
-    check(found)
+    check_overlap(found)
     assert {s: int((found.split == s).sum()) for s in SIZES} == {"train": 4, "val": 2, "test": 4}
     assert found.row[found.split == "train"].tolist() == [2, 4, 5, 6]
 
@@ -120,8 +120,8 @@ def test_real_pneumoniamnist(real_data: Path) -> None:
     """5856 images, 29 of them exact repeats, as its README counts."""
     task = Task(name="binary", labels=("pneumonia",), input=(1, 28, 28))
     spec = {"name": "npz", "file": "pneumoniamnist/pneumoniamnist.npz"}
-    with pytest.raises(LeakError, match="29 of 5856"):
+    with pytest.raises(DataLeakageError, match="29 of 5856"):
         build(ADAPTERS, spec, task, real_data, where="data")
     found = build(ADAPTERS, spec | {"duplicates": "drop"}, task, real_data, where="data")
-    check(found)
+    check_overlap(found)
     assert len(found) == 5827

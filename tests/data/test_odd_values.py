@@ -8,8 +8,8 @@ from PIL import Image
 
 from fedrad.config import Task
 from fedrad.data import ADAPTERS
-from fedrad.data.images import images
-from fedrad.data.odd_values import sentinels, unused_bits
+from fedrad.data.adapters.images import images
+from fedrad.data.checks.odd_values import sentinels, unused_bits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build
 

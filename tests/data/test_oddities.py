@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fedrad.config import Experiment, from_text, load_experiment, load_site_file
-from fedrad.data.oddities import Oddity
+from fedrad.data.checks.oddities import Oddity
 from fedrad.data.sites import federation_of, hospital_of
 from fedrad.report.oddities import oddities_told, oddity_values
 

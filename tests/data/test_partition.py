@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from fedrad.config import Task
 from fedrad.data import PARTITIONERS
 from fedrad.data.base import Records, hashes
-from fedrad.data.leaks import check
+from fedrad.data.checks.overlap import check_overlap
 from fedrad.data.partition import dirichlet, iid, prevalence, quantity
 from fedrad.data.splits import patient_labels
 from fedrad.errors import ConfigError, DataError
@@ -48,7 +48,7 @@ def test_a_patient_is_at_one_site_and_every_site_has_one(name, seed) -> None:
     """The leak gate passes after any partition, and keeps the source's splits."""
     source = records()
     dealt = PARTITIONERS[name](source, BINARY, seed=seed, **OPTIONS[name])
-    check(dealt)
+    check_overlap(dealt)
     assert sorted(set(dealt.site)) == ["site-1", "site-2", "site-3", "site-4"]
     rows = dealt.x[:, 0].astype(int)
     assert (dealt.split == source.split[rows]).all()

@@ -8,10 +8,10 @@ import pytest
 from fedrad.config import Task
 from fedrad.data import ADAPTERS
 from fedrad.data.base import Records, sites_of
-from fedrad.data.leaks import check
-from fedrad.data.likely import likely_leaks
-from fedrad.data.patients import alike, same
-from fedrad.errors import ConfigError, DataError, LeakError
+from fedrad.data.checks.likely_overlap import likely_leaks
+from fedrad.data.checks.overlap import check_overlap
+from fedrad.data.patients import loose_form, strict_form
+from fedrad.errors import ConfigError, DataError, DataLeakageError
 from fedrad.registry import build
 
 TASK = Task(name="binary", labels=("sick",), input=(1,))
@@ -59,10 +59,10 @@ def read(root: Path, **options: object) -> Records:
 def test_an_id_in_two_certain_spellings_is_one_patient(kind: str, tmp_path: Path) -> None:
     """In two splits it stops the run with its rows, and without the id."""
     one, other = CERTAIN[kind]
-    assert same(one) == same(other)
+    assert strict_form(one) == strict_form(other)
     leaky = read(written(tmp_path, [one, "x", other], ["train", "train", "test"]))
-    with pytest.raises(LeakError, match=r"1 patient in two splits .*rows 1, 3") as told:
-        check(leaky)
+    with pytest.raises(DataLeakageError, match=r"1 patient in two splits .*rows 1, 3") as told:
+        check_overlap(leaky)
     assert one not in str(told.value) and told.value.rows == (1, 3)
 
 
@@ -70,9 +70,9 @@ def test_an_id_in_two_certain_spellings_is_one_patient(kind: str, tmp_path: Path
 def test_an_id_in_two_likely_spellings_is_told_with_its_rows(kind: str, tmp_path: Path) -> None:
     """They may be two people, so the run goes on; the warning names the rule that silences it."""
     one, other = LIKELY[kind]
-    assert same(one) != same(other) and alike(one) == alike(other)
+    assert strict_form(one) != strict_form(other) and loose_form(one) == loose_form(other)
     records = read(written(tmp_path, [one, "x", other], ["train", "train", "test"]))
-    check(records)
+    check_overlap(records)
     (odd,) = likely_leaks(records)
     assert (odd.rule, odd.rows, odd.site) == ("patients-spelled-alike", (1, 3), "nord")
     assert "accept: [patients-spelled-alike]" in odd.mend and one not in odd.found + odd.mend
@@ -80,14 +80,14 @@ def test_an_id_in_two_likely_spellings_is_told_with_its_rows(kind: str, tmp_path
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_ids_of_different_people_stay_different(one: str, other: str, tmp_path: Path) -> None:
-    assert alike(one) != alike(other)
+    assert loose_form(one) != loose_form(other)
     assert not likely_leaks(read(written(tmp_path, [one, other], ["train", "test"])))
 
 
 def test_the_hash_of_an_ordinary_id_is_that_of_its_text() -> None:
     """Splits are drawn in the order of hashes: another hash would be another split."""
     for one in ("gz-NORMAL2-IM-0575", "TCGA_CS_4941", "00012", "Ann Lee", "12.5"):
-        assert same(one) == one
+        assert strict_form(one) == one
 
 
 def test_equal_ids_at_two_sites_are_compared_only_where_they_mean_one_person(

@@ -4,10 +4,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from fedrad.config import Task
-from fedrad.data import ADAPTERS, anatomy
+from fedrad.data import ADAPTERS
+from fedrad.data.adapters import anatomy
+from fedrad.data.adapters.phantom import HOSPITALS, Hospital, phantom
 from fedrad.data.base import SPLITS, sites_of
-from fedrad.data.leaks import check
-from fedrad.data.phantom import HOSPITALS, Hospital, phantom
+from fedrad.data.checks.overlap import check_overlap
 from fedrad.errors import ConfigError
 from fedrad.registry import build
 
@@ -34,7 +35,7 @@ def test_a_hospital_that_joins_changes_nothing_at_the_others() -> None:
 def test_the_films_pass_the_leak_gate_and_every_split_has_both_labels() -> None:
     """Also at the smallest hospital."""
     found = phantom(TASK)
-    check(found)
+    check_overlap(found)
     for site in sites_of(found).values():
         for split in SPLITS:
             assert set(found.y[site.rows[split], 0]) == {0, 1}

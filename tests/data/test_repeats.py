@@ -10,11 +10,11 @@ import pytest
 
 from fedrad.config import load_experiment
 from fedrad.data.base import Records, hashes
-from fedrad.data.giveaways import check_features, giveaways
-from fedrad.data.likely import likely_leaks
-from fedrad.data.repeats import repeats_of
+from fedrad.data.checks.giveaways import check_features, giveaways
+from fedrad.data.checks.likely_overlap import likely_leaks
+from fedrad.data.checks.repeats import repeats_of
 from fedrad.data.sites import federation_of
-from fedrad.errors import ConfigError, LeakError
+from fedrad.errors import ConfigError, DataLeakageError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -45,7 +45,9 @@ COPIES = {
 def test_a_table_whose_rows_all_stand_four_times_is_refused(kind: str) -> None:
     """Coin-flip labels are then learnt by heart, and tested on what was learnt."""
     x = np.tile(COPIES[kind](np.random.default_rng(1)), (4, 1))
-    with pytest.raises(LeakError, match=r"repeated rows in two splits \(nord: .*rows ") as told:
+    with pytest.raises(
+        DataLeakageError, match=r"repeated rows in two splits \(nord: .*rows "
+    ) as told:
         likely_leaks(records(x))
     assert told.value.rule == "repeated-row-in-two-splits" and told.value.rows
 
@@ -56,7 +58,7 @@ def test_one_row_of_many_measured_values_that_stands_twice_is_refused() -> None:
     x[250] = x[10]
     made = records(x)
     made.split[[10, 250]] = ["train", "test"]
-    with pytest.raises(LeakError, match=r"1 repeated row in two splits .*rows 11, 251\)"):
+    with pytest.raises(DataLeakageError, match=r"1 repeated row in two splits .*rows 11, 251\)"):
         likely_leaks(made)
 
 
@@ -64,7 +66,7 @@ def test_equal_rows_at_two_sites_are_refused_too() -> None:
     x = np.tile(np.random.default_rng(3).normal(size=(40, 6)), (2, 1))
     made = records(x, sites=2)
     made.split[:] = "train"
-    with pytest.raises(LeakError, match=r"repeated rows at two sites .*\((nord|west)\)"):
+    with pytest.raises(DataLeakageError, match=r"repeated rows at two sites .*\((nord|west)\)"):
         likely_leaks(made)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fedrad.config import Experiment, from_text
 from fedrad.data.sites import federation_of
-from fedrad.errors import ConfigError, DataError, LeakError
+from fedrad.errors import ConfigError, DataError, DataLeakageError
 
 TABLE = """
 name: tiny
@@ -153,7 +153,7 @@ def test_a_site_without_images_does_not_switch_off_the_check_of_the_others(
         from_text(FILES).model_dump()
         | {"sites": files, "task": {"name": "binary", "labels": ["x"], "input": [1, 32, 32]}}
     )
-    with pytest.raises(LeakError, match=r"images in two splits \(nord"):
+    with pytest.raises(DataLeakageError, match=r"images in two splits \(nord"):
         federation_of(experiment, tmp_path)
     apart = experiment.model_copy(update={"sites": (files[0], files[2])})
     assert federation_of(apart, tmp_path).training == ("nord", "ost")

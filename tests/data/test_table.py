@@ -6,7 +6,7 @@ import pytest
 from fedrad.config import Task
 from fedrad.data import ADAPTERS
 from fedrad.data.base import sites_of
-from fedrad.data.leaks import check
+from fedrad.data.checks.overlap import check_overlap
 from fedrad.data.splits import assign_splits
 from fedrad.errors import ConfigError, DataError
 from fedrad.registry import build
@@ -54,7 +54,7 @@ def test_zero_can_mean_missing_and_an_indicator_says_where(root) -> None:
 
 
 def test_an_indicator_can_be_for_one_feature_alone(root) -> None:
-    """Columns that are never missing need none."""
+    """CsvTable that are never missing need none."""
     features = {"age": {"centre": 50, "scale": 10}, "chol": {"missing": "indicator"}}
     found = build(
         ADAPTERS,
@@ -95,7 +95,7 @@ def test_sites_splits_and_patients_come_from_columns(root) -> None:
     options = {"files": None, "csv": "all.csv", "features": ["a"], "label": "l", "threshold": None,
                "site": "s", "split": "part", "patient": "id"}  # fmt: skip
     found = read(root, inputs=1, **options, patient_per_site=True)
-    check(found)
+    check_overlap(found)
     assert found.site.tolist() == ["n", "w", "n"] and found.split.tolist()[1] == "test"
     assert read(root, inputs=1, **options, sites=["w"]).x.tolist() == [[6]]
 
@@ -157,5 +157,5 @@ def test_real_heart_disease_of_four_hospitals(real_data: Path) -> None:
     assert [int(found.x[at[name], 13].sum()) for name in hospitals][::2] == [0, 123]
     assert np.isfinite(found.x).all()
     drawn = assign_splits(found, val=0.15, test=0.25, seed=0)
-    check(drawn)
+    check_overlap(drawn)
     assert list(sites_of(drawn)) == sorted(hospitals)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fedrad.data import TRANSFORMS
-from fedrad.data.transforms import compose, flip, gamma, noise, rotate, scale, shift
+from fedrad.data.transforms import chained, flip, gamma, noise, rotate, scale, shift
 from fedrad.errors import ConfigError
 from fedrad.registry import build
 
@@ -135,7 +135,7 @@ def test_a_composition_is_one_after_the_other() -> None:
     f, g = shift(pixels=2), noise(sd=0.1)
     generator = seeded(4)
     expected = g(f(batch(), generator), generator)
-    assert torch.equal(compose([f, g])(batch(), seeded(4)), expected)
+    assert torch.equal(chained([f, g])(batch(), seeded(4)), expected)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedrad.data.decode import decode
+from fedrad.data.reading.decode import decode_image
 from fedrad.errors import DataError
 
 RNG = np.random.default_rng(0)
 
 
 def read(path: Path, size=(1, 12, 12), bits: int = 16):
-    return decode(path, size, fit="pad", bits=bits)
+    return decode_image(path, size, fit="pad", bits=bits)
 
 
 def wide_png(pixels: np.ndarray, colour_type: int) -> bytes:

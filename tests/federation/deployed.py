@@ -15,8 +15,8 @@ import psutil
 import yaml
 
 from fedrad.config import POOLED, load_experiment, load_federation
-from fedrad.federation.hospital.audit import AuditLog
-from fedrad.federation.kits.provision import provision
+from fedrad.deployment.kits.provision import provision
+from fedrad.deployment.site.audit import AuditLog
 from fedrad.privacy.ledger import Ledger
 from fedrad.runs import ArmFolder
 

@@ -9,11 +9,11 @@ import torch
 from fedrad.config import Experiment, from_text
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
-from fedrad.federation.rounds import Play
-from fedrad.federation.simulation.launch import run_local
-from fedrad.federation.watch import LoggedProgress
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.progress import LoggedProgress
 from fedrad.runs import RunFolder
-from fedrad.training.ways import Way
+from fedrad.simulation.launch import run_local
+from fedrad.training.devices.concurrency_modes import ConcurrencyMode
 
 TEXT = """
 name: made
@@ -98,13 +98,13 @@ def play(
     workers: int = 1,
     profile: bool = False,
     device: str = "cpu",
-    way: Way | None = None,
+    way: ConcurrencyMode | None = None,
 ) -> Told:
     """Play an experiment in process and return what was told."""
     what, sites, told = what or experiment(), sites or federation(), Told()
     names = arms or list(what.arm_names)
     run_local(
-        Play(what, names, what.seeds, sites.held_out, RunFolder(folder), told, profile),
+        RunSpec(what, names, what.seeds, sites.held_out, RunFolder(folder), told, profile),
         sites,
         torch.device(device),
         workers=workers,

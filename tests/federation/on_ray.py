@@ -10,9 +10,9 @@ from made import Told, experiment, federation
 
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
-from fedrad.federation.ray.cluster import Cluster
-from fedrad.federation.rounds import Play
+from fedrad.rounds.arm_rounds import RunSpec
 from fedrad.runs import RunFolder
+from fedrad.simulation.ray.cluster import Cluster
 
 
 @contextmanager
@@ -38,11 +38,11 @@ def play_ray(
     told: Told | None = None,
 ) -> Told:
     """Play an experiment on Ray and return what was told."""
-    from fedrad.federation.ray.grid import run_ray
+    from fedrad.simulation.ray.grid import run_ray
 
     what, sites, told = what or experiment(), sites or federation(), told or Told()
     names = arms or list(what.arm_names)
-    chosen = Play(what, names, what.seeds, sites.held_out, RunFolder(folder), told)
+    chosen = RunSpec(what, names, what.seeds, sites.held_out, RunFolder(folder), told)
     run_ray(chosen, sites, torch.device("cpu"), workers=workers, cluster=cluster)
     return told
 

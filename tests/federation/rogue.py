@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
-from fedrad.federation.child import environment
-from fedrad.federation.hospital import site, tasks
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
-from fedrad.federation.wire import packed
+from fedrad.deployment.flower_process import environment
+from fedrad.deployment.packed_arrays import pack_arrays
+from fedrad.deployment.site import supervisor as site
+from fedrad.deployment.site import worker as tasks
+from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
 
 
 def spoiling() -> object:
@@ -29,24 +30,24 @@ def spoiling() -> object:
         if "model" in bundle and next(updates) % 2 == 0:
             name = sorted(bundle["model"])[0]
             bundle["model"][name] = torch.full_like(bundle["model"][name], float("nan"))
-        return packed(pack(bundle, numbers_of(content), config_of(content)))
+        return pack_arrays(pack(bundle, numbers_of(content), config_of(content)))
 
     return spoilt
 
 
 def _file(content: RecordDict, data: bytes, kind: str = "uint8") -> RecordDict:
-    told = packed(content)
+    told = pack_arrays(content)
     told["safetensors"] = ArrayRecord()
     told["safetensors"]["file"] = Array(kind, (len(data),), "numpy.ndarray", data)
     return told
 
 
 def _number(content: RecordDict, **numbers: float) -> RecordDict:
-    return packed(pack(bundle_of(content), numbers_of(content) | numbers, config_of(content)))
+    return pack_arrays(pack(bundle_of(content), numbers_of(content) | numbers, config_of(content)))
 
 
 def _more(content: RecordDict) -> RecordDict:
-    told = packed(content)
+    told = pack_arrays(content)
     told["more"] = MetricRecord({"n": 1.0})
     return told
 
@@ -69,7 +70,7 @@ def spoiling_all() -> object:
 
     def spoilt(content: RecordDict) -> RecordDict:
         update = "steps" in numbers_of(content)
-        way = next(ways, packed) if update else packed
+        way = next(ways, pack_arrays) if update else pack_arrays
         return way(content)
 
     return spoilt
@@ -86,6 +87,6 @@ def worker(own, path: Path, port: int, secret: Path) -> subprocess.Popen:
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         tasks.packed = spoiling_all() if os.environ.get("ROGUE") == "all" else spoiling()
-        tasks.main(Path(sys.argv[1]), sys.argv[2], Path(os.environ["FEDRAD_TASK_SECRET"]))
+        tasks.run_worker(Path(sys.argv[1]), sys.argv[2], Path(os.environ["FEDRAD_TASK_SECRET"]))
     site._worker = worker
     site.run_site(Path(sys.argv[1]), lambda sentence: print(f"nord: {sentence}", flush=True))

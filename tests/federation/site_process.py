@@ -86,7 +86,7 @@ class ProcessesGrid(Grid):
             ours, theirs = multiprocessing.Pipe()
             # Imports torch once; a fork of this process itself would inherit gRPC's threads' locks.
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["fedrad.federation.client"])
+            context.set_forkserver_preload(["fedrad.rounds.client_app"])
             site, folder = self._sites[node]
             process = context.Process(
                 target=_serve,

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from fedrad.deployment.site.audit import AuditEntry, AuditLog
 from fedrad.errors import RunError
-from fedrad.federation.hospital.audit import AuditLog, Entry
 
 
-def entry(round: int) -> Entry:
-    return Entry(7, "ab12", "fedavg", 0, round, "fit", 100, 200, "cd34", "sent")
+def entry(round: int) -> AuditEntry:
+    return AuditEntry(7, "ab12", "fedavg", 0, round, "fit", 100, 200, "cd34", "sent")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_log_is_for_its_owner_alone(log: AuditLog) -> None:
 
 def rehashed(line: bytes, **changes: object) -> bytes:
     """What a careful forger writes: the line's own hash fits, the next line's does not."""
-    from fedrad.federation.hospital.audit import _hash, _text
+    from fedrad.deployment.site.audit import _hash, _text
 
     forged = json.loads(line) | changes
     forged["hash"] = _hash(forged)
@@ -122,7 +122,7 @@ def test_a_long_log_is_continued_from_its_end(tmp_path: Path) -> None:
     """The end is found by reading backwards, also past a line longer than the first look."""
     log = AuditLog(tmp_path / "audit.jsonl")
     log.append(entry(1))
-    long = Entry(7, "", "", 0, 0, "", 0, 0, "", "failed", reason="x" * 200_000)
+    long = AuditEntry(7, "", "", 0, 0, "", 0, 0, "", "failed", reason="x" * 200_000)
     log.append(long)
     log.append(entry(2))
     assert log.verify() == 3

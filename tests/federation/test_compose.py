@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from fedrad.config import load_experiment, load_federation, load_site_file
+from fedrad.deployment.kits.provision import provision
+from fedrad.deployment.preflight.machine import check_keys
+from fedrad.deployment.site.supervisor import run_site
 from fedrad.errors import MissingError
-from fedrad.federation.doctor.machine import check_keys
-from fedrad.federation.hospital.site import run_site
-from fedrad.federation.kits.provision import provision
 
 ROOT = Path(__file__).parents[2]
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ sites: {{nord: {{data_from: {ROOT}/sites/nord.yaml}}}}
 """
 
 
-def mounts(service: str) -> dict[str, str]:
+def mounted(service: str) -> dict[str, str]:
     """Where in a service's container which folder or volume lies."""
     found = FILE["services"][service]["volumes"]
     return {one.split(":")[1]: one.split(":")[0] for one in found}
@@ -36,7 +36,7 @@ def mounts(service: str) -> dict[str, str]:
 def test_the_reports_folder_is_made_ready_before_the_researcher_writes_there() -> None:
     """Docker makes a folder that is not there as root, and the researcher's process is not root."""
     where = "./runs"
-    assert where in mounts("researcher").values() and where in mounts("kits").values()
+    assert where in mounted("researcher").values() and where in mounted("kits").values()
     ready = FILE["services"]["coordinator"]["depends_on"]["kits"]["condition"]
     assert ready == "service_completed_successfully"
     assert "coordinator" in FILE["services"]["researcher"]["depends_on"]

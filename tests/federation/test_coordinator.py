@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from deployed import Deployed
 
-from fedrad.errors import SiteFailed
-from fedrad.federation.coordinator.kit import CoordinatorKit
-from fedrad.federation.coordinator.status import WITHDRAWN, sites_of
-from fedrad.federation.coordinator.superlink import Link
+from fedrad.deployment.coordinator.kit import CoordinatorKit
+from fedrad.deployment.coordinator.status import WITHDRAWN, site_statuses
+from fedrad.deployment.coordinator.superlink import SuperLinkClient
+from fedrad.errors import SiteFailedError
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def kit(deployed: Deployed) -> CoordinatorKit:
 
 def states(deployed: Deployed) -> dict[str, str]:
     """What fedrad status tells of each site."""
-    return {site.name: site.state for site in sites_of(kit(deployed)) or []}
+    return {site.name: site.state for site in site_statuses(kit(deployed)) or []}
 
 
 @pytest.mark.deploy
@@ -50,9 +50,9 @@ def test_the_control_port_opens_only_for_who_can_read_the_kit(deployed: Deployed
     """Anybody with an account on the machine could else register a key, or take one away."""
     link = kit(deployed).link()
     assert {info.name for info in link.nodes()} >= {"nord", "sued", "west"}
-    other = Link(dataclasses.replace(link.door, secret=b"x" * 32), patience=2.0)
+    other = SuperLinkClient(dataclasses.replace(link.door, secret=b"x" * 32), patience=2.0)
     for call in (other.nodes, lambda: other.register("ost", b""), lambda: other.open("")):
-        with pytest.raises(SiteFailed, match="does not take this kit's secret"):
+        with pytest.raises(SiteFailedError, match="does not take this kit's secret"):
             call()
     place = deployed.kits / "coordinator" / "state"
     assert place.stat().st_mode & 0o077 == 0
@@ -117,7 +117,7 @@ def kill(deployed: Deployed) -> None:
 
 MAIN = """
 import threading, time
-from fedrad.federation.child import ended_by
+from fedrad.deployment.flower_process import ended_by
 def main():
     threading.Thread(target=time.sleep, args=(600,)).start()
     {ends}

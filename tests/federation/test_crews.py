@@ -13,9 +13,9 @@ from made import Told, experiment, play
 from test_workers import deadly, results
 
 from fedrad.errors import RunError
-from fedrad.federation.rounds import ArmRounds
-from fedrad.federation.simulation.crews import Stage, stages
+from fedrad.rounds.arm_rounds import ArmRounds
 from fedrad.runs import RunFolder
+from fedrad.simulation.arm_scheduler import Phase, plan_phases
 from fedrad.training.local import LocalTask
 
 SEEDS = experiment(seeds=[0, 1])
@@ -204,18 +204,18 @@ def test_a_site_whose_turn_has_not_come_is_not_late(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sites", [1, 3, 4, 100])
 def test_no_sharing_out_is_slower_than_one_run_after_the_other(sites: int) -> None:
-    def turns(shared: tuple[Stage, ...]) -> int:
-        return sum(-(-one.runs // one.crews) * -(-sites // one.workers) for one in shared)
+    def turns(shared: tuple[Phase, ...]) -> int:
+        return sum(-(-one.runs // one.processes) * -(-sites // one.workers) for one in shared)
 
     for runs, workers in product(range(1, 40), range(1, 20)):
-        found = stages(runs, workers=workers, sites=sites)
+        found = plan_phases(runs, workers=workers, sites=sites)
         assert sum(one.runs for one in found) == runs
-        assert all(one.crews * one.workers <= workers for one in found)
-        assert all(1 <= one.workers <= sites and one.crews <= one.runs for one in found)
-        assert turns(found) <= turns((Stage(runs, 1, min(workers, sites)),))
+        assert all(one.processes * one.workers <= workers for one in found)
+        assert all(1 <= one.workers <= sites and one.processes <= one.runs for one in found)
+        assert turns(found) <= turns((Phase(runs, 1, min(workers, sites)),))
         if not runs % workers:
-            assert found == (Stage(runs, workers, 1),)
-    assert stages(0, workers=4, sites=sites) == ()
+            assert found == (Phase(runs, workers, 1),)
+    assert plan_phases(0, workers=4, sites=sites) == ()
 
 
 def test_notes_of_a_crew_reach_whoever_watches(

@@ -221,7 +221,7 @@ def test_a_site_whose_ceiling_a_private_round_would_pass_refuses_and_spends_noth
     for missing in federation.missing("private", "private"):
         assert list(missing) == ["nord"]
         assert missing["nord"].startswith(
-            "was not asked: Refused: nord: epsilon: limit 0.05, asked "
+            "was not asked: PolicyError: nord: epsilon: limit 0.05, asked "
         )
     said = federation.log("private")
     assert "nord refuses private: epsilon: limit 0.05, asked " in said

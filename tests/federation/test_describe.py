@@ -10,11 +10,11 @@ from made import experiment, federation
 from fedrad.config import Task
 from fedrad.core.state import Bundle
 from fedrad.data.sites import Federation
-from fedrad.errors import SiteFailed
-from fedrad.federation.describe import description, keyed, site_of
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
+from fedrad.errors import SiteFailedError
 from fedrad.report.plan import plan_of
 from fedrad.report.results import _partition
+from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
+from fedrad.rounds.site_summary import keyed, site_from_summary, site_summary
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def test_the_plan_made_from_descriptions_is_the_plan_made_from_the_data() -> Non
     """Counts of images, patients and labels in every split are all that a plan reads."""
     what, known = experiment(), federation()
     told = {
-        name: site_of(description(data, what.task, CPU, digest=""), what.task)
+        name: site_from_summary(site_summary(data, what.task, CPU, digest=""), what.task)
         for name, data in known.sites.items()
     }
     stand_in = Federation(told, (), counted=True)
@@ -33,14 +33,16 @@ def test_the_plan_made_from_descriptions_is_the_plan_made_from_the_data() -> Non
 def test_a_stand_in_holds_no_image_and_no_row() -> None:
     """A record of rows would be made up; of hospitals' there is no line."""
     what = experiment()
-    data = site_of(description(federation().sites["nord"], what.task, CPU, digest=""), what.task)
+    data = site_from_summary(
+        site_summary(federation().sites["nord"], what.task, CPU, digest=""), what.task
+    )
     assert data.x.strides == (0,) * data.x.ndim and not data.x.flags.writeable
     assert _partition(Federation({"nord": data}, (), counted=True)) == "site,split,row\n"
 
 
 def spoilt(**changes: float | torch.Tensor) -> tuple[Bundle, dict[str, float], dict[str, str]]:
     """A description with some numbers or labels replaced."""
-    content = description(federation().sites["nord"], experiment().task, CPU, digest="")
+    content = site_summary(federation().sites["nord"], experiment().task, CPU, digest="")
     arrays, numbers = bundle_of(content), numbers_of(content)
     for name, value in changes.items():
         if isinstance(value, torch.Tensor):
@@ -59,8 +61,8 @@ def spoilt(**changes: float | torch.Tensor) -> tuple[Bundle, dict[str, float], d
     ],
 )
 def test_a_description_that_does_not_fit_names_the_site(changes: dict, says: str) -> None:
-    with pytest.raises(SiteFailed, match=f"nord.*{says}"):
-        site_of(pack(*spoilt(**changes)), experiment().task)
+    with pytest.raises(SiteFailedError, match=f"nord.*{says}"):
+        site_from_summary(pack(*spoilt(**changes)), experiment().task)
 
 
 def test_labels_that_were_not_read_stay_unread() -> None:
@@ -68,7 +70,7 @@ def test_labels_that_were_not_read_stay_unread() -> None:
     known = federation().sites["nord"]
     known.y[known.rows["val"][:3]] = np.nan
     task = experiment().task
-    told = site_of(description(known, task, CPU, digest=""), task)
+    told = site_from_summary(site_summary(known, task, CPU, digest=""), task)
     assert np.isnan(told.y[told.rows["val"]]).sum() == 3
 
 
@@ -76,9 +78,9 @@ def test_of_private_training_data_only_rounded_counts_are_told() -> None:
     """Another patient more or less must not show; validation and test sets are told as they are."""
     task, known = experiment().task, federation().sites["nord"]
     fewer = replace(known, rows=dict(known.rows) | {"train": known.rows["train"][:-1]})
-    one, other = (description(data, task, CPU, digest="", private=True) for data in (known, fewer))
+    one, other = (site_summary(data, task, CPU, digest="", private=True) for data in (known, fewer))
     assert numbers_of(one) == numbers_of(other)
-    told = site_of(one, task)
+    told = site_from_summary(one, task)
     assert told.images("train") == 40 and told.images("test") == known.images("test")
 
 
@@ -91,9 +93,9 @@ def test_no_label_of_private_training_data_is_told(kind: str) -> None:
     for positives in (0, 1, 20):
         y = np.zeros_like(known.y)
         y[known.rows["train"][:positives]] = 1
-        one = description(replace(known, y=y), task, CPU, digest="", private=True)
+        one = site_summary(replace(known, y=y), task, CPU, digest="", private=True)
         told.append(bundle_of(one)["labels"]["train"])
-        assert np.isnan(site_of(one, task).y[: told[-1].sum()]).all()
+        assert np.isnan(site_from_summary(one, task).y[: told[-1].sum()]).all()
     assert torch.equal(told[0], told[1]) and torch.equal(told[0], told[2])
 
 
@@ -105,7 +107,7 @@ def test_labels_of_few_patients_are_not_counted_to_others(positives: int) -> Non
     _, first = np.unique(known.patient[rows], return_index=True)
     y[rows[first[:positives]]] = 1
     data = replace(known, y=y)
-    told = bundle_of(description(data, task, CPU, digest="", min_cell=5))["labels"]["test"]
+    told = bundle_of(site_summary(data, task, CPU, digest="", min_cell=5))["labels"]["test"]
     if positives < 5:
         assert told.tolist() == [[0, 0, len(rows)]]
     else:

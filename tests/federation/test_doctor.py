@@ -13,12 +13,12 @@ import pytest
 
 from fedrad.config import FederationFile, Task, load_experiment, load_site_file
 from fedrad.config.checking import checked
-from fedrad.data.layout import surprises
-from fedrad.data.phantom import Hospital, phantom
-from fedrad.federation.doctor import Finding, examine, network
-from fedrad.federation.doctor.network import check_network
-from fedrad.federation.kits import certificates
-from fedrad.federation.kits.provision import provision, rotate
+from fedrad.data.adapters.phantom import Hospital, phantom
+from fedrad.data.checks.layout import surprises
+from fedrad.deployment.kits import certificates
+from fedrad.deployment.kits.provision import provision, rotate_key
+from fedrad.deployment.preflight import CheckResult, network, run_checks
+from fedrad.deployment.preflight.network import check_network
 
 QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.yaml"
 DATA = "data: {name: phantom, hospitals: {nord: {patients: 40}}}\n"
@@ -93,7 +93,7 @@ def tls(kits: Path) -> Callable[[socket.socket], None]:
     return serve
 
 
-def found(kits: Path, what: str) -> Finding:
+def found(kits: Path, what: str) -> CheckResult:
     site = load_site_file(kits / "nord" / "site.yaml")
     findings = {one.what: one for one in check_network(site)}
     return findings[what]
@@ -209,7 +209,7 @@ def test_an_expired_certificate_and_a_slow_clock_are_told(
     """A certificate that starts in an hour is what a clock an hour slow sees."""
     monkeypatch.setattr(certificates, "_CLOCKS_DIFFER", early)
     monkeypatch.setattr(certificates, "_SERVER_DAYS", days)
-    rotate(federation(free_port), open_kits, "coordinator")
+    rotate_key(federation(free_port), open_kits, "coordinator")
     with listening(free_port, tls(open_kits)):
         finding = found(open_kits, "TLS")
     assert finding.colour == "red" and told in finding.found
@@ -219,7 +219,7 @@ def test_a_certificate_that_ends_soon_is_amber(
     open_kits: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certificates, "_SERVER_DAYS", 10)
-    rotate(federation(free_port), open_kits, "coordinator")
+    rotate_key(federation(free_port), open_kits, "coordinator")
     with listening(free_port, tls(open_kits)):
         finding = found(open_kits, "TLS")
     assert finding.colour == "amber" and "--rotate coordinator" in finding.cure
@@ -266,8 +266,8 @@ def test_a_proxy_in_the_environment_is_told(kits: Path, monkeypatch: pytest.Monk
         found(kits, "proxy")
 
 
-def whole(kits: Path) -> dict[str, Finding]:
-    findings = examine(kits / "nord" / "site.yaml", load_experiment(QUICKSTART))
+def whole(kits: Path) -> dict[str, CheckResult]:
+    findings = run_checks(kits / "nord" / "site.yaml", load_experiment(QUICKSTART))
     return {one.what: one for one in findings}
 
 
@@ -316,7 +316,7 @@ def test_a_device_that_is_not_there_is_red(kits: Path, monkeypatch: pytest.Monke
 
 
 def test_another_flower_is_red(kits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedrad.federation.doctor import machine
+    from fedrad.deployment.preflight import machine
 
     monkeypatch.setattr(machine, "version", lambda name: "1.40.0")
     assert "flwr>=1.39,<1.40" in whole(kits)["versions"].cure
@@ -347,7 +347,7 @@ def test_a_slip_in_the_site_file_is_found(
 
 
 def test_without_a_task_the_data_are_not_read_and_it_says_so(kits: Path) -> None:
-    findings = {one.what: one for one in examine(kits / "nord" / "site.yaml")}
+    findings = {one.what: one for one in run_checks(kits / "nord" / "site.yaml")}
     assert findings["data"].colour == "amber" and "not read" in findings["data"].found
 
 

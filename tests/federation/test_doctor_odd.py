@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedrad.config import Task, load_site_file
-from fedrad.federation.doctor.data import check_data
-from fedrad.federation.doctor.finding import Finding
+from fedrad.deployment.preflight.check_result import CheckResult
+from fedrad.deployment.preflight.data import check_data
 
 TASK = Task(name="binary", labels=("disease",), input=(1,))
 SITE = """
@@ -20,7 +20,7 @@ max_norm: null
 """
 
 
-def examined(folder: Path, more: str = "") -> dict[str, Finding]:
+def examined(folder: Path, more: str = "") -> dict[str, CheckResult]:
     """Return the doctor's findings where P-7 and p7 stand in two splits, and an age is -9999."""
     ids = ["P-7", "p7", *(f"q{k}" for k in range(2, 20))]
     lines = [

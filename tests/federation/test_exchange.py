@@ -10,19 +10,19 @@ from flwr.app import Context, Error, Message, RecordDict
 from made import Told, experiment, federation
 
 from fedrad.assemble import initial_state, server_task
-from fedrad.core.state import Bundle, same
-from fedrad.errors import SiteFailed
-from fedrad.federation import nodes
-from fedrad.federation.blocks import BLOCK, WEIGHT, part_of
-from fedrad.federation.client import client_app
-from fedrad.federation.exchange import FlowerSites
-from fedrad.federation.nodes import nodes_of
-from fedrad.federation.records import bundle_of, config_of, numbers_of, pack
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
+from fedrad.core.state import Bundle, is_bit_identical
+from fedrad.errors import SiteFailedError
+from fedrad.rounds import nodes
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.flower_sites import FlowerSites
+from fedrad.rounds.nodes import nodes_of
+from fedrad.rounds.partial_aggregation import GROUP_SIZE, WEIGHT, partial_of
+from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
 
 
 class Unruly:
@@ -68,7 +68,10 @@ def test_replies_in_any_order_make_the_same_bits(tmp_path: Path) -> None:
     """Float sums depend on their order; ours is fixed, whoever answers first."""
     backwards = sites_of(tmp_path).mean("fit", START)
     in_order = sites_of(tmp_path, unruly=False).mean("fit", START)
-    assert same(backwards.arrays, in_order.arrays) and backwards.numbers == in_order.numbers
+    assert (
+        is_bit_identical(backwards.arrays, in_order.arrays)
+        and backwards.numbers == in_order.numbers
+    )
 
 
 def test_gathered_replies_come_sorted_by_site(tmp_path: Path) -> None:
@@ -77,7 +80,9 @@ def test_gathered_replies_come_sorted_by_site(tmp_path: Path) -> None:
 
 
 def test_a_silent_site_is_named_when_the_deadline_is_over(tmp_path: Path) -> None:
-    with pytest.raises(SiteFailed, match=r"2 of 3 .* ost: no answer within 0.1 s|ost: no answer"):
+    with pytest.raises(
+        SiteFailedError, match=r"2 of 3 .* ost: no answer within 0.1 s|ost: no answer"
+    ):
         sites_of(tmp_path, silent="ost", deadline=0.1).mean("fit", START)
 
 
@@ -89,12 +94,12 @@ def test_with_the_quorum_met_the_mean_is_that_of_the_repliers(tmp_path: Path) ->
 
 
 def test_no_site_with_images_is_an_error_with_the_round(tmp_path: Path) -> None:
-    with pytest.raises(SiteFailed, match="round 1, fit: no site has any dose"):
+    with pytest.raises(SiteFailedError, match="round 1, fit: no site has any dose"):
         sites_of(tmp_path).mean("fit", START, weight="dose")
 
 
 def test_an_unknown_action_is_told_by_the_sites(tmp_path: Path) -> None:
-    with pytest.raises(SiteFailed, match="action 'fti' is not one of"):
+    with pytest.raises(SiteFailedError, match="action 'fti' is not one of"):
         sites_of(tmp_path).mean("fti", START)
 
 
@@ -167,9 +172,9 @@ def test_a_node_that_describes_itself_badly_is_named_and_left_out(
     found = nodes_of(Describing(inner, spoil), asked, quorum=few, say=said.append)
     assert len(found) == few and "nord" in found and "ost" not in found
     assert len(said) == 1 and said[0].startswith(f"goes on without {says}")
-    with pytest.raises(SiteFailed, match=rf"needs 3 sites and {few} can be used \({says}"):
+    with pytest.raises(SiteFailedError, match=rf"needs 3 sites and {few} can be used \({says}"):
         nodes_of(Describing(inner, spoil), asked)
-    with pytest.raises(SiteFailed, match=rf"needs ost and {few} can be used \({says}"):
+    with pytest.raises(SiteFailedError, match=rf"needs ost and {few} can be used \({says}"):
         nodes_of(Describing(inner, spoil), asked, quorum=few, needed=["nord", "ost"])
 
 
@@ -184,16 +189,16 @@ def test_a_run_goes_on_without_such_a_node_where_the_quorum_allows(tmp_path: Pat
     def run(quorum: int | None, *held_out: str) -> Told:
         what = experiment(quorum=quorum, rounds=1, held_out_sites=held_out)
         folder = RunFolder(tmp_path / f"run-{quorum}")
-        played = Play(what, ["fedavg"], [0], held_out, folder, Told())
+        played = RunSpec(what, ["fedavg"], [0], held_out, folder, Told())
         server_app(played)(Describing(inner, {3: told(data=None)}), context)
         (line,) = folder.arm("fedavg", 0).rounds()
         assert line["answered"] == ["nord", "sued"] and folder.arm("fedavg", 0).evaluation()
         return played.progress
 
     assert run(2).notes == ["goes on without ost: its description does not say data"]
-    with pytest.raises(SiteFailed, match="needs 3 sites and 2 can be used"):
+    with pytest.raises(SiteFailedError, match="needs 3 sites and 2 can be used"):
         run(None)
-    with pytest.raises(SiteFailed, match=r"needs ost and 2 can be used"):
+    with pytest.raises(SiteFailedError, match=r"needs ost and 2 can be used"):
         run(1, "ost")
 
 
@@ -226,9 +231,9 @@ def test_a_block_of_sites_that_a_worker_adds_up_takes_no_more_than_the_coordinat
     sites = {name: tmp_path / name for name in federation().sites}
     grid = Spoilt(client_app(Known(federation()), torch.device("cpu")), sites)
     config = {"experiment": experiment().text(), "arm": "fedavg", "seed": 0, "server-round": 1}
-    block = {BLOCK: "nord,ost,sued", WEIGHT: "num-examples", "action": "fit"}
+    block = {GROUP_SIZE: "nord,ost,sued", WEIGHT: "num-examples", "action": "fit"}
     reply = grid.play(pack(START, config={**config, **block}), "train", 2, "1")
-    part = part_of(reply.content)
+    part = partial_of(reply.content)
     assert part.failed == {"ost": part.failed["ost"]} and says in part.failed["ost"]
     assert part.mean.total == 40 + 32
 
@@ -248,5 +253,5 @@ def test_nodes_that_come_after_the_server_are_waited_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(nodes, "_SETTLED_S", 0.01)
     assert nodes._node_ids(Latecomers([], [], [5, 3], [5, 3, 4])) == [5, 3, 4]
     monkeypatch.setattr(nodes, "_NODES_S", 0.1)
-    with pytest.raises(SiteFailed, match=r"no site has come within 0\.1 s"):
+    with pytest.raises(SiteFailedError, match=r"no site has come within 0\.1 s"):
         nodes._node_ids(Latecomers([]))

@@ -10,10 +10,10 @@ from made import experiment
 from fedrad.algorithms.base import Numbers
 from fedrad.assemble import initial_state
 from fedrad.core.state import State, clone
-from fedrad.federation.coordinator.expected import Expected
-from fedrad.federation.records import pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.wire import packed, unpacked
+from fedrad.deployment.coordinator.reply_checker import ReplyChecker
+from fedrad.deployment.packed_arrays import pack_arrays, unpack_arrays
+from fedrad.rounds.records import pack
+from fedrad.simulation.in_process import InProcessGrid
 
 Spoil = Callable[[State, Numbers], None]
 
@@ -82,12 +82,12 @@ def exchange(spoil: Spoil | None) -> tuple[Message, Message]:
     if spoil is not None:
         spoil(state, numbers)
     reply = Message(pack({"model": state}, numbers, {"site": "nord"}), reply_to=question)
-    reply.content = unpacked(packed(reply.content))
+    reply.content = unpack_arrays(pack_arrays(reply.content))
     return question, reply
 
 
 def test_an_honest_answer_passes() -> None:
-    assert Expected(experiment()).check(*exchange(None)) is None
+    assert ReplyChecker(experiment()).check(*exchange(None)) is None
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_garbage_is_named_and_left_out(spoil: Spoil, says: str) -> None:
     """The reason travels to a screen: it repeats no name that the site made up."""
     import re
 
-    reason = Expected(experiment()).check(*exchange(spoil))
+    reason = ReplyChecker(experiment()).check(*exchange(spoil))
     assert reason is not None and re.search(says, reason), reason
     assert "Mustermann" not in reason

@@ -15,10 +15,10 @@ import torch
 
 from fedrad.config import load_experiment
 from fedrad.data.sites import federation_of
-from fedrad.federation.rounds import Play
-from fedrad.federation.simulation.launch import run_local
-from fedrad.federation.watch import LoggedProgress
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.progress import LoggedProgress
 from fedrad.runs import RunFolder
+from fedrad.simulation.launch import run_local
 
 TEXT = """
 task: {name: binary, labels: [lesion], input: [1, 32, 32]}
@@ -35,10 +35,10 @@ import sys
 from pathlib import Path
 from flwr.simulation import run_simulation
 from fedrad.config import load_experiment
-from fedrad.federation.app import client
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.watch import LoggedProgress
+from fedrad.deployment.flower_app import client
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.server import server_app
+from fedrad.rounds.progress import LoggedProgress
 from fedrad.runs import RunFolder
 
 experiment = load_experiment(Path("small.yaml"), [])
@@ -60,7 +60,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small")
     (path / "small.yaml").write_text(TEXT, encoding="utf-8")
     experiment = load_experiment(path / "small.yaml", [])
-    play = Play(experiment, ["fedprox"], [0], (), RunFolder(path / "local"), LoggedProgress())
+    play = RunSpec(experiment, ["fedprox"], [0], (), RunFolder(path / "local"), LoggedProgress())
     run_local(play, federation_of(experiment, path), torch.device("cpu"))
     return path
 

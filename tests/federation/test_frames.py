@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fedrad.algorithms.base import Frame
 from fedrad.core.wire import TYPES
-from fedrad.federation import split_pb2
-from fedrad.federation.streams.frames import packet_of, packet_with, read
+from fedrad.deployment.streams import split_pb2
+from fedrad.deployment.streams.frames import frame_from, packet_of, packet_with
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def test_fields_put_side_by_side_are_the_message_that_the_compiled_class_would_w
     packet = split_pb2.Packet.FromString(raw)
     assert (packet.head, packet.data) == (head, bytes(data))
     assert (head.number, head.acknowledged) == (number, 7)
-    there = read(head.frame, data)
+    there = frame_from(head.frame, data)
     assert (there.kind, there.numbers) == (frame.kind, frame.numbers)
     assert list(there.arrays) == list(frame.arrays)
     for name, tensor in frame.arrays.items():
@@ -56,7 +56,7 @@ def test_what_the_compiled_class_writes_is_read_by_hand(frame: Frame) -> None:
     """Its canonical form: fields in order, none of them empty."""
     raw = packet_with(1, 7, Frame(frame.kind, frame.arrays | {"z": torch.ones(1)}, frame.numbers))
     head, data = packet_of(split_pb2.Packet.FromString(raw).SerializeToString())
-    assert list(read(head.frame, data).arrays) == list(frame.arrays | {"z": None})
+    assert list(frame_from(head.frame, data).arrays) == list(frame.arrays | {"z": None})
 
 
 changed = st.builds(
@@ -80,7 +80,7 @@ def test_garbage_is_refused_or_read_as_the_compiled_class_reads_it(raw: bytes) -
     assert packet.head.SerializeToString() == head.SerializeToString()
     assert packet.data == bytes(data)
     with suppress(ValueError):
-        read(head.frame, data)
+        frame_from(head.frame, data)
 
 
 END = split_pb2.Head(number=1, end=split_pb2.End()).SerializeToString()
@@ -128,23 +128,23 @@ def test_an_array_has_memory_of_its_own() -> None:
     """What is trained on may be changed in place; the bytes that gRPC gave are Python's."""
     raw = packet_with(1, 0, Frame("forward", {"z": torch.ones(2)}))
     head, data = packet_of(raw)
-    read(head.frame, data).arrays["z"].zero_()
-    assert read(head.frame, data).arrays["z"].tolist() == [1.0, 1.0]
+    frame_from(head.frame, data).arrays["z"].zero_()
+    assert frame_from(head.frame, data).arrays["z"].tolist() == [1.0, 1.0]
 
 
 def test_an_array_that_comes_twice_is_refused() -> None:
     array = split_pb2.Array(name="z", dtype="int8", shape=[1])
     with pytest.raises(ValueError, match="array 'z' comes twice in a frame"):
-        read(split_pb2.Frame(arrays=[array, array]), memoryview(b"\0\0"))
+        frame_from(split_pb2.Frame(arrays=[array, array]), memoryview(b"\0\0"))
 
 
 def test_the_compiled_messages_are_those_of_split_proto(tmp_path: Path) -> None:
     """`scripts/generate` was run after the last change of split.proto."""
-    made = tmp_path / "fedrad" / "federation"
+    made = tmp_path / "fedrad" / "deployment" / "streams"
     made.mkdir(parents=True)
     code = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={ROOT}"]
     code += [f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
-    subprocess.run([*code, "fedrad/federation/split.proto"], check=True, cwd=ROOT)
+    subprocess.run([*code, "fedrad/deployment/streams/split.proto"], check=True, cwd=ROOT)
     for name in ("split_pb2.py", "split_pb2.pyi"):
-        committed = (ROOT / "fedrad" / "federation" / name).read_text()
+        committed = (ROOT / "fedrad" / "deployment" / "streams" / name).read_text()
         assert committed == (made / name).read_text(), "run scripts/generate"

@@ -14,18 +14,18 @@ from fedrad.config import Experiment, SiteFile
 from fedrad.config.checking import checked
 from fedrad.core.state import Bundle
 from fedrad.data.sites import Federation
+from fedrad.deployment.handshake import version_info
+from fedrad.deployment.site.audit import AuditLog
+from fedrad.deployment.site.guard import Answerer, guarded
 from fedrad.errors import ConfigError, RunError
-from fedrad.federation.client import client_app
-from fedrad.federation.handshake import greeting
-from fedrad.federation.hospital.audit import AuditLog
-from fedrad.federation.hospital.guard import Answer, guarded
-from fedrad.federation.records import TensorArray, config_of, pack
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
 from fedrad.metrics.site_result import hospital_disclosure
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.records import TensorArray, config_of, pack
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
 
 CPU = torch.device("cpu")
 HOSPITAL = hospital_disclosure()
@@ -67,7 +67,7 @@ def site(folder: Path, **changes: Any) -> SiteFile:
     return checked(SiteFile, raw, where="site.yaml").under(folder)
 
 
-def guard(folder: Path, answer: Answer | None = None, **changes: Any) -> Answer:
+def guard(folder: Path, answer: Answerer | None = None, **changes: Any) -> Answerer:
     source = Spy(made.federation())
     return guarded(
         answer or client_app(source, CPU, disclosure=HOSPITAL), site(folder, **changes), source
@@ -83,7 +83,7 @@ def question(
     **changes: Any,
 ) -> Message:
     what = what or made.experiment()
-    config = {"experiment": what.text(), "action": action, **greeting()}
+    config = {"experiment": what.text(), "action": action, **version_info()}
     if action != "describe":
         config |= {"arm": arm, "seed": 0, "server-round": number, "training-sites": 3}
     content = pack(model() if send is None else send, config={**config, **changes})
@@ -162,7 +162,7 @@ def test_what_the_policy_does_not_allow_is_refused_before_any_data_are_used(
 
     answer = guarded(never, site(tmp_path, **changes), Known(made.federation()))
     reply = answer(question(**message), context(tmp_path))
-    assert reason(reply).startswith(f"Refused: {told}")
+    assert reason(reply).startswith(f"PolicyError: {told}")
     (line,) = lines(tmp_path)
     assert (line["decision"], line["sent"]) == ("refused", "")
 
@@ -193,7 +193,9 @@ def test_too_few_patients_answer_nothing_and_how_many_there_are_is_not_told(
     assert reply.has_error() == refused
     if refused:
         told = reason(reply)
-        assert told.startswith(f"Refused: nord: min_patients: limit {least}, asked {action} on few")
+        assert told.startswith(
+            f"PolicyError: nord: min_patients: limit {least}, asked {action} on few"
+        )
         assert "40" not in told.replace(f"limit {least}", "") and "120" not in told
 
 
@@ -235,7 +237,7 @@ def test_an_update_that_is_too_long_stays(tmp_path: Path) -> None:
     """The norm is of the difference to what was sent: weights of any length may be trained."""
     far = {"model": {key: value + 50 for key, value in model()["model"].items()}}
 
-    def moved(by: float) -> Answer:
+    def moved(by: float) -> Answerer:
         def answer(message: Message, context: Context) -> Message:
             reply = {"model": {k: v + by for k, v in far["model"].items()}}
             numbers = {"num-examples": 1.0, "steps": 1.0, "loss-sum": 0.0}
@@ -249,7 +251,7 @@ def test_an_update_that_is_too_long_stays(tmp_path: Path) -> None:
         answer = guard(tmp_path, moved(1.0), max_norm=limit)
         reply = answer(question(send=far), context(tmp_path))
         assert reply.has_error() == refused
-    assert reason(reply).startswith("Refused: nord: max_norm: limit ")
+    assert reason(reply).startswith("PolicyError: nord: max_norm: limit ")
 
 
 @pytest.mark.parametrize("wrapper", ["float16_updates", "central_dp"])
@@ -274,10 +276,10 @@ def test_the_norm_of_a_change_that_is_sent_is_its_own(tmp_path: Path, wrapper: s
             strict = guard(tmp_path, answer, max_norm=limit, allow=allow)
             reply = strict(question(arm="wrapped", send=send, what=what), context(tmp_path))
             assert reply.has_error() == refused, reply.error.reason
-    assert reason(reply).startswith("Refused: nord: max_norm: limit ")
+    assert reason(reply).startswith("PolicyError: nord: max_norm: limit ")
 
 
-def spoiled(change: Callable[[RecordDict], None]) -> Answer:
+def spoiled(change: Callable[[RecordDict], None]) -> Answerer:
     """An answer as it should be, with something done to it."""
     app = client_app(Known(made.federation()), CPU, disclosure=HOSPITAL)
 
@@ -361,7 +363,7 @@ def test_only_what_was_asked_for_leaves(
     tmp_path: Path, change: Callable[[RecordDict], None], told: str
 ) -> None:
     reply = guard(tmp_path, spoiled(change))(question(), context(tmp_path))
-    assert reason(reply).startswith("Refused: nord: reply: limit what fit answers, asked ")
+    assert reason(reply).startswith("PolicyError: nord: reply: limit what fit answers, asked ")
     assert told in reason(reply) and "Meier" not in reason(reply)
     (line,) = lines(tmp_path)
     assert (line["decision"], line["sent"]) == ("refused", "")
@@ -371,7 +373,7 @@ def test_a_model_that_is_not_the_experiments_is_refused(tmp_path: Path) -> None:
     """The answer is as large as the question: a coordinator could ask for more than a model."""
     large = {"model": {key: torch.zeros(1000) for key in model()["model"]}}
     told = reason(asked(tmp_path, question(send=large)))
-    assert told == "Refused: nord: message: limit the experiment's model, asked another one"
+    assert told == "PolicyError: nord: message: limit the experiment's model, asked another one"
 
 
 @pytest.mark.parametrize(
@@ -430,7 +432,7 @@ def test_each_message_is_one_line_with_the_digest_of_what_left(tmp_path: Path) -
 
 def test_an_answer_that_is_given_again_leaves_again_and_is_logged(tmp_path: Path) -> None:
     """A coordinator that lost an answer asks again; the site does not train again."""
-    from fedrad.federation.hospital.tasks import answering
+    from fedrad.deployment.site.worker import answering
 
     demo = {"name": "phantom", "hospitals": {"nord": {"patients": 30}}}
     allow = POLICY["allow"] | {"models": ["cnn"]}
@@ -483,7 +485,7 @@ def test_a_validation_that_rides_along_is_no_update(tmp_path: Path) -> None:
     assert not reply.has_error(), reply.error.reason
     closed = POLICY["allow"] | {"actions": ["fit"]}
     told = reason(asked(tmp_path, question("fit+validate"), allow=closed))
-    assert told == "Refused: nord: allow.actions: limit fit, asked validate"
+    assert told == "PolicyError: nord: allow.actions: limit fit, asked validate"
 
 
 class Account:
@@ -500,7 +502,7 @@ def test_the_epsilon_ceiling_is_held_against_the_sites_own_ledger(tmp_path: Path
     )
     assert not answer(question(number=2), context(tmp_path)).has_error()
     told = reason(answer(question(number=3), context(tmp_path)))
-    assert told == "Refused: nord: epsilon: limit 2, asked 3"
+    assert told == "PolicyError: nord: epsilon: limit 2, asked 3"
 
 
 ARMS = ["local", "fedavg", "fedprox", "tuned", "half"]
@@ -520,13 +522,13 @@ def guarded_run(folder: Path, arms: list[str] = ARMS, **changes: Any) -> RunFold
     }
 
     def app(message: Message, context: Context) -> Message:
-        config = {**config_of(message.content), **greeting()}
+        config = {**config_of(message.content), **version_info()}
         message.content["config"] = ConfigRecord(config)
         return guards[str(context.node_config["site"])](message, context)
 
     run = RunFolder(folder / "run")
     grid = InProcessGrid(app, {name: run.site(name) for name in sites.sites})  # type: ignore[arg-type]
-    play = Play(what, arms, what.seeds, (), run, made.Told())
+    play = RunSpec(what, arms, what.seeds, (), run, made.Told())
     server_app(play)(grid, context(folder))
     return run
 

@@ -17,11 +17,11 @@ import torch
 from made import experiment, federation, play, site
 
 from fedrad.core import seeds
-from fedrad.core.store import load
+from fedrad.core.store import load_bundle
 from fedrad.data.sites import Federation
 from fedrad.errors import RunError
-from fedrad.federation.drawing import drawn
-from fedrad.federation.nodes import Node
+from fedrad.rounds.nodes import Node
+from fedrad.rounds.site_sampling import sampled_sites
 from fedrad.runs import RunFolder
 from fedrad.training.local import LocalTask
 
@@ -65,7 +65,8 @@ def test_one_site_federated_equals_that_site_pooled(tmp_path: Path) -> None:
     alone = Federation({"nord": site("nord", 40)}, ())
     play(tmp_path, sites=alone, arms=["fedavg", "centralized"])
     one, other = (
-        load(tmp_path / a / "seed-0" / "state.safetensors") for a in ("fedavg", "centralized")
+        load_bundle(tmp_path / a / "seed-0" / "state.safetensors")
+        for a in ("fedavg", "centralized")
     )
     for name, value in one["model"].items():
         torch.testing.assert_close(value, other["model"][name], atol=1e-6, rtol=0)
@@ -202,9 +203,11 @@ def test_where_all_sites_can_train_the_draw_is_among_all() -> None:
     nodes = {name: Node(0, images, "3fe2") for name, images in (("a", 3), ("b", 1), ("c", 2))}
     for number in range(1, 20):
         draw = random.Random(seeds.seed(5, "", number, "participants"))
-        assert drawn(nodes, 2, seed=5, number=number) == tuple(sorted(draw.sample("abc", 2)))
+        assert sampled_sites(nodes, 2, seed=5, number=number) == tuple(
+            sorted(draw.sample("abc", 2))
+        )
     away = nodes | {"b": Node(0, 0)}
-    assert any("b" in drawn(away, 1, seed=5, number=number) for number in range(1, 20))
+    assert any("b" in sampled_sites(away, 1, seed=5, number=number) for number in range(1, 20))
 
 
 def playing(folder: Path, *, killed_at: int | None = None) -> Process:

@@ -10,13 +10,14 @@ from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-from fedrad.federation.coordinator import network, whereabouts
-from fedrad.federation.coordinator.network import NetworkGrid
-from fedrad.federation.coordinator.questions import CRASHES, Asked, Reply
-from fedrad.federation.coordinator.superlink import RunLost
-from fedrad.federation.records import numbers_of, pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.wire import unpacked
+from fedrad.deployment.coordinator import network
+from fedrad.deployment.coordinator import node_status as whereabouts
+from fedrad.deployment.coordinator.network import NetworkGrid
+from fedrad.deployment.coordinator.pending_queries import MAX_CRASHES, PendingQuery, ReplyHeader
+from fedrad.deployment.coordinator.superlink import RunLost
+from fedrad.deployment.packed_arrays import unpack_arrays
+from fedrad.rounds.records import numbers_of, pack
+from fedrad.simulation.in_process import InProcessGrid
 
 
 @dataclass
@@ -69,14 +70,14 @@ class SuperLink:
         """Let a site answer a message."""
         self.answers[number] = Message(content, reply_to=self.sent[int(number.split(".")[1])])
 
-    def heads(self, sent: Sequence[str]) -> Iterator[tuple[str, Reply]]:
+    def heads(self, sent: Sequence[str]) -> Iterator[tuple[str, ReplyHeader]]:
         """Yield answers that have come, each once."""
         if self.lose_run:
             raise RunLost
         for number in sent:
             if number in self.answers and number not in self.heard:
                 self.heard.add(number)
-                yield number, Reply(number, (number,))
+                yield number, ReplyHeader(number, (number,))
 
 
 @pytest.fixture
@@ -85,16 +86,16 @@ def link(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
     InProcessGrid(None, {})  # type: ignore[arg-type]  # lets messages be made outside a runtime
     link = SuperLink()
 
-    def fetch(link: SuperLink, asked: Asked, reply: Reply, most: int) -> None:
+    def fetch(link: SuperLink, asked: PendingQuery, reply: ReplyHeader, most: int) -> None:
         asked.parts[reply.id] = b""
 
-    def open_up(link: SuperLink, asked: Asked, reply: Reply, most: int) -> Message:
+    def open_up(link: SuperLink, asked: PendingQuery, reply: ReplyHeader, most: int) -> Message:
         return link.answers[reply.id]
 
-    monkeypatch.setattr(network, "send", lambda link, messages: link.send(messages))
-    monkeypatch.setattr(network, "heads", lambda link, sent: link.heads(sent))
-    monkeypatch.setattr(network, "fetch", fetch)
-    monkeypatch.setattr(network, "open_up", open_up)
+    monkeypatch.setattr(network, "push", lambda link, messages: link.send(messages))
+    monkeypatch.setattr(network, "poll_headers", lambda link, sent: link.heads(sent))
+    monkeypatch.setattr(network, "fetch_payload", fetch)
+    monkeypatch.setattr(network, "assemble_message", open_up)
     monkeypatch.setattr(whereabouts, "_LOOK_S", 0.0)
     link.join(7)
     link.join(8)
@@ -128,7 +129,7 @@ def value(n: float) -> RecordDict:
 
 def test_what_crosses_is_what_was_asked_with_the_version_of_who_asks(link: SuperLink) -> None:
     ask(grid(link), 7)
-    config = unpacked(link.sent[0].content)
+    config = unpack_arrays(link.sent[0].content)
     assert config.config_records["config"]["action"] == "fit"
     assert "fedrad" in config.config_records["config"]
 
@@ -165,7 +166,7 @@ def test_a_question_that_kills_every_worker_is_given_up(link: SuperLink) -> None
     """Otherwise a message that no machine of the site can hold would be asked for ever."""
     over = grid(link)
     (number,) = ask(over, 7)
-    for _ in range(CRASHES):
+    for _ in range(MAX_CRASHES):
         link.answer(link.to(7)[-1], Error(ErrorCode.CLIENT_APP_CRASHED, "gone"))
         replies = list(over.pull_messages([number])) or list(over.pull_messages([number]))
     assert "died" in replies[0].error.reason

@@ -17,23 +17,23 @@ from fedrad.config import Experiment, SiteFile
 from fedrad.core.state import State
 from fedrad.core.store import Versions
 from fedrad.data.sites import Federation
+from fedrad.deployment.frame_spec import infer_frame_spec
+from fedrad.deployment.handshake import version_info
+from fedrad.deployment.site.evaluation_limits import EvaluationLimits
+from fedrad.deployment.site.evaluation_places import check_place
+from fedrad.deployment.site.guard import guarded
+from fedrad.deployment.site.message_checks import check_thresholds
+from fedrad.deployment.site.parsed_message import TaskRequest
+from fedrad.deployment.site.stream_guard import FrameFilter
 from fedrad.errors import FedradError, outward_of
-from fedrad.federation.client import client_app, memory_folder, site_apps
-from fedrad.federation.frame_outline import streamed_of
-from fedrad.federation.handshake import greeting
-from fedrad.federation.hospital.asked import Task
-from fedrad.federation.hospital.form import check_thresholds
-from fedrad.federation.hospital.guard import guarded
-from fedrad.federation.hospital.places import check_place
-from fedrad.federation.hospital.questions import Questions
-from fedrad.federation.hospital.stream_guard import Gate
-from fedrad.federation.records import bundle_of, config_of
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.launch import Known
 from fedrad.metrics.site_result import hospital_disclosure
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import client_app, memory_folder, site_apps
+from fedrad.rounds.records import bundle_of, config_of
+from fedrad.rounds.server import server_app
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
+from fedrad.simulation.launch import Known
 
 CPU = torch.device("cpu")
 HOSPITAL = hospital_disclosure()
@@ -59,7 +59,7 @@ def run(
     """A whole run in process, a guard around every site, as a hospital has it."""
     kept, known, off = RunFolder(folder / out), Known(sites), silent or {}
 
-    def own(name: str, task: Task) -> State:
+    def own(name: str, task: TaskRequest) -> State:
         memory = Versions(memory_folder(kept.site(name), task.arm, task.seed))
         return memory.before(task.round).get(PERSONAL, {})
 
@@ -78,12 +78,12 @@ def run(
         action, since = off.get(name, ("", 0))
         if config["action"] == action and int(config["server-round"]) >= since:
             return Message(Error(1, "gone"), reply_to=message)
-        message.content["config"] = ConfigRecord({**config, **greeting()})
+        message.content["config"] = ConfigRecord({**config, **version_info()})
         return guards[name](message, node)
 
     told = made.Told()
     grid = InProcessGrid(app, {name: kept.site(name) for name in sites.sites})  # type: ignore[arg-type]
-    play = Play(what, arms, what.seeds, sites.held_out, kept, told)
+    play = RunSpec(what, arms, what.seeds, sites.held_out, kept, told)
     server_app(play)(grid, context(folder))
     return told
 
@@ -193,8 +193,8 @@ def test_a_cut_network_s_run_is_answered_to_its_end_and_asks_the_same_again(
     asked: list[str] = []
     refused: list[str] = []
 
-    def seen(name: str) -> Questions:
-        return Questions(files[name].state_dir / "evaluated.jsonl")
+    def seen(name: str) -> EvaluationLimits:
+        return EvaluationLimits(files[name].state_dir / "evaluated.jsonl")
 
     for out in ("one", "two"):
         questions = {name: seen(name) for name in sites.sites}
@@ -206,7 +206,7 @@ def test_a_cut_network_s_run_is_answered_to_its_end_and_asks_the_same_again(
             name, action = str(node.node_config["site"]), str(config["action"])
             part, sent = what.arm(str(config["arm"])), bundle_of(message.content)
             number = int(config["server-round"])
-            task = Task(1, 0, what, what.digest(), arm, 0, number, action, sent)
+            task = TaskRequest(1, 0, what, what.digest(), arm, 0, number, action, sent)
             memory = Versions(memory_folder(kept.site(name), arm, 0)).before(number)  # noqa: B023
             try:
                 check_place(files[name], part, task.actions, number)
@@ -219,8 +219,10 @@ def test_a_cut_network_s_run_is_answered_to_its_end_and_asks_the_same_again(
 
         def watched(message: Message, node: Context) -> Any:
             config = config_of(message.content)
-            name, gate = str(node.node_config["site"]), Gate()
-            streamed = streamed_of(what.arm(arm), str(config["action"]), sites.sites[name].images)
+            name, gate = str(node.node_config["site"]), FrameFilter()
+            streamed = infer_frame_spec(
+                what.arm(arm), str(config["action"]), sites.sites[name].images
+            )
             assert streamed is not None
             gate.allow(name, streamed, lambda: None)
             reply = yield from gate(door(message, node))  # noqa: B023
@@ -234,7 +236,7 @@ def test_a_cut_network_s_run_is_answered_to_its_end_and_asks_the_same_again(
 
         folders = {name: kept.site(name) for name in sites.sites}
         grid = InProcessGrid(plain, folders, door=watched)  # type: ignore[arg-type]
-        server_app(Play(what, [arm], what.seeds, (), kept, made.Told()))(grid, context(tmp_path))
+        server_app(RunSpec(what, [arm], what.seeds, (), kept, made.Told()))(grid, context(tmp_path))
     assert refused == []
     wanted = {"test", "validate"} if arm == "tuned" else {"split-test", "split-tune"}
     assert wanted <= set(asked)

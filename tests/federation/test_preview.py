@@ -12,7 +12,7 @@ from split_arms import split_experiment
 from test_guard import _runtime  # noqa: F401 - messages need Flower's task
 
 from fedrad.algorithms.base import Frame, Request
-from fedrad.algorithms.split_server import ServerHalf
+from fedrad.algorithms.split.server import ServerHalf
 from fedrad.assemble import (
     cut_of,
     initial_state,
@@ -21,17 +21,17 @@ from fedrad.assemble import (
     server_task,
     streams_of,
 )
-from fedrad.federation.channels import Half
-from fedrad.federation.client import site_apps
-from fedrad.federation.hospital.preview import Exchange, exchanges_of, introduction, per_round
-from fedrad.federation.hospital.verdict import verdict_of
-from fedrad.federation.outline import Outline, Shape, outline_of, shapes_of
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
+from fedrad.deployment.reply_spec import ArraySpec, ReplySpec, infer_reply_spec, specs_of
+from fedrad.deployment.site.policy_preview import preview_decision
+from fedrad.deployment.site.preview import Exchange, exchanges_of, introduction, per_round
 from fedrad.metrics.site_result import hospital_disclosure
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import site_apps
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_streams import ClientCoroutine
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
 from fedrad.training.objective import balanced_weights
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_what_is_shown_is_what_leaves_to_the_byte(tmp_path: Path, arm: str) -> N
     guarded.guarded_run(tmp_path, arms=[arm])
     what = made.experiment()
     one_by_one = {
-        action: outline_of(what.arm(arm), [action], guarded.model(), {}, round=1).bytes
+        action: infer_reply_spec(what.arm(arm), [action], guarded.model(), {}, round=1).bytes
         for action in ("fit", "validate", "tune", "test")
     } | {"describe": introduction(what).answer.bytes}
     shown = {action for one in exchanges_of(what, arm) for action in one.action.split("+")}
@@ -114,17 +114,17 @@ def test_label_counts_leave_when_class_weights_are_global() -> None:
 
 def test_an_outline_is_of_the_real_answers_shapes() -> None:
     """A hospital without an image to train on sends what one with images sends, in shape."""
-    look = outline_of(made.experiment().arm("fedavg"), ["test"], guarded.model(), {}, round=5)
+    look = infer_reply_spec(made.experiment().arm("fedavg"), ["test"], guarded.model(), {}, round=5)
     parts = {k: v for k, v in look.arrays["result"].items() if k.startswith("parts/")}
     # 100 draws and the observed one.
     assert {shape.shape[0] for shape in parts.values()} == {101}
 
 
 def test_the_first_difference_from_an_outline_is_told() -> None:
-    look = Outline({"model": {"w": Shape((2,), "float32")}}, frozenset({"steps"}))
-    assert look.difference({"model": {"w": Shape((2,), "float32")}}, ["steps"]) is None
+    look = ReplySpec({"model": {"w": ArraySpec((2,), "float32")}}, frozenset({"steps"}))
+    assert look.difference({"model": {"w": ArraySpec((2,), "float32")}}, ["steps"]) is None
     assert look.difference(look.arrays, []) == "number steps is missing"
-    more = {**look.arrays, "images": {"x": Shape((1,), "uint8")}}
+    more = {**look.arrays, "images": {"x": ArraySpec((1,), "uint8")}}
     assert look.difference(more, ["steps"]) == "an array that nobody asked for"
 
 
@@ -139,7 +139,7 @@ def test_a_verdict_is_what_the_guard_would_say(tmp_path: Path) -> None:
     allow = guarded.POLICY["allow"] | {"models": ["cnn"], "algorithms": ["fedavg"]}
     demo = {"name": "phantom", "hospitals": {"nord": {"patients": 12}}}
     site = guarded.site(tmp_path, data=demo, allow=allow, min_patients=5)
-    verdict = verdict_of(site, what)
+    verdict = preview_decision(site, what)
     told = {one.action: verdict(one) for one in exchanges_of(what, "fedavg")}
     assert told["test"] == "refused: min_patients: limit 5, asked test on fewer (test)"
     assert verdict(exchanges_of(what, "fedprox")[0]).startswith("refused: allow.algorithms")
@@ -161,7 +161,7 @@ def test_the_frames_that_are_shown_are_those_that_a_site_sends(arm: str) -> None
     half = streams_of(what)["fit"](request)
     sent, frame = {}, next(half)
     for _ in range(5):
-        sent.setdefault(frame.kind, {}).update(shapes_of({"": frame.arrays})[""])
+        sent.setdefault(frame.kind, {}).update(specs_of({"": frame.arrays})[""])
         answer = Frame("take over", initial_state(what, 0))
         if frame.kind in ("forward", "backward"):
             answer = server.answer(frame)
@@ -183,13 +183,13 @@ def test_what_is_shown_of_a_cut_arm_is_what_its_sites_are_asked(tmp_path: Path, 
     what, asked = split_experiment(rounds=2, validate_every=1), set()
     app, door = site_apps(Known(made.federation()), CPU, disclosure=HOSPITAL)
 
-    def noting(message: Message, node: Context) -> Half:
+    def noting(message: Message, node: Context) -> ClientCoroutine:
         asked.add(str(message.content.config_records["config"]["action"]))
         return door(message, node)
 
     folders = {name: tmp_path / name for name in made.federation().sites}
     grid = InProcessGrid(app, folders, door=noting)
-    played = Play(what, [arm], what.seeds, (), RunFolder(tmp_path / "run"), made.Told())
+    played = RunSpec(what, [arm], what.seeds, (), RunFolder(tmp_path / "run"), made.Told())
     server_app(played)(grid, guarded.context(tmp_path))
     shown = exchanges_of(what, arm)
     assert {one.action for one in shown if one.when == "every batch"} == asked

@@ -9,21 +9,21 @@ from made import experiment, federation, play
 
 from fedrad.assemble import check_arms, check_privacy, initial_state
 from fedrad.config import Experiment, from_text
-from fedrad.core.store import load
+from fedrad.core.store import load_bundle
+from fedrad.deployment.reply_spec import infer_reply_spec, specs_of
+from fedrad.deployment.site.privacy_guard import GuardLedger
 from fedrad.errors import ConfigError
-from fedrad.federation.client import client_app
-from fedrad.federation.hospital.privacy_guard import GuardLedger
-from fedrad.federation.outline import outline_of, shapes_of
-from fedrad.federation.records import bundle_of, numbers_of, pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
-from fedrad.privacy.accountant import compose
+from fedrad.privacy.accountant import compose_uses
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount
 from fedrad.report.privacy import privacy_of
 from fedrad.report.results import write_results
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.records import bundle_of, numbers_of, pack
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
-from fedrad.training.private_arm import private_at
+from fedrad.simulation.in_process import InProcessGrid
+from fedrad.training.dp.private_arm import private_at
 
 DP = {"name": "dp_sgd", "noise": 1.0, "clip": 1.0}
 ARMS = {
@@ -45,7 +45,7 @@ def private(**changes: object) -> Experiment:
 
 
 def final(folder: Path, arm: str) -> dict:
-    return load(folder / arm / "seed-0" / "state.safetensors")
+    return load_bundle(folder / arm / "seed-0" / "state.safetensors")
 
 
 def test_every_arm_that_may_be_private_plays_to_the_end(tmp_path: Path) -> None:
@@ -129,11 +129,11 @@ def test_a_private_answer_is_what_guard_and_coordinator_expect(tmp_path: Path) -
     """Both know it without training; a loss that is never told must not be waited for."""
     reply = _asked(SiteAccount(Ledger(tmp_path), ceiling=50, delta=1e-5))
     arm = private().arm("private")
-    look = outline_of(arm, ["fit"], {"model": initial_state(arm, 0)}, {}, round=1)
-    answered = shapes_of(bundle_of(reply.content)), numbers_of(reply.content)
+    look = infer_reply_spec(arm, ["fit"], {"model": initial_state(arm, 0)}, {}, round=1)
+    answered = specs_of(bundle_of(reply.content)), numbers_of(reply.content)
     assert look.difference(*answered) is None
     openly = private().arm("open")
-    other = outline_of(openly, ["fit"], {"model": initial_state(openly, 0)}, {}, round=1)
+    other = infer_reply_spec(openly, ["fit"], {"model": initial_state(openly, 0)}, {}, round=1)
     assert other.difference(*answered) == "number loss-sum is missing"
 
 
@@ -193,7 +193,7 @@ def test_what_does_not_go_together_is_told_before_anything_is_read(
     change: dict, match: str
 ) -> None:
     """Closed by default: an algorithm that is not known to be covered is refused."""
-    from fedrad.training.private_arm import check_private
+    from fedrad.training.dp.private_arm import check_private
 
     arm = {"algorithm": "fedavg", "privacy": DP} | change
     what = private(arms={"open": {"algorithm": "fedavg"}, "private": arm})
@@ -242,4 +242,4 @@ def test_what_the_plan_says_is_what_a_run_spends(tmp_path: Path) -> None:
     for _ in range(2):
         _asked(account)
     uses = [e.charge.use for e in Ledger(tmp_path).entries()]
-    assert compose(uses, row["delta"]).epsilon == row["epsilon"]
+    assert compose_uses(uses, row["delta"]).epsilon == row["epsilon"]

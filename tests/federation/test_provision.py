@@ -12,11 +12,11 @@ import yaml
 
 from fedrad.config import FederationFile, load_federation, load_site_file
 from fedrad.config.checking import checked
+from fedrad.deployment.coordinator.service import CoordinatorKit
+from fedrad.deployment.kits.certificates import names_of, read_certificate
+from fedrad.deployment.kits.keys import make_node_key, public_key_of, read_public_key, write_secret
+from fedrad.deployment.kits.provision import provision, revoke, rotate_key
 from fedrad.errors import ConfigError, RunError
-from fedrad.federation.coordinator.service import CoordinatorKit
-from fedrad.federation.kits.certificates import names_of, read_certificate
-from fedrad.federation.kits.keys import make_node_key, public_key_of, read_public_key, write_secret
-from fedrad.federation.kits.provision import provision, revoke, rotate
 
 TEXT = """
 name: demo
@@ -172,7 +172,7 @@ def test_rotating_gives_a_new_key_and_keeps_the_site_file(kits: Path) -> None:
     old = read_public_key(kits / "coordinator" / "sites" / "nord.pub")
     (kits / "nord" / "site.yaml").write_text("filled: in\n", encoding="utf-8")
     sued = contents(kits / "sued")
-    rotate(load_federation(kits.parent / "federation.yaml"), kits, "nord")
+    rotate_key(load_federation(kits.parent / "federation.yaml"), kits, "nord")
     new = read_public_key(kits / "coordinator" / "sites" / "nord.pub")
     assert new != old and new == public_key_of(kits / "nord" / "node.key")
     (retired,) = (kits / "coordinator" / "revoked").iterdir()
@@ -190,7 +190,7 @@ def test_a_revoked_site_stays_out_until_its_key_is_rotated(kits: Path) -> None:
         "nord is revoked and gets no kit; --rotate nord lets it in"
     ]
     assert not (kits / "coordinator" / "sites" / "nord.pub").exists()
-    rotate(federation, kits, "nord")
+    rotate_key(federation, kits, "nord")
     assert (kits / "coordinator" / "sites" / "nord.pub").exists()
     with pytest.raises(ConfigError, match=r"'nrod' is not one of .*did you mean 'nord'"):
         revoke(federation, kits, "nrod")
@@ -209,7 +209,7 @@ def test_a_key_made_at_the_hospital_never_comes_near_the_kits(tmp_path: Path) ->
     registered = read_public_key(kits / "coordinator" / "sites" / "sued.pub")
     assert registered == read_public_key(at_home / "node.pub")
     with pytest.raises(ConfigError, match="is still the registered one"):
-        rotate(federation, kits, "sued")
+        rotate_key(federation, kits, "sued")
 
 
 def test_a_private_key_is_never_overwritten(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_new_name_of_the_coordinator_is_not_passed_over(kits: Path) -> None:
     moved = load_federation(asked(kits.parent, TEXT.replace("fl.example.org", "new.example.org")))
     with pytest.raises(ConfigError, match=r"does not hold for new\.example\.org; --rotate coord"):
         provision(moved, kits)
-    rotate(moved, kits, "coordinator")
+    rotate_key(moved, kits, "coordinator")
     assert handshake(kits, "new.example.org") is None
 
 
@@ -288,7 +288,7 @@ def test_a_port_for_streams_can_be_added_later(tmp_path: Path) -> None:
     told = provision(more, out).notes
     assert any("keeps stream_port None; --rotate coordinator" in note for note in told)
     assert any(note.startswith("nord/site.yaml is the hospital's own") for note in told)
-    assert rotate(more, out, "coordinator").notes == told[1:]
+    assert rotate_key(more, out, "coordinator").notes == told[1:]
     assert load_federation(out / "coordinator" / "federation.yaml").coordinator.stream_port == 9100
 
 

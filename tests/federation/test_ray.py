@@ -17,9 +17,9 @@ from on_ray import Arming, cluster_for, play_ray, results
 import fedrad
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
-from fedrad.federation.ray.cluster import Cluster
-from fedrad.federation.rounds import Play
+from fedrad.rounds.arm_rounds import RunSpec
 from fedrad.runs import RunFolder
+from fedrad.simulation.ray.cluster import Cluster
 
 pytestmark = pytest.mark.ray
 
@@ -98,14 +98,20 @@ def test_a_site_that_kills_every_actor_is_given_up_with_its_name(
     sites = trapped(mark, once=False)
     told = play_ray(tmp_path / "run", cluster, None, sites, ["fedavg"], workers=3)
     assert "2 of 3 sites answered" in told.stopped["fedavg"]
-    assert "ost: SiteFailed: 3 workers died" in told.stopped["fedavg"]
+    assert "ost: SiteFailedError: 3 workers died" in told.stopped["fedavg"]
 
 
 def test_images_in_a_file_are_mapped_by_the_actors_and_not_sent(
     alone: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Their bytes never enter the object store, and results are those of arrays in memory."""
-    from fedrad.federation.ray.parcel import by_name, by_value, in_files, opened, size_of
+    from fedrad.simulation.ray.serialization import (
+        by_name,
+        by_value,
+        bytes_of_data,
+        data_to_files,
+        with_mapped_files,
+    )
 
     sites = {}
     for name, data in federation().sites.items():
@@ -113,13 +119,13 @@ def test_images_in_a_file_are_mapped_by_the_actors_and_not_sent(
         sites[name] = replace(data, x=np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
     mapped = Federation(sites, ())
     images = sum(data.x.nbytes for data in sites.values())
-    assert in_files(mapped) and not in_files(by_value(mapped))
-    assert size_of(by_value(mapped)) - size_of(by_name(mapped)) == images
-    again = opened(by_name(mapped)).sites["ost"].x
+    assert data_to_files(mapped) and not data_to_files(by_value(mapped))
+    assert bytes_of_data(by_value(mapped)) - bytes_of_data(by_name(mapped)) == images
+    again = with_mapped_files(by_name(mapped)).sites["ost"].x
     assert isinstance(again, np.memmap) and np.array_equal(again, sites["ost"].x)
     # A slice of a file does not say where in the file it begins.
     cut = Federation({"ost": replace(sites["ost"], x=sites["ost"].x[1:])}, ())
-    assert not in_files(cut)
+    assert not data_to_files(cut)
     play_ray(tmp_path / "run", cluster, None, mapped, ["fedavg"])
     assert results(tmp_path / "run") == results(alone, "fedavg")
 
@@ -169,10 +175,10 @@ def test_actors_run_at_the_priority_of_this_process(
 def test_a_gpu_is_asked_for_without_its_number_and_must_be_there(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    from fedrad.federation.ray.grid import run_ray
+    from fedrad.simulation.ray.grid import run_ray
 
     what, sites = experiment(), federation()
-    chosen = Play(what, ["fedavg"], what.seeds, (), RunFolder(tmp_path), Told())
+    chosen = RunSpec(what, ["fedavg"], what.seeds, (), RunFolder(tmp_path), Told())
     with pytest.raises(MissingError, match="with Ray say cuda"):
         run_ray(chosen, sites, torch.device("cuda:1"), cluster=cluster)
     if not torch.cuda.is_available():

@@ -18,13 +18,13 @@ from split_arms import split_experiment
 
 from fedrad.config import Experiment
 from fedrad.data.sites import Federation
-from fedrad.federation.client import site_apps
-from fedrad.federation.ray.actor import Hello, SiteActor
-from fedrad.federation.ray.cluster import Cluster
-from fedrad.federation.ray.room import Gauge
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import site_apps
+from fedrad.rounds.server import server_app
 from fedrad.runs import RunFolder
+from fedrad.simulation.ray.actor import ActorInfo, SiteActor
+from fedrad.simulation.ray.cluster import Cluster
+from fedrad.simulation.ray.placement import GpuMemory
 
 pytestmark = pytest.mark.ray
 
@@ -53,19 +53,19 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def actor_that_reads(gauge: Gauge, seen: Path) -> type[SiteActor]:
+def actor_that_reads(gauge: GpuMemory, seen: Path) -> type[SiteActor]:
     """An actor on the CPU, whose GPU says what is given; it leaves its own and its GPU's number."""
 
     class OnCpu(SiteActor):
         @staticmethod
-        def gauge(device: torch.device) -> Gauge | None:
+        def gauge(device: torch.device) -> GpuMemory | None:
             import ray
 
             (gpu,) = ray.get_gpu_ids()
             (seen / f"{gpu}-{os.getpid()}").touch()
             return gauge
 
-        def begin(self, *args: Any) -> Hello:
+        def begin(self, *args: Any) -> ActorInfo:
             *others, device = args
             assert device == "cuda"
             return super().begin(*others, "cpu")
@@ -104,17 +104,17 @@ def on_gpus(
     """
 
     def play_them(
-        gauge: Gauge,
+        gauge: GpuMemory,
         sites: Federation | None = None,
         what: Experiment | None = None,
         arm: str = "tuned",
         *,
         measure: bool,
     ) -> Any:
-        from fedrad.federation.ray import pool
-        from fedrad.federation.ray.grid import RayGrid
-        from fedrad.federation.simulation.inprocess import InProcessGrid
-        from fedrad.federation.site_tasks import Known
+        from fedrad.rounds.site_tasks import Known
+        from fedrad.simulation.in_process import InProcessGrid
+        from fedrad.simulation.ray import pool
+        from fedrad.simulation.ray.grid import RayGrid
 
         monkeypatch.setattr(pool, "SiteActor", actor_that_reads(gauge, tmp_path))
         what, told, run = what or experiment(), Told(), RunFolder(tmp_path / "run")
@@ -126,7 +126,7 @@ def on_gpus(
         with pool.ActorPool(sites, folders, GPU, 4, measure=measure, note=told.note) as actors:
             for actor in list(actors._actors):
                 actors.begin(actor)  # waits, so that none misses so short a run
-            chosen = Play(what, [arm], what.seeds, (), run, told)
+            chosen = RunSpec(what, [arm], what.seeds, (), run, told)
             server_app(chosen)(RayGrid(inner, actors), context)
             count = len(actors._actors)
         return told, sorted(path.name.split("-")[0] for path in tmp_path.glob("[01]-*")), count
@@ -137,7 +137,7 @@ def on_gpus(
 def test_each_gpu_gets_as_many_actors_as_fit_beside_the_first(
     alone: Path, tmp_path: Path, on_gpus: Callable[..., Any]
 ) -> None:
-    told, gpus, actors = on_gpus(Gauge(free=9_000_000, taken=2_000_000), measure=True)
+    told, gpus, actors = on_gpus(GpuMemory(free=9_000_000, taken=2_000_000), measure=True)
     assert {note for note in told.notes if "GPU" in note} == {
         f"GPU {n} of 2: 2 workers at a time of 2 that its CPUs allow; one takes 2 MB, 9 MB are free"
         for n in (1, 2)
@@ -150,7 +150,7 @@ def test_each_gpu_gets_as_many_actors_as_fit_beside_the_first(
 def test_where_no_second_one_fits_there_is_none(
     alone: Path, tmp_path: Path, on_gpus: Callable[..., Any]
 ) -> None:
-    told, gpus, actors = on_gpus(Gauge(free=2_000_000, taken=2_000_000), measure=True)
+    told, gpus, actors = on_gpus(GpuMemory(free=2_000_000, taken=2_000_000), measure=True)
     assert gpus == ["0", "1"] and actors == 2
     assert sum("1 worker at a time of 2" in note for note in told.notes) == 2
     assert results(tmp_path / "run") == results(alone)
@@ -163,7 +163,7 @@ def test_halves_of_cut_networks_are_measured_and_meet_a_full_memory_too(
     """The round in which it was full is played again from its start, to the same bits."""
     what = split_experiment()
     sites = federation() if measure else full(tmp_path / "mark", once=True)
-    told, _, actors = on_gpus(Gauge(9, 1), sites, what, "v1", measure=measure)
+    told, _, actors = on_gpus(GpuMemory(9, 1), sites, what, "v1", measure=measure)
     (note, *_) = [note for note in told.notes if "GPU" in note]
     assert ("2 workers at a time" if measure else "it goes on with 1") in note
     assert actors == (4 if measure else 3)
@@ -176,7 +176,7 @@ def test_a_full_memory_halves_the_workers_there_and_the_site_is_played_again(
 ) -> None:
     """Two workers share each GPU, as was asked for; one of them meets a full memory, once."""
     sites = full(tmp_path / "mark", once=True)
-    told, _, actors = on_gpus(Gauge(1, 1), sites, measure=False)
+    told, _, actors = on_gpus(GpuMemory(1, 1), sites, measure=False)
     assert actors == 3
     (note,) = [note for note in told.notes if "GPU" in note]
     assert note.endswith("of 2: its memory was full with 2 workers; it goes on with 1")
@@ -188,7 +188,7 @@ def test_a_site_that_does_not_fit_alone_fails_with_its_name(
     tmp_path: Path, on_gpus: Callable[..., Any]
 ) -> None:
     sites = full(tmp_path / "mark", once=False)
-    told, _, _ = on_gpus(Gauge(1, 1), sites, measure=False)
+    told, _, _ = on_gpus(GpuMemory(1, 1), sites, measure=False)
     assert "2 of 3 sites answered" in told.stopped["tuned"]
     assert "ost: OutOfMemoryError: the network and a batch do not fit" in told.stopped["tuned"]
     assert "make local.batch smaller" in told.stopped["tuned"]

@@ -19,10 +19,10 @@ from made import Told, experiment, federation, play
 
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation.ray.cluster import Cluster
-from fedrad.federation.ray.parcel import files_in, set_files
-from fedrad.federation.rounds import Play
+from fedrad.rounds.arm_rounds import RunSpec
 from fedrad.runs import RunFolder
+from fedrad.simulation.ray.cluster import Cluster
+from fedrad.simulation.ray.serialization import files_in, set_files
 
 pytestmark = pytest.mark.ray
 
@@ -166,7 +166,7 @@ def test_two_nodes_give_the_same_files_also_when_one_of_them_dies(
         cluster.wait()
         import ray
 
-        from fedrad.federation.ray.grid import run_ray
+        from fedrad.simulation.ray.grid import run_ray
 
         wait_for(lambda: ray.cluster_resources().get("CPU") == 2)
         # Actors cannot import this file; its classes travel with the objects.
@@ -179,7 +179,7 @@ def test_two_nodes_give_the_same_files_also_when_one_of_them_dies(
                 for site, data in federation().sites.items()
             }
             folder, told = RunFolder(tmp_path / name), Arming(seen, after)
-            chosen = Play(what, arms, what.seeds, (), folder, told)
+            chosen = RunSpec(what, arms, what.seeds, (), folder, told)
             run_ray(chosen, Federation(sites, ()), torch.device("cpu"), cluster=cluster)
             assert (seen / "trained").exists() and not (seen / "armed").exists()
             assert caplog.text.count("a worker died") == (after is not None)

@@ -13,8 +13,8 @@ from on_ray import Arming, cluster_for, play_ray, results
 from split_arms import split_experiment
 
 from fedrad.data.sites import Federation
-from fedrad.federation.ray.cluster import Cluster
 from fedrad.runs import RunFolder
+from fedrad.simulation.ray.cluster import Cluster
 
 pytestmark = pytest.mark.ray
 

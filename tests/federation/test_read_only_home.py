@@ -12,7 +12,7 @@ from PIL import Image
 
 from fedrad.config import from_text, load_site_file
 from fedrad.data.sites import hospital_of
-from fedrad.federation.doctor import examine
+from fedrad.deployment.preflight import run_checks
 
 QUESTION = """
 {name: films, task: {name: binary, labels: [lesion], input: [1, 8, 8]}, model: cnn,
@@ -73,7 +73,7 @@ def test_the_doctor_blames_the_folder_and_not_the_films(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEDRAD_CACHE", "/dev/null/cache")
-    found = {one.what: one for one in examine(kit(tmp_path))}["data"]
+    found = {one.what: one for one in run_checks(kit(tmp_path))}["data"]
     assert found.colour == "red" and "decoded images cannot be kept" in found.found
     assert found.cure == "the machine's owner: make room there, or let this user write"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord
 
-from fedrad.federation.records import TensorArray, bundle_of, config_of, numbers_of, pack
+from fedrad.rounds.records import TensorArray, bundle_of, config_of, numbers_of, pack
 
 BUNDLE = {"model": {"w": torch.randn(3, 2), "n": torch.tensor(7)}, "c": {"w": torch.zeros(0, 4)}}
 

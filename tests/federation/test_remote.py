@@ -9,12 +9,12 @@ from split_arms import split_experiment
 from test_provision import TEXT, asked
 
 from fedrad.config import load_federation
+from fedrad.deployment.coordinator.kit import CoordinatorKit
+from fedrad.deployment.coordinator.remote import _streams
+from fedrad.deployment.kits.provision import provision
+from fedrad.deployment.streams.server import StreamServer
 from fedrad.errors import ConfigError
-from fedrad.federation.coordinator.kit import CoordinatorKit
-from fedrad.federation.coordinator.remote import _streams
-from fedrad.federation.kits.provision import provision
-from fedrad.federation.rounds import Play
-from fedrad.federation.streams.server import StreamServer
+from fedrad.rounds.arm_rounds import RunSpec
 from fedrad.runs import RunFolder
 
 
@@ -24,9 +24,9 @@ def kit(folder: Path, port: int | None) -> CoordinatorKit:
     return CoordinatorKit.load(folder / "kits" / "coordinator")
 
 
-def play(folder: Path, *arms: str) -> Play:
+def play(folder: Path, *arms: str) -> RunSpec:
     what = split_experiment()
-    return Play(what, arms, what.seeds, (), RunFolder(folder / "run"), Told())
+    return RunSpec(what, arms, what.seeds, (), RunFolder(folder / "run"), Told())
 
 
 @pytest.fixture

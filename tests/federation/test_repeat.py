@@ -11,14 +11,14 @@ from flwr.app import Context, Error, Message, RecordDict
 from made import Told, federation
 from split_arms import split_experiment
 
-from fedrad.federation.channels import LOST
-from fedrad.federation.client import site_apps
-from fedrad.federation.repeat import TIMES
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import site_apps
+from fedrad.rounds.retry import MAX_RETRIES
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_streams import LOST
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
 
 WHAT = split_experiment(rounds=2)
 ARMS = ("v1", "v2", "v3", "relay", "relay_batch")
@@ -54,7 +54,7 @@ def play(folder: Path, arm: str, breaks: Breaks = never, **changes: Any) -> tupl
     told = Told()
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     grid = InProcessGrid(app, folders, door=breaking)
-    server_app(Play(what, [arm], what.seeds, (), RunFolder(folder / "run"), told))(grid, context)
+    server_app(RunSpec(what, [arm], what.seeds, (), RunFolder(folder / "run"), told))(grid, context)
     return told, trained
 
 
@@ -95,7 +95,7 @@ def test_a_stream_that_broke_costs_a_repeat_and_no_bit(tmp_path: Path, arm: str)
 @pytest.mark.parametrize(
     "error",
     [
-        Error(100, "Refused: ost: allow.algorithms: limit fedavg, asked splitfed"),
+        Error(100, "PolicyError: ost: allow.algorithms: limit fedavg, asked splitfed"),
         Error(101, "KeyError"),
     ],
     ids=["refused", "failed"],
@@ -112,7 +112,7 @@ def test_a_site_that_is_lost_each_time_stops_the_arm_and_is_named(tmp_path: Path
     error = Error(LOST, "its connection broke")
     told, trained = play(tmp_path, "v1", lambda site, *_: error if site == "ost" else None)
     assert "ost: its connection broke" in told.stopped["v1"]
-    assert trained.count("ost 1") == 1 + TIMES
+    assert trained.count("ost 1") == 1 + MAX_RETRIES
 
 
 def test_the_repeats_of_a_round_end_with_its_deadline(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 from made import experiment, federation
 
-from fedrad.errors import SiteFailed
-from fedrad.federation.coordinator import rollcall
-from fedrad.federation.coordinator.rollcall import _data, _registered
-from fedrad.federation.describe import description
-from fedrad.federation.records import pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.deployment.coordinator import site_discovery as rollcall
+from fedrad.deployment.coordinator.site_discovery import _data, _registered
+from fedrad.errors import SiteFailedError
+from fedrad.rounds.records import pack
+from fedrad.rounds.site_summary import site_summary
+from fedrad.simulation.in_process import InProcessGrid
 
 
 def answer(site: str) -> Message:
@@ -19,14 +19,16 @@ def answer(site: str) -> Message:
     InProcessGrid(None, {})  # type: ignore[arg-type]  # lets messages be made outside a runtime
     question = Message(pack({}, config={"action": "describe"}), 2, "query")
     what = experiment()
-    content = description(federation().sites[site], what.task, torch.device("cpu"), digest="00")
+    content = site_summary(federation().sites[site], what.task, torch.device("cpu"), digest="00")
     return Message(content, reply_to=question)
 
 
 def test_a_site_under_anothers_key_is_named_with_both_names() -> None:
     """Two site files with one name, or a kit that was copied, would mix two hospitals up."""
     assert _data("nord", answer("nord"), experiment()).site == "nord"
-    with pytest.raises(SiteFailed, match="the key of ost is used by a site that says it is 'nord'"):
+    with pytest.raises(
+        SiteFailedError, match="the key of ost is used by a site that says it is 'nord'"
+    ):
         _data("ost", answer("nord"), experiment())
 
 
@@ -58,7 +60,7 @@ def test_a_coordinator_that_has_just_started_is_given_time_to_register_all_its_s
     """A run that begins with the first one would leave the other hospitals out for good."""
     assert sorted(_registered(Growing("nord", "ost"), {"nord", "ost"})) == ["nord", "ost"]
     monkeypatch.setattr(rollcall, "_REGISTERED_S", 0.3)
-    with pytest.raises(SiteFailed, match="has not registered west; start it again"):
+    with pytest.raises(SiteFailedError, match="has not registered west; start it again"):
         _registered(Growing("nord", "ost"), {"nord", "west"})
-    with pytest.raises(SiteFailed, match="names no site; fedrad provision"):
+    with pytest.raises(SiteFailedError, match="names no site; fedrad provision"):
         _registered(Growing(), ())

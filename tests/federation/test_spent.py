@@ -9,12 +9,12 @@ import pytest
 from made import experiment, federation, play
 from split_arms import split_experiment
 
-from fedrad.algorithms.split_server import ServerHalf
-from fedrad.algorithms.split_site import SiteHalf
-from fedrad.core.meter import PURPOSES, Meter
-from fedrad.federation.spent import Spent
+from fedrad.algorithms.split.server import ServerHalf
+from fedrad.algorithms.split.site import SiteHalf
+from fedrad.core.timing import PURPOSES, PhaseTimer
 from fedrad.report.profile import profile_table
 from fedrad.report.results import results_of
+from fedrad.rounds.worker_time import WorkerTime
 from fedrad.runs import RunFolder
 
 
@@ -57,7 +57,7 @@ def test_time_that_is_slept_in_a_step_is_found_as_training(
 
 
 def test_the_first_step_of_all_workers_is_the_earliest() -> None:
-    spent = Spent([{}, {}], Meter())
+    spent = WorkerTime([{}, {}], PhaseTimer())
     spent.add(0, {"training": 1.0}, 20.0)
     spent.add(1, {"training": 2.0}, 10.0)
     spent.add(1, {"training": 2.0}, None)

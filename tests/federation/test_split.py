@@ -11,9 +11,9 @@ from made import federation, play
 from split_arms import ARMS, split_experiment
 
 from fedrad.algorithms.base import Frame
-from fedrad.core.store import load
-from fedrad.federation.counted import _Counted
+from fedrad.core.store import load_bundle
 from fedrad.report.plan import plan_of
+from fedrad.rounds.metered_streams import _Counted
 from fedrad.runs import ArmFolder, RunFolder
 from fedrad.training.local import LocalTask
 
@@ -75,7 +75,7 @@ def test_private_models_are_tested_at_home_and_nowhere_else(finished: Path) -> N
         ("personal:ost", "ost"),
         ("personal:pooled", "pooled"),
     }
-    own = [load(finished / "sites" / s / "v3" / "seed-0" / "round-000003.safetensors")
+    own = [load_bundle(finished / "sites" / s / "v3" / "seed-0" / "round-000003.safetensors")
            for s in ("nord", "ost")]  # fmt: skip
     assert own[0]["personal"].keys() == own[1]["personal"].keys()
     assert all(name.startswith(("layer1.", "head.1.")) for name in own[0]["personal"])

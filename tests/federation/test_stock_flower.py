@@ -8,17 +8,17 @@ from flwr.serverapp.strategy import FedAvg
 from made import experiment, federation, play
 
 from fedrad.assemble import initial_state
-from fedrad.core.store import load
-from fedrad.federation.client import client_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
+from fedrad.core.store import load_bundle
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.site_tasks import Known
+from fedrad.simulation.in_process import InProcessGrid
 
 
 def test_flowers_own_fedavg_on_our_client_app_is_our_fedavg(tmp_path: Path) -> None:
     """Two implementations of the same mean; Flower's adds in order of arrival, so 1e-6."""
     what, sites = experiment(), federation()
     play(tmp_path / "ours", what, sites, arms=["fedavg"])
-    ours = load(tmp_path / "ours" / "fedavg" / "seed-0" / "state.safetensors")["model"]
+    ours = load_bundle(tmp_path / "ours" / "fedavg" / "seed-0" / "state.safetensors")["model"]
 
     app = client_app(Known(sites), torch.device("cpu"))
     grid = InProcessGrid(app, {name: tmp_path / name for name in sites.sites})

@@ -17,13 +17,13 @@ from broken_network import BrokenNetwork
 from certificates import Certificates, certificates
 
 from fedrad.algorithms.base import Frame
-from fedrad.errors import ConfigError, DataError, SiteFailed, TrainingDiverged
-from fedrad.federation import split_pb2
-from fedrad.federation.streams.call import HELLO, METHOD
-from fedrad.federation.streams.invitation import Invitation
-from fedrad.federation.streams.open_streams import Ended, OpenStreams
-from fedrad.federation.streams.play import play_stream
-from fedrad.federation.streams.server import StreamServer
+from fedrad.deployment.streams import split_pb2
+from fedrad.deployment.streams.client import run_client_stream
+from fedrad.deployment.streams.invitation import Invitation
+from fedrad.deployment.streams.open_streams import Ended, OpenStreams
+from fedrad.deployment.streams.protocol import HELLO, METHOD
+from fedrad.deployment.streams.server import StreamServer
+from fedrad.errors import ConfigError, DataError, SiteFailedError, TrainingDivergedError
 
 Half = Generator[Frame, Frame, list[float]]
 
@@ -97,7 +97,7 @@ def playing(
     """A server, and sites that play their halves in threads."""
     with ThreadPoolExecutor() as pool, opened(pem, *halves, **limits) as (streams, invitations):
         futures = {
-            site: pool.submit(play_stream, plays, invitations[site], site=site, patience=5.0)
+            site: pool.submit(run_client_stream, plays, invitations[site], site=site, patience=5.0)
             for site, plays in halves.items()
         }
         yield streams, futures
@@ -175,7 +175,7 @@ def test_a_cut_connection_goes_on_where_it_was(pem: Certificates, marks: tuple[i
         BrokenNetwork(port(invited["nord"]), marks) as network,
     ):
         by_proxy = replace(invited["nord"], address=f"localhost:{network.port}")
-        future = pool.submit(play_stream, half(numbers, width=2_000), by_proxy, site="nord")
+        future = pool.submit(run_client_stream, half(numbers, width=2_000), by_proxy, site="nord")
         while isinstance(came := streams["nord"].receive(), Frame):
             asked.append(came.numbers["n"])
             streams["nord"].send(Frame("answer", {"y": 2 * came.arrays["x"]}))
@@ -188,11 +188,15 @@ def test_a_connection_that_stays_away_fails_by_site_and_reason(pem: Certificates
     with ThreadPoolExecutor() as pool, opened(pem, "nord", patience=0.5) as (streams, invited):
         with BrokenNetwork(port(invited["nord"])) as network:
             by_proxy = replace(invited["nord"], address=f"localhost:{network.port}")
-            future = pool.submit(play_stream, half([1.0, 2.0]), by_proxy, site="nord", patience=0.5)
+            future = pool.submit(
+                run_client_stream, half([1.0, 2.0]), by_proxy, site="nord", patience=0.5
+            )
             ask(streams)
         streams["nord"].send(Frame("answer", {"y": torch.ones(1)}))
         assert re.search(r"its connection broke .* within 0.5 s", failure(streams))
-        with pytest.raises(SiteFailed, match=r"no connection to localhost:.* the port must be"):
+        with pytest.raises(
+            SiteFailedError, match=r"no connection to localhost:.* the port must be"
+        ):
             future.result(10)
 
 
@@ -223,7 +227,7 @@ def test_a_site_that_never_comes_is_named(pem: Certificates) -> None:
 def test_the_site_gives_up_at_the_rounds_deadline(pem: Certificates) -> None:
     with (
         playing(pem, {"nord": half([1.0])}, deadline=1.0) as (_, futures),
-        pytest.raises(SiteFailed, match="did not end within the round's 1 s"),
+        pytest.raises(SiteFailedError, match="did not end within the round's 1 s"),
     ):
         futures["nord"].result(10)
 
@@ -237,7 +241,10 @@ def test_the_site_gives_up_at_the_rounds_deadline(pem: Certificates) -> None:
         ),
         (ConfigError("data.csv: ['/films/erika']"), "^ConfigError: the site's own log says more$"),
         (KeyError("/home/erika.mustermann"), "^KeyError$"),
-        (TrainingDiverged("round 1: no number"), "^TrainingDiverged: round 1: no number$"),
+        (
+            TrainingDivergedError("round 1: no number"),
+            "^TrainingDivergedError: round 1: no number$",
+        ),
     ],
 )
 def test_a_site_that_fails_says_why_and_never_more(
@@ -263,7 +270,7 @@ def test_when_the_coordinator_gives_up_the_sites_are_told(pem: Certificates) -> 
     ):
         ask(streams)
         raise ZeroDivisionError
-    with pytest.raises(SiteFailed, match="the coordinator has ended the round"):
+    with pytest.raises(SiteFailedError, match="the coordinator has ended the round"):
         futures["nord"].result(5)
 
 
@@ -275,7 +282,7 @@ def test_a_frame_too_large_says_what_would_fit_at_either_side(pem: Certificates)
             futures["nord"].result(5)
     with playing(pem, {"nord": half([1.0])}, largest=20_000) as (streams, _):
         ask(streams)
-        with pytest.raises(SiteFailed, match=r"nord: a frame of 40.* more than the 20000"):
+        with pytest.raises(SiteFailedError, match=r"nord: a frame of 40.* more than the 20000"):
             streams["nord"].send(Frame("answer", {"y": torch.zeros(10_000)}))
 
 
@@ -363,7 +370,7 @@ def test_who_is_not_invited_is_refused_and_disturbs_nobody(
         with pytest.raises(grpc.RpcError, match=reason) as refused:
             next(call(invited["nord"], [packet()], **changes))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        future = pool.submit(play_stream, half([1.0, 2.0]), invited["nord"], site="nord")
+        future = pool.submit(run_client_stream, half([1.0, 2.0]), invited["nord"], site="nord")
         serve(streams)
         assert future.result(5) == [2.0, 4.0]
 
@@ -378,7 +385,7 @@ def test_the_token_of_another_site_opens_nothing(pem: Certificates) -> None:
 def test_a_token_opens_one_conversation_and_no_other(pem: Certificates) -> None:
     """Who has read the token but does not know the secret cannot take the stream over."""
     with ThreadPoolExecutor() as pool, opened(pem, "nord") as (streams, invited):
-        future = pool.submit(play_stream, half([1.0, 2.0]), invited["nord"], site="nord")
+        future = pool.submit(run_client_stream, half([1.0, 2.0]), invited["nord"], site="nord")
         first = ask(streams)
         with pytest.raises(grpc.RpcError, match="token was used before, by another"):
             next(call(invited["nord"], [packet(number=2, acknowledged=1)]))
@@ -404,9 +411,11 @@ def test_a_certificate_of_another_authority_is_not_trusted(
     other = certificates(tmp_path).ca.read_text()
     with (
         opened(pem, "nord") as (_, invited),
-        pytest.raises(SiteFailed, match="no connection to localhost"),
+        pytest.raises(SiteFailedError, match="no connection to localhost"),
     ):
-        play_stream(half([1.0]), replace(invited["nord"], ca=other), site="nord", patience=0.2)
+        run_client_stream(
+            half([1.0]), replace(invited["nord"], ca=other), site="nord", patience=0.2
+        )
 
 
 def test_a_port_that_is_taken_and_a_missing_file_are_told(pem: Certificates) -> None:

@@ -23,14 +23,14 @@ from flwr.clientapp import ClientApp
 from made import Told, experiment, federation, play
 from site_process import ProcessesGrid
 
-from fedrad.federation.client import client_app
-from fedrad.federation.coordinator.expected import Expected
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.site_tasks import Known
-from fedrad.federation.streams.grid import StreamGrid
-from fedrad.federation.streams.play import streams_over_grpc
-from fedrad.federation.streams.server import StreamServer
+from fedrad.deployment.coordinator.reply_checker import ReplyChecker
+from fedrad.deployment.streams.client import streams_over_grpc
+from fedrad.deployment.streams.grid import StreamGrid
+from fedrad.deployment.streams.server import StreamServer
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
 
 pytestmark = pytest.mark.deploy
@@ -84,14 +84,14 @@ def streaming(
             ca=pem.ca,
         ) as server,
     ):
-        yield grid, server, StreamGrid(grid, server, Expected(WHAT).rules)
+        yield grid, server, StreamGrid(grid, server, ReplyChecker(WHAT).rules)
 
 
 def run(folder: Path, grid: StreamGrid, *arms: str) -> Told:
     """Play some arms over a grid."""
     told = Told()
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-    server_app(Play(WHAT, arms, WHAT.seeds, (), RunFolder(folder), told))(grid, context)
+    server_app(RunSpec(WHAT, arms, WHAT.seeds, (), RunFolder(folder), told))(grid, context)
     return told
 
 
@@ -154,7 +154,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from certificates import certificates
 from test_stream_grid import run, streaming
-import fedrad.federation.streams.link as link
+import fedrad.deployment.streams.session as link
 
 count = 0
 whole = link.Link.send

@@ -16,19 +16,19 @@ from test_guard import _runtime as _runtime  # messages need Flower's task
 from fedrad.algorithms.base import Frame
 from fedrad.assemble import initial_state, site_model_of
 from fedrad.core.state import Bundle
-from fedrad.errors import ConfigError, Refused
-from fedrad.federation.client import client_app, site_apps
-from fedrad.federation.frame_outline import Streamed, streamed_of
-from fedrad.federation.hospital.guard import guarded
-from fedrad.federation.hospital.stream_guard import Gate
-from fedrad.federation.outline import Shape
-from fedrad.federation.rounds import Play
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.site_tasks import Known
-from fedrad.federation.streams import play
+from fedrad.deployment.frame_spec import FrameSpec, infer_frame_spec
+from fedrad.deployment.reply_spec import ArraySpec
+from fedrad.deployment.site.guard import guarded
+from fedrad.deployment.site.stream_guard import FrameFilter
+from fedrad.deployment.streams import client as play
+from fedrad.errors import ConfigError, PolicyError
 from fedrad.metrics.site_result import hospital_disclosure
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import client_app, site_apps
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
+from fedrad.simulation.in_process import InProcessGrid
 
 CPU = torch.device("cpu")
 HOSPITAL = hospital_disclosure()
@@ -75,7 +75,7 @@ def answered(
         raise AssertionError("it was answered")
 
     own = {"allow": ALLOW, "coordinator": HOME, "certificates": {"ca": str(pem.ca)}} | changes
-    answer = guarded(never, site(folder, **own), Known(federation()), gate=Gate())
+    answer = guarded(never, site(folder, **own), Known(federation()), gate=FrameFilter())
     return answer(message, context(folder)), opened
 
 
@@ -119,7 +119,7 @@ def test_a_stream_that_the_site_did_not_allow_is_refused_before_anything_is_open
     """No message can send what is computed from images to anybody but the site's coordinator."""
     message = question("fit", "v1", parts("v1"), WHAT, **invitation(pem, **changes))
     reply, opened = answered(tmp_path, pem, message, **policy)
-    assert reason(reply).startswith(f"Refused: nord: {told}")
+    assert reason(reply).startswith(f"PolicyError: nord: {told}")
     assert opened == []
     (line,) = lines(tmp_path)
     assert (line["decision"], line["sent"]) == ("refused", "")
@@ -140,17 +140,17 @@ def test_an_arm_that_is_not_cut_gets_no_stream(tmp_path: Path, pem: Certificates
     assert opened == []
 
 
-STREAMED = Streamed({"forward": {"activations": Shape((4, 3), "float32")}}, 72, 0, "")
+STREAMED = FrameSpec({"forward": {"activations": ArraySpec((4, 3), "float32")}}, 72, 0, "")
 
 
-def passed(*frames: Frame, streamed: Streamed = STREAMED) -> list[Frame]:
+def passed(*frames: Frame, streamed: FrameSpec = STREAMED) -> list[Frame]:
     """The frames that come through a gate."""
 
     def half() -> Generator[Frame, Frame, Any]:
         for frame in frames:  # noqa: UP028 - a tuple cannot be sent to
             yield frame
 
-    gate, opened = Gate(), []
+    gate, opened = FrameFilter(), []
     gate.allow("nord", streamed, lambda: opened.append(True))
     found = []
     watched = gate(half())
@@ -184,19 +184,19 @@ def test_frames_that_were_asked_for_leave_and_the_last_batch_may_be_smaller() ->
 )
 def test_a_frame_with_anything_else_in_it_does_not_leave(frame: Frame, told: str) -> None:
     """Labels in a U-shape above all: the words of the experiment are kept frame by frame."""
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(PolicyError, match=told):
         passed(frame)
 
 
 def test_more_bytes_than_were_asked_for_do_not_leave() -> None:
     """4 + 2 rows of 3 numbers of 4 bytes are the 72 bytes; one row more is too much."""
-    with pytest.raises(Refused, match="more than the 72 bytes"):
+    with pytest.raises(PolicyError, match="more than the 72 bytes"):
         passed(activations(4), activations(2), activations(1))
 
 
 def test_a_stream_without_the_guards_word_is_not_opened() -> None:
     with pytest.raises(ConfigError, match="has not let in"):
-        next(Gate()(_ for _ in ()))
+        next(FrameFilter()(_ for _ in ()))
 
 
 @pytest.mark.parametrize("arm", [name for name in WHAT.arm_names if name != "fedavg"])
@@ -211,9 +211,9 @@ def test_what_is_foreseen_of_a_stream_is_what_leaves_in_it_to_the_byte(
         config = message.content.config_records["config"]
         action, name = str(config["action"]), str(node.node_config["site"])
         data = federation().sites[name]
-        streamed = streamed_of(WHAT.arm(str(config["arm"])), action, data.images)
+        streamed = infer_frame_spec(WHAT.arm(str(config["arm"])), action, data.images)
         assert streamed is not None
-        gate = Gate()
+        gate = FrameFilter()
         gate.allow(name, streamed, lambda: None)
         reply = yield from gate(door(message, node))
         left = int(gate.close().split(" frames, ")[1].split(" bytes")[0])
@@ -224,7 +224,7 @@ def test_what_is_foreseen_of_a_stream_is_what_leaves_in_it_to_the_byte(
 
     folders = {name: tmp_path / name for name in federation().sites}
     grid = InProcessGrid(app, folders, door=watched)
-    played = Play(WHAT, [arm], WHAT.seeds, (), RunFolder(tmp_path / "run"), Told())
+    played = RunSpec(WHAT, [arm], WHAT.seeds, (), RunFolder(tmp_path / "run"), Told())
     server_app(played)(grid, context(tmp_path))
     assert "fit" in {action for action, _, _ in measured}
     for action, left, foreseen in measured:
@@ -235,7 +235,7 @@ def test_a_stream_is_in_the_log_before_its_first_frame_leaves(
     tmp_path: Path, pem: Certificates
 ) -> None:
     """Nothing leaves without a line; the line holds the bytes of all the frames."""
-    gate, found = Gate(), []
+    gate, found = FrameFilter(), []
     app = client_app(
         Known(federation()), CPU, invited=play.streams_over_grpc(gate), disclosure=HOSPITAL
     )
@@ -249,12 +249,12 @@ def test_a_stream_is_in_the_log_before_its_first_frame_leaves(
 
     own = {"allow": ALLOW, "coordinator": HOME, "certificates": {"ca": str(pem.ca)}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(play, "play_stream", noted)
+        patch.setattr(play, "run_client_stream", noted)
         answer = guarded(app, site(tmp_path, **own), Known(federation()), gate=gate)
         message = question("fit", "v1", parts("v1"), WHAT, **invitation(pem))
         answer(message, context(tmp_path))
     (opened,) = found
-    foreseen = streamed_of(WHAT.arm("v1"), "fit", federation().sites["nord"].images)
+    foreseen = infer_frame_spec(WHAT.arm("v1"), "fit", federation().sites["nord"].images)
     assert foreseen is not None and "no image, no label" in foreseen.told
     assert (opened["decision"], opened["bytes_out"]) == ("opened", foreseen.bytes)
     assert foreseen.told in opened["reason"]

@@ -3,11 +3,11 @@
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
 
+from fedrad.deployment.handshake import check_version, version_info
+from fedrad.deployment.site.worker import _once, _Rounds
 from fedrad.errors import ConfigError
-from fedrad.federation.handshake import check_version, greeting
-from fedrad.federation.hospital.tasks import _once, _Rounds
-from fedrad.federation.records import config_of, numbers_of, pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
+from fedrad.rounds.records import config_of, numbers_of, pack
+from fedrad.simulation.in_process import InProcessGrid
 
 
 def question(number: int, *, run: int = 1, arm: str = "fedavg") -> Message:
@@ -72,7 +72,7 @@ def test_a_refusal_is_repeated_as_a_refusal() -> None:
 )
 def test_another_version_is_refused_with_both_named(change: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        check_version(greeting() | change)
+        check_version(version_info() | change)
 
 
 def test_a_message_without_a_version_is_refused() -> None:

@@ -13,23 +13,23 @@ from made import experiment, federation, play, site
 from together import close
 
 from fedrad.config import Experiment
-from fedrad.core.store import load
+from fedrad.core.store import load_bundle
 from fedrad.data.sites import Federation
 from fedrad.errors import ConfigError, MissingError
-from fedrad.federation.client import site_apps
-from fedrad.federation.rounds import Play
-from fedrad.federation.runtimes import Concurrency
-from fedrad.federation.server import server_app
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.together import Together
-from fedrad.federation.site_tasks import Known
-from fedrad.federation.watch import LoggedProgress
+from fedrad.rounds.arm_rounds import RunSpec
+from fedrad.rounds.client_app import site_apps
+from fedrad.rounds.progress import LoggedProgress
+from fedrad.rounds.server import server_app
+from fedrad.rounds.site_tasks import Known
 from fedrad.runs import RunFolder
-from fedrad.training import concurrency
-from fedrad.training.asked import Training
-from fedrad.training.choice import Memory
+from fedrad.runtimes import Concurrency
+from fedrad.simulation.batched_training import BatchedTrainer
+from fedrad.simulation.in_process import InProcessGrid
+from fedrad.training.devices import measured_concurrency as concurrency
+from fedrad.training.devices.autotune import Memory
+from fedrad.training.devices.concurrency_modes import ConcurrencyMode, Train, trainer_of
+from fedrad.training.devices.deferred_training import TrainingCall
 from fedrad.training.fit import Fitted
-from fedrad.training.ways import Train, Way, trainer_of
 
 ARMS = ["fedavg", "tuned"]
 
@@ -52,7 +52,7 @@ def same_run(one: Path, other: Path, arms: Sequence[str], atol: float) -> None:
         paths = [Path(arm) / "seed-0" / "state.safetensors"]
         paths += [p.relative_to(one) for p in sorted(one.glob(f"sites/*/{arm}/seed-0/*.safet*"))]
         for path in paths:
-            ours, theirs = load(one / path), load(other / path)
+            ours, theirs = load_bundle(one / path), load_bundle(other / path)
             assert ours.keys() == theirs.keys()
             for name in ours:
                 close(ours[name], theirs[name], atol=atol)
@@ -72,7 +72,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_of_stacked_sites_is_the_ordinary_run(alone: Path, tmp_path: Path) -> None:
     """Sites of 5, 3 and 4 steps; also those that go on from weights and memory of their own."""
     arms = [*ARMS, "local", "fedprox", "centralized"]
-    told = play(tmp_path, experiment(rounds=2), arms=arms, way=Way.STACKED)
+    told = play(tmp_path, experiment(rounds=2), arms=arms, way=ConcurrencyMode.STACKED)
     same_run(tmp_path, alone, arms, 1e-5)
     assert len(told.notes) == 6 and "fedavg, fit: trained stacked, 3 sites" in told.notes[0]
     # The bits differ: else what is compared here would be the same way twice.
@@ -83,14 +83,14 @@ def test_a_run_of_stacked_sites_is_the_ordinary_run(alone: Path, tmp_path: Path)
 class Full:
     """A device's trainers, of which one has room for so many sites only, and what they did."""
 
-    def __init__(self, room: int, way: Way = Way.STACKED) -> None:
+    def __init__(self, room: int, way: ConcurrencyMode = ConcurrencyMode.STACKED) -> None:
         self.room, self.way = room, way
         self.groups: list[int] = []
 
-    def __call__(self, way: Way) -> Train:
+    def __call__(self, way: ConcurrencyMode) -> Train:
         train = trainer_of(way)
 
-        def full(asked: Sequence[Training]) -> list[Fitted]:
+        def full(asked: Sequence[TrainingCall]) -> list[Fitted]:
             if len(asked) > self.room:
                 raise torch.OutOfMemoryError("full")
             self.groups.append(len(asked))
@@ -106,29 +106,29 @@ def together(
     what: Experiment | None = None,
     sites: Federation | None = None,
     memory: Memory | None = None,
-    trainers: Callable[[Way], Train] = trainer_of,
-    forced: Way | None = None,
+    trainers: Callable[[ConcurrencyMode], Train] = trainer_of,
+    forced: ConcurrencyMode | None = None,
 ) -> list[str]:
     """Play on a device of whose memory a test says what it likes, and return what was noted."""
     what, sites, run = what or experiment(rounds=2), sites or federation(), RunFolder(folder)
     notes: list[str] = []
-    group = Together(
+    group = BatchedTrainer(
         run, len(sites.sites), forced=forced, memory=memory, note=notes.append, trainers=trainers
     )
     app, door = site_apps(Known(sites), torch.device("cpu"), trainer=group.fit)
     folders = {name: run.site(name) for name in sites.sites}
     grid = InProcessGrid(app, folders, door=door, together=group)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-    server_app(Play(what, arms, what.seeds, (), run, LoggedProgress()))(grid, context)
+    server_app(RunSpec(what, arms, what.seeds, (), run, LoggedProgress()))(grid, context)
     return notes
 
 
-@pytest.mark.parametrize("way", [Way.GRAPH, Way.STREAMS])
+@pytest.mark.parametrize("way", [ConcurrencyMode.GRAPH, ConcurrencyMode.STREAMS])
 def test_what_a_gpu_does_otherwise_is_the_ordinary_run(
-    alone: Path, tmp_path: Path, way: Way
+    alone: Path, tmp_path: Path, way: ConcurrencyMode
 ) -> None:
     """On a CPU the same code without a graph and without streams, in the place of stacks."""
-    together(tmp_path, forced=Way.STACKED, trainers=lambda _: trainer_of(way))
+    together(tmp_path, forced=ConcurrencyMode.STACKED, trainers=lambda _: trainer_of(way))
     same_run(tmp_path, alone, ARMS, 1e-5)
 
 
@@ -136,7 +136,7 @@ def test_a_full_memory_halves_the_sites_at_once_and_changes_no_result(
     alone: Path, tmp_path: Path
 ) -> None:
     full = Full(2)
-    notes = together(tmp_path, forced=Way.STACKED, trainers=full)
+    notes = together(tmp_path, forced=ConcurrencyMode.STACKED, trainers=full)
     same_run(tmp_path, alone, ARMS, 1e-5)
     assert notes[1].endswith("memory was full with 3 sites at once; it goes on with 1")
     assert full.groups == 2 * 2 * 3 * [1], "nobody is trained twice"
@@ -146,7 +146,7 @@ def test_where_not_one_site_fits_stacked_the_run_goes_on_one_by_one(
     alone: Path, tmp_path: Path
 ) -> None:
     """Bit for bit, as it is then the ordinary run."""
-    notes = together(tmp_path, arms=["fedavg"], forced=Way.STACKED, trainers=Full(0))
+    notes = together(tmp_path, arms=["fedavg"], forced=ConcurrencyMode.STACKED, trainers=Full(0))
     same_run(tmp_path, alone, ["fedavg"], 0)
     assert notes[1].endswith("it goes on one site after the other")
     kept = json.loads((tmp_path / "concurrency.json").read_text(encoding="utf-8"))
@@ -165,7 +165,12 @@ def test_the_measured_peak_of_one_site_says_how_many_go_at_once(tmp_path: Path) 
     sites = Federation({f"s{k}": site(f"s{k}", 8 + k) for k in range(7)}, ())
     memory = Memory(lambda: 2_600, peak_of)
     (note,) = together(
-        tmp_path, arms=["fedavg"], sites=sites, memory=memory, forced=Way.STACKED, trainers=full
+        tmp_path,
+        arms=["fedavg"],
+        sites=sites,
+        memory=memory,
+        forced=ConcurrencyMode.STACKED,
+        trainers=full,
     )
     assert "trained stacked, 2 sites at a time" in note and len(played) == 1
     assert full.groups == 2 * [2, 2, 2, 1]
@@ -181,17 +186,17 @@ def test_the_fastest_way_is_taken_and_taken_again_when_the_run_goes_on(
     tried, now = [], [0.0]
     monkeypatch.setattr(concurrency, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
-    def trainers(way: Way) -> Train:
-        def train(asked: Sequence[Training]) -> list[Fitted]:
+    def trainers(way: ConcurrencyMode) -> Train:
+        def train(asked: Sequence[TrainingCall]) -> list[Fitted]:
             tried.append(way)
-            now[0] += 0.001 if way is Way.STACKED else 0.05
+            now[0] += 0.001 if way is ConcurrencyMode.STACKED else 0.05
             return trainer_of(way)(asked)
 
         return train
 
     (note,) = together(tmp_path, arms=["fedavg"], trainers=trainers)
     assert note.startswith("fedavg, fit: trained stacked, 3 sites at a time (the fastest of eager")
-    assert tried.count(Way.EAGER) == 4 * 3, (
+    assert tried.count(ConcurrencyMode.EAGER) == 4 * 3, (
         "three sites by themselves: once to compare, three for time"
     )
     state = tmp_path / "fedavg/seed-0/state.safetensors"
@@ -200,7 +205,7 @@ def test_the_fastest_way_is_taken_and_taken_again_when_the_run_goes_on(
         path.unlink()
     (tmp_path / "fedavg/seed-0/server/round-000002.safetensors").unlink()
     assert together(tmp_path, arms=["fedavg"], trainers=trainers) == []
-    assert set(tried) == {Way.STACKED} and state.read_bytes() == before
+    assert set(tried) == {ConcurrencyMode.STACKED} and state.read_bytes() == before
 
 
 def test_where_only_one_way_is_possible_the_note_says_why(alone: Path, tmp_path: Path) -> None:
@@ -219,7 +224,7 @@ def test_a_site_that_diverges_is_named_as_in_the_ordinary_run(tmp_path: Path) ->
     local = experiment().local.model_dump() | {"optimizer": {"name": "sgd", "lr": 1e30}}
     what = experiment(rounds=2, local=local)
     one = play(tmp_path / "one", what, arms=["fedavg"])
-    other = play(tmp_path / "other", what, arms=["fedavg"], way=Way.STACKED)
+    other = play(tmp_path / "other", what, arms=["fedavg"], way=ConcurrencyMode.STACKED)
     assert other.stopped == one.stopped and "round 1" in other.stopped["fedavg"]
     assert together(tmp_path / "auto", arms=["fedavg"], what=what) == []
     reason = json.loads((tmp_path / "auto/fedavg/seed-0/stopped.json").read_text(encoding="utf-8"))
@@ -229,28 +234,45 @@ def test_a_site_that_diverges_is_named_as_in_the_ordinary_run(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("way", "changes", "workers", "told"),
     [
-        (Way.GRAPH, {}, 1, "graph: needs a CUDA device, found --device cpu"),
-        (Way.STREAMS, {}, 1, "streams: needs a CUDA device"),
-        (Way.STACKED, {}, 2, "--workers 2: sites that are trained at once are in one process"),
-        (Way.STACKED, {"model": {"name": "mlp", "hidden": [8], "dropout": 0.1}}, 1, "dropout"),
-        (Way.STACKED, {"privacy": {"name": "dp_sgd", "epsilon": 8.0}}, 1, "differential privacy"),
+        (ConcurrencyMode.GRAPH, {}, 1, "graph: needs a CUDA device, found --device cpu"),
+        (ConcurrencyMode.STREAMS, {}, 1, "streams: needs a CUDA device"),
+        (
+            ConcurrencyMode.STACKED,
+            {},
+            2,
+            "--workers 2: sites that are trained at once are in one process",
+        ),
+        (
+            ConcurrencyMode.STACKED,
+            {"model": {"name": "mlp", "hidden": [8], "dropout": 0.1}},
+            1,
+            "dropout",
+        ),
+        (
+            ConcurrencyMode.STACKED,
+            {"privacy": {"name": "dp_sgd", "epsilon": 8.0}},
+            1,
+            "differential privacy",
+        ),
     ],
 )
 def test_a_way_that_cannot_be_had_is_refused(
-    tmp_path: Path, way: Way, changes: dict[str, Any], workers: int, told: str
+    tmp_path: Path, way: ConcurrencyMode, changes: dict[str, Any], workers: int, told: str
 ) -> None:
     with pytest.raises((ConfigError, MissingError), match=told):
         play(tmp_path, experiment(**changes), arms=["fedavg"], way=way, workers=workers)
 
 
 def test_the_command_names_the_ways_that_there_are() -> None:
-    assert [one.value for one in Concurrency] == ["auto", *(way.value for way in Way)]
+    assert [one.value for one in Concurrency] == ["auto", *(way.value for way in ConcurrencyMode)]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("way", [Way.GRAPH, Way.STREAMS, Way.STACKED, None])
+@pytest.mark.parametrize(
+    "way", [ConcurrencyMode.GRAPH, ConcurrencyMode.STREAMS, ConcurrencyMode.STACKED, None]
+)
 def test_a_run_on_a_gpu_is_the_ordinary_run_whatever_the_way(
-    alone: Path, tmp_path: Path, way: Way | None
+    alone: Path, tmp_path: Path, way: ConcurrencyMode | None
 ) -> None:
     told = play(tmp_path, experiment(rounds=2), arms=[*ARMS, "fedprox"], device="cuda", way=way)
     same_run(tmp_path, alone, [*ARMS, "fedprox"], 1e-3)

@@ -5,10 +5,10 @@ import torch
 from flwr.app import Message, RecordDict
 from made import federation
 
-from fedrad.federation.blocks import BLOCK
-from fedrad.federation.records import pack
-from fedrad.federation.simulation.inprocess import InProcessGrid
-from fedrad.federation.simulation.waiting import Waiting
+from fedrad.rounds.partial_aggregation import GROUP_SIZE
+from fedrad.rounds.records import pack
+from fedrad.simulation.in_process import InProcessGrid
+from fedrad.simulation.message_queue import MessageQueue
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def messages(grid: InProcessGrid, count: int, elements: int = 2, **config: str) 
 
 def test_many_messages_to_single_sites_go_together_and_few_go_alone(grid: InProcessGrid) -> None:
     """A batch is at most half a worker's share of the queue, so the end stays even."""
-    waiting = Waiting()
+    waiting = MessageQueue()
     waiting.push(messages(grid, 41))
     sizes = []
     while len(waiting):
@@ -44,13 +44,13 @@ def test_blocks_of_a_large_network_go_one_by_one_and_those_of_a_small_one_togeth
 ) -> None:
     """A block's answer is as long as a network: several of a large one would be a burden."""
     for elements, sizes in ((300_000, [1, 1, 1]), (2, [4, 2, 1])):
-        waiting = Waiting()
-        waiting.push(messages(grid, 10, elements, **{BLOCK: "nord,ost"}))
+        waiting = MessageQueue()
+        waiting.push(messages(grid, 10, elements, **{GROUP_SIZE: "nord,ost"}))
         assert [len(waiting.next(1)) for _ in sizes] == sizes
 
 
 def test_messages_with_other_arrays_do_not_go_together(grid: InProcessGrid) -> None:
-    waiting = Waiting()
+    waiting = MessageQueue()
     waiting.push([*messages(grid, 2), *messages(grid, 40)])
     assert waiting.next(1) == ("1", "2")
 
@@ -58,7 +58,7 @@ def test_messages_with_other_arrays_do_not_go_together(grid: InProcessGrid) -> N
 def test_of_a_batch_that_killed_each_goes_alone_and_only_the_killer_is_given_up(
     grid: InProcessGrid,
 ) -> None:
-    waiting = Waiting()
+    waiting = MessageQueue()
     waiting.push(messages(grid, 40))
     batch, behind = waiting.next(1), waiting.next(1)
     assert batch[:2] == ("1", "2")
@@ -71,7 +71,7 @@ def test_of_a_batch_that_killed_each_goes_alone_and_only_the_killer_is_given_up(
 
 
 def test_messages_that_nobody_waits_for_are_forgotten(grid: InProcessGrid) -> None:
-    waiting = Waiting()
+    waiting = MessageQueue()
     waiting.push(messages(grid, 3))
     waiting.drop_old({"3"})
     assert waiting.next(1) == ("3",) and len(waiting) == 0

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest
 from test_network import SuperLink, ask, grid, link  # noqa: F401 - a fixture
 
-from fedrad.federation.coordinator import network
-from fedrad.federation.coordinator.remote import _waited
-from fedrad.federation.coordinator.waits import Waits
+from fedrad.deployment.coordinator import network
+from fedrad.deployment.coordinator.remote import _waited
+from fedrad.deployment.coordinator.wait_reports import WaitReports
 
 
-def waits(said: list[str], *, patience: float = 120.0) -> Waits:
-    made = Waits(said.append, patience=patience, deadline=3600.0)
+def waits(said: list[str], *, patience: float = 120.0) -> WaitReports:
+    made = WaitReports(said.append, patience=patience, deadline=3600.0)
     made.names = {1: "nord", 2: "ost", 3: "west"}
     return made
 
@@ -74,7 +74,7 @@ def test_a_grid_that_waits_says_which_of_its_sites_has_gone(
     now = [0.0]
     monkeypatch.setattr(network, "time", SimpleNamespace(monotonic=lambda: now[0]))
     said: list[str] = []
-    one = Waits(said.append, patience=100.0, deadline=3600.0)
+    one = WaitReports(said.append, patience=100.0, deadline=3600.0)
     one.names = {7: "nord", 8: "ost"}
     here = grid(link)
     status = SimpleNamespace(waiting=lambda seconds: None)

@@ -11,14 +11,14 @@ import torch
 from leaving import POLICY, context, in_flowers_runtime, question, site_file
 
 from fedrad.config import Experiment, SiteFile
-from fedrad.federation.client import client_app
-from fedrad.federation.hospital.audit import AuditLog
-from fedrad.federation.hospital.guard import guarded
-from fedrad.federation.hospital.privacy_guard import GuardLedger
-from fedrad.federation.records import config_of
-from fedrad.federation.site_tasks import Known
+from fedrad.deployment.site.audit import AuditLog
+from fedrad.deployment.site.guard import guarded
+from fedrad.deployment.site.privacy_guard import GuardLedger
 from fedrad.privacy.ledger import Ledger
 from fedrad.privacy.site_account import SiteAccount
+from fedrad.rounds.client_app import client_app
+from fedrad.rounds.records import config_of
+from fedrad.rounds.site_tasks import Known
 
 DP = {"name": "dp_sgd", "noise": 1.0}
 ALLOW = POLICY["allow"] | {"algorithms": ["fedavg", "local"]}
@@ -57,7 +57,7 @@ def test_each_arm_that_a_rule_refuses_is_named_with_the_rule(tmp_path: Path) -> 
     found = refused(tmp_path, made.experiment(), allow=ALLOW)
     assert set(found) == {"fedprox", "tuned", "half"}
     assert found["fedprox"] == (
-        "Refused: nord: allow.algorithms: limit fedavg, local, asked fedprox"
+        "PolicyError: nord: allow.algorithms: limit fedavg, local, asked fedprox"
     )
 
 
@@ -151,7 +151,7 @@ def test_whoever_names_fewer_arms_than_it_plays_gains_nothing(tmp_path: Path) ->
         for number in range(1, 7)
     ]
     assert not replies[0].has_error() and replies[-1].has_error()
-    assert replies[-1].error.reason.startswith("Refused: nord: epsilon")
+    assert replies[-1].error.reason.startswith("PolicyError: nord: epsilon")
     assert guard.account.spent().epsilon <= ceiling
 
 
@@ -184,7 +184,7 @@ def test_rounds_that_are_booked_count_once_when_a_run_goes_on(tmp_path: Path) ->
     site = site_file(tmp_path, data="phantom")
     guard = account(tmp_path, site)
     whole = guard.project_run([what.arm("one")], seeds=1)
-    from fedrad.training.private_arm import private_at
+    from fedrad.training.dp.private_arm import private_at
 
     data, arm = made.federation().sites["nord"], what.arm("one")
     own = private_at(arm, data, guard.account)

@@ -10,16 +10,16 @@ import pytest
 import torch
 from made import experiment, federation, play, site
 
-from fedrad.core.state import same
+from fedrad.core.state import is_bit_identical
 from fedrad.data.sites import Federation
 from fedrad.errors import MissingError
-from fedrad.federation import exchange
-from fedrad.federation.exchange import FlowerSites
-from fedrad.federation.simulation.cores import worker_count
-from fedrad.federation.simulation.shared import SharedArea
-from fedrad.federation.simulation.waiting import Waiting
-from fedrad.federation.simulation.workers import WorkersGrid
+from fedrad.rounds import flower_sites as exchange
+from fedrad.rounds.flower_sites import FlowerSites
 from fedrad.runs import RunFolder
+from fedrad.simulation.cores import worker_count
+from fedrad.simulation.message_queue import MessageQueue
+from fedrad.simulation.shared_memory import SharedArea
+from fedrad.simulation.worker_processes import WorkersGrid
 from fedrad.training.local import LocalTask
 
 MANY = experiment(rounds=2, quorum=20, validate_every=0)
@@ -72,9 +72,9 @@ def test_of_blocks_that_go_together_only_the_one_that_fails_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """24 sites: a worker takes up to six at once, and answers for each."""
-    taken, next_ones, plain = [], Waiting.next, LocalTask.fit
+    taken, next_ones, plain = [], MessageQueue.next, LocalTask.fit
 
-    def remembered(waiting: Waiting, workers: int | None = None) -> tuple[str, ...]:
+    def remembered(waiting: MessageQueue, workers: int | None = None) -> tuple[str, ...]:
         taken.append(next_ones(waiting, workers))
         return taken[-1]
 
@@ -83,7 +83,7 @@ def test_of_blocks_that_go_together_only_the_one_that_fails_is_missing(
             raise RuntimeError("damaged")
         return plain(task, *args, **kwargs)
 
-    monkeypatch.setattr(Waiting, "next", remembered)
+    monkeypatch.setattr(MessageQueue, "next", remembered)
     monkeypatch.setattr(LocalTask, "fit", fit)
     for workers in (1, 2):
         play(tmp_path / str(workers), MANY, many(), arms=["fedavg"], workers=workers)
@@ -166,7 +166,7 @@ def test_a_site_that_kills_every_worker_is_given_up_with_its_name(
     deadly(monkeypatch, "ost")
     told = play(tmp_path, arms=["fedavg"], workers=2)
     assert "2 of 3 sites answered" in told.stopped["fedavg"]
-    assert "ost: SiteFailed: 3 workers died" in told.stopped["fedavg"]
+    assert "ost: SiteFailedError: 3 workers died" in told.stopped["fedavg"]
 
 
 def test_with_a_quorum_the_round_goes_on_and_names_who_is_missing(
@@ -223,9 +223,9 @@ def test_a_worker_that_is_late_is_ended_and_the_next_round_has_all_sites(
 def test_a_shared_area_grows_and_keeps_every_kind_of_array() -> None:
     area = SharedArea("test")
     small = {"a": {"w": torch.ones(3)}}
-    assert same(area.read(area.write(small)), small)
+    assert is_bit_identical(area.read(area.write(small)), small)
     large = {"a": {"w": torch.randn(1000), "n": torch.tensor(5)}, "b": {"e": torch.zeros(0, 2)}}
-    assert same(area.read(area.write(large)), large)
+    assert is_bit_identical(area.read(area.write(large)), large)
 
 
 def test_workers_after_cuda_has_started_are_refused(

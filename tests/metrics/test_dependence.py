@@ -32,7 +32,7 @@ def test_it_is_its_definition() -> None:
 
 def test_it_is_that_of_the_penalty_that_trains_against_it() -> None:
     x, z = normal(40, 2, 5, 5), normal(40, 7, seed=1)
-    penalty = nopeek.distance_correlation(x, z).item()
+    penalty = nopeek.sample_distance_correlation(x, z).item()
     assert distance_correlation(x, z).plain == pytest.approx(penalty, abs=1e-5)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedrad.config import Task
-from fedrad.errors import TrainingDiverged
+from fedrad.errors import TrainingDivergedError
 from fedrad.metrics import METRICS
 from fedrad.metrics.base import Array, Metric, macro, ratio, sample
 
@@ -100,7 +100,7 @@ def test_the_table_names_each_metric_as_the_metric_names_itself():
 
 def test_scores_that_are_no_number_are_refused():
     """A nan has no rank and would quietly shrink the test set."""
-    with pytest.raises(TrainingDiverged, match="a score of the model is no finite number"):
+    with pytest.raises(TrainingDivergedError, match="a score of the model is no finite number"):
         sample(TASKS["binary"], np.array([[np.nan]]), np.ones((1, 1)))
 
 

@@ -8,12 +8,12 @@ from fedrad.core.state import all_finite
 from fedrad.metrics import METRICS
 from fedrad.metrics.base import Array, sample
 from fedrad.metrics.cells import cells_of, from_array, log_odds
-from fedrad.metrics.pooling import pooled
+from fedrad.metrics.pooling import pooled_metric
 from fedrad.metrics.site_result import (
-    SIMULATED,
+    FULL_DISCLOSURE,
+    Disclosed,
     Disclosure,
     SiteResult,
-    Told,
     hospital_disclosure,
     result_of,
 )
@@ -46,7 +46,7 @@ def told(
     y: Array,
     *,
     patient: Array | None = None,
-    disclosure: Disclosure = SIMULATED,
+    disclosure: Disclosure = FULL_DISCLOSURE,
     draws: int = 0,
 ) -> SiteResult:
     edges = {"sensitivity": np.zeros(task.outputs)}
@@ -62,7 +62,7 @@ def told(
 
 
 @pytest.mark.parametrize("task", [BINARY, GRADES, FINDINGS], ids=lambda task: task.name)
-@pytest.mark.parametrize("disclosure", [SIMULATED, HOSPITAL], ids=["simulated", "hospital"])
+@pytest.mark.parametrize("disclosure", [FULL_DISCLOSURE, HOSPITAL], ids=["simulated", "hospital"])
 def test_a_result_is_the_same_after_its_way_through_a_message(task, disclosure):
     """All arrays of a message are finite; what is not told is marked, not sent as nan."""
     scores, y = scored(task, 60)
@@ -166,7 +166,7 @@ def test_what_rests_on_few_patients_of_a_class_is_kept_back():
     y[:] = 0
     y[:4] = 1
     found = told(BINARY, scores, y, disclosure=HOSPITAL)
-    kept = {name for name, why in found.told.items() if (why == Told.WITHHELD).all()}
+    kept = {name for name, why in found.told.items() if (why == Disclosed.WITHHELD).all()}
     assert kept == {
         "auroc", "auprc", "sensitivity", "balanced_accuracy", "kappa_linear", "kappa_quadratic",
     }  # fmt: skip
@@ -177,13 +177,13 @@ def test_what_rests_on_few_patients_of_a_class_is_kept_back():
     y[:10] = 1
     patient = np.concatenate([np.zeros(10), np.arange(1, 51)])
     again = told(BINARY, scores, y, patient=patient, disclosure=HOSPITAL)
-    assert (again.told["auroc"] == Told.WITHHELD).all()
+    assert (again.told["auroc"] == Disclosed.WITHHELD).all()
 
 
 def test_of_fewer_patients_than_allowed_nothing_is_told():
     """But their number."""
     found = told(BINARY, *scored(BINARY, 4), disclosure=HOSPITAL, draws=5)
-    assert all((why == Told.WITHHELD).all() for why in found.told.values())
+    assert all((why == Disclosed.WITHHELD).all() for why in found.told.values())
     state = found.as_state(HOSPITAL.most_cells)
     others = {name: float(a.double().abs().sum()) for name, a in state.items()
               if not name.startswith(("told/", "counts", "size", "table/"))}  # fmt: skip
@@ -196,7 +196,7 @@ def test_a_finding_of_few_patients_is_left_out_and_the_others_stay():
     y[:, 1] = 0
     y[:3, 1] = 1
     found = told(FINDINGS, scores, y, disclosure=HOSPITAL)
-    assert found.told["auroc"].tolist() == [Told.VALUE, Told.WITHHELD]
+    assert found.told["auroc"].tolist() == [Disclosed.VALUE, Disclosed.WITHHELD]
 
 
 def test_values_are_rounded():
@@ -221,7 +221,7 @@ def test_on_one_machine_a_pooled_metric_is_that_of_the_pooled_images(name, task)
     """To rounding: two sites with another mix of classes and other scores."""
     parts = scored(task, 80, 1), scored(task, 50, 2, shift=0.5)
     results = [told(task, *part) for part in parts]
-    found = pooled(METRICS[name](task), results, draws=0)
+    found = pooled_metric(METRICS[name](task), results, draws=0)
     assert found.values[0] == pytest.approx(exact(name, task, *parts))
     assert found.bound == 0
 
@@ -234,7 +234,11 @@ def test_two_sites_at_auroc_one_can_pool_to_three_quarters():
     y = np.array([[0.0], [1.0]])
     a, b = (told(BINARY, np.array(s), y) for s in ([[0.1], [0.2]], [[0.3], [0.9]]))
     metric = METRICS["auroc"](BINARY)
-    assert [pooled(metric, one, draws=0).values[0] for one in ([a], [b], [a, b])] == [1, 1, 0.75]
+    assert [pooled_metric(metric, one, draws=0).values[0] for one in ([a], [b], [a, b])] == [
+        1,
+        1,
+        0.75,
+    ]
 
 
 @pytest.mark.parametrize("name", ["auroc", "auprc"])
@@ -243,7 +247,7 @@ def test_from_hospitals_it_is_that_of_all_scores_within_its_bound(name, seed):
     """Cells of five patients: the bound is what moving them within their cells can do."""
     parts = [scored(BINARY, n, seed + k, shift=0.3 * k) for k, n in enumerate((60, 90, 150))]
     results = [told(BINARY, *part, disclosure=HOSPITAL) for part in parts]
-    found = pooled(METRICS[name](BINARY), results, draws=0)
+    found = pooled_metric(METRICS[name](BINARY), results, draws=0)
     error = abs(found.values[0] - exact(name, BINARY, *parts))
     assert error <= found.bound
     assert error < 0.03 and 0.005 < found.bound < 0.3
@@ -255,9 +259,9 @@ def test_what_one_hospital_keeps_back_the_pool_does_not_have():
     few[1][:] = 0
     few[1][0] = 1
     results = [told(BINARY, *many, disclosure=HOSPITAL), told(BINARY, *few, disclosure=HOSPITAL)]
-    found = pooled(METRICS["auroc"](BINARY), results, draws=3)
+    found = pooled_metric(METRICS["auroc"](BINARY), results, draws=3)
     assert np.isnan(found.values).all() and found.withheld == (1,)
-    assert np.isfinite(pooled(METRICS["accuracy"](BINARY), results, draws=3).values[0])
+    assert np.isfinite(pooled_metric(METRICS["accuracy"](BINARY), results, draws=3).values[0])
 
 
 def test_a_class_of_which_one_patient_has_most_images_has_no_pooled_rank():
@@ -269,8 +273,8 @@ def test_a_class_of_which_one_patient_has_most_images_has_no_pooled_rank():
         told(BINARY, *many, disclosure=HOSPITAL),
         told(BINARY, *one, patient=patient, disclosure=HOSPITAL),
     ]
-    assert pooled(METRICS["auroc"](BINARY), results, draws=3).withheld == (1,)
-    assert np.isfinite(pooled(METRICS["accuracy"](BINARY), results, draws=3).values[0])
+    assert pooled_metric(METRICS["auroc"](BINARY), results, draws=3).withheld == (1,)
+    assert np.isfinite(pooled_metric(METRICS["accuracy"](BINARY), results, draws=3).values[0])
 
 
 @pytest.mark.parametrize("name", ["auroc", "accuracy", "kappa_linear"])
@@ -278,7 +282,7 @@ def test_pooled_draws_have_the_spread_of_a_resample_of_all_patients(name):
     """Within the sites, whose numbers of patients are given; 400 resamples, 4,000 draws."""
     parts = [scored(BINARY, n, 5 + k) for k, n in enumerate((150, 100))]
     results = [told(BINARY, *part, draws=4_000) for part in parts]
-    spread = pooled(METRICS[name](BINARY), results, draws=4_000).values[1:].std()
+    spread = pooled_metric(METRICS[name](BINARY), results, draws=4_000).values[1:].std()
     rng, again = np.random.default_rng(0), []
     for _ in range(400):
         drawn = [rng.integers(0, len(y), len(y)) for _, y in parts]

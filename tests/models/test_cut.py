@@ -16,7 +16,7 @@ from fedrad.models.cut import (
     check_shared,
     ends,
     legal_cuts,
-    merged,
+    merged_parts,
     parts,
 )
 
@@ -62,7 +62,7 @@ def test_the_parts_states_merge_back_into_the_whole_one_for_every_legal_cut(
         split = parts(net, cut, last)
         states = [part.state_dict() for part in (split.front, split.body, split.tail)]
         assert sum(map(len, states)) == len(state)
-        again = merged(state, *reversed(states))
+        again = merged_parts(state, *reversed(states))
         assert list(again) == list(state)
         assert all(again[key].data_ptr() == value.data_ptr() for key, value in state.items())
 

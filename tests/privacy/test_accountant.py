@@ -12,7 +12,7 @@ from fedrad.errors import ConfigError
 from fedrad.privacy.accountant import (
     ORDERS,
     Use,
-    compose,
+    compose_uses,
     delta_for,
     for_group,
     gaussian_epsilon,
@@ -61,7 +61,7 @@ def test_divergences_are_opacus_own(rate: float, noise: float) -> None:
 
 def test_releases_without_sampling_add_up_as_one_with_less_noise() -> None:
     """50 Gaussian releases with noise 1 are one with noise 1 / sqrt(50); never 50 epsilons."""
-    found = compose([Use(1.0, 1.0, 20), Use(1.0, 1.0, 30)], 1e-5)
+    found = compose_uses([Use(1.0, 1.0, 20), Use(1.0, 1.0, 30)], 1e-5)
     assert found.accountant == "gaussian"
     assert found.epsilon == pytest.approx(gaussian_epsilon(50**-0.5, 1e-5))
     assert found.epsilon < 50 * gaussian_epsilon(1.0, 1e-5) / 3
@@ -69,10 +69,10 @@ def test_releases_without_sampling_add_up_as_one_with_less_noise() -> None:
 
 def test_alike_uses_are_composed_by_prv_and_others_by_rdp() -> None:
     """PRV is tighter; RDP adds up divergences of any uses."""
-    alike = compose([Use(0.05, 1.0, 100), Use(0.05, 1.0, 100)], 1e-5)
+    alike = compose_uses([Use(0.05, 1.0, 100), Use(0.05, 1.0, 100)], 1e-5)
     assert alike.accountant == "prv"
     assert alike.epsilon == prv_epsilon(Use(0.05, 1.0, 200), 1e-5)
-    mixed = compose([Use(0.05, 1.0, 100), Use(0.05, 1.0001, 100)], 1e-5)
+    mixed = compose_uses([Use(0.05, 1.0, 100), Use(0.05, 1.0001, 100)], 1e-5)
     assert mixed.accountant == "rdp"
     assert mixed.epsilon == pytest.approx(rdp_epsilon([Use(0.05, 1.0, 200)], 1e-5), rel=1e-3)
 
@@ -80,20 +80,20 @@ def test_alike_uses_are_composed_by_prv_and_others_by_rdp() -> None:
 def test_a_use_more_never_costs_less() -> None:
     """Also where the account changes on the way, and when many uses are of another kind."""
     uses = [*(Use(0.05, 1.5, 10) for _ in range(4)), Use(1.0, 5.0, 1), Use(0.02, 2.0, 10)]
-    spent = [compose(uses[:n], 1e-5).epsilon for n in range(len(uses) + 1)]
+    spent = [compose_uses(uses[:n], 1e-5).epsilon for n in range(len(uses) + 1)]
     assert spent[0] == 0 and all(a < b for a, b in pairwise(spent))
 
 
 def test_no_noise_has_no_epsilon() -> None:
     """Infinity is not a large number that someone may round."""
-    assert compose([Use(0.1, 0.0, 1)], 1e-5).epsilon == inf
-    assert compose([Use(1.0, 0.0, 1)], 1e-5).epsilon == inf
+    assert compose_uses([Use(0.1, 0.0, 1)], 1e-5).epsilon == inf
+    assert compose_uses([Use(1.0, 0.0, 1)], 1e-5).epsilon == inf
 
 
 def test_so_little_noise_that_prv_does_not_fit_is_accounted_by_rdp_and_said() -> None:
     """Its mesh would take all memory; the name of the account tells."""
     heavy = Use(32 / 600, 1.0, 180_000)
-    assert compose([heavy], 1e-5).accountant == "rdp"
+    assert compose_uses([heavy], 1e-5).accountant == "rdp"
     with pytest.raises(
         ConfigError, match="accountant prv: noise 1 over 180000 steps is too little"
     ):
@@ -113,8 +113,8 @@ def test_a_patient_of_several_images_pays_for_all_of_them() -> None:
     With rate 1 all k images add up to k norms: a release with a k-th of the noise.
     """
     one, three = Use(0.05, 2.0, 100), Use(0.05, 2.0, 100, units=3)
-    assert compose([three], 1e-5).epsilon > 2 * compose([one], 1e-5).epsilon
-    whole = compose([Use(1.0, 3.0, 1, units=3)], 1e-5).epsilon
+    assert compose_uses([three], 1e-5).epsilon > 2 * compose_uses([one], 1e-5).epsilon
+    whole = compose_uses([Use(1.0, 3.0, 1, units=3)], 1e-5).epsilon
     assert whole == pytest.approx(gaussian_epsilon(1.0, 1e-5))
     assert for_group(1.0, 1e-6, 3) == (3.0, pytest.approx(3 * exp(2) * 1e-6))
 

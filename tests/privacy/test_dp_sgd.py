@@ -8,11 +8,11 @@ import pytest
 from fedrad.errors import ConfigError
 from fedrad.privacy import PRIVACY
 from fedrad.privacy.accountant import prv_epsilon
-from fedrad.privacy.dp_sgd import Asked, Plan, dp_sgd, plan, rounded
+from fedrad.privacy.dp_sgd import DpSgdConfig, Plan, dp_sgd, plan, rounded
 from fedrad.registry import build
 
 
-def at(asked: Asked, *, patients: int = 600, rounds: int = 30, **changes: object) -> Plan:
+def at(asked: DpSgdConfig, *, patients: int = 600, rounds: int = 30, **changes: object) -> Plan:
     """A site of one image a patient, batches of 32, an epoch a round."""
     options: dict = {
         "site": "nord", "images": patients, "patients": patients, "most_images": 1,

@@ -9,8 +9,8 @@ import pytest
 
 from fedrad.errors import PrivacyError
 from fedrad.privacy.account import Charge
-from fedrad.privacy.accountant import Use, compose, renyi
-from fedrad.privacy.ledger import Entry, Ledger, _hash
+from fedrad.privacy.accountant import Use, compose_uses, renyi
+from fedrad.privacy.ledger import Ledger, LedgerEntry, _hash
 from fedrad.privacy.site_account import SiteAccount
 
 DELTA = 1e-5
@@ -49,11 +49,13 @@ def test_spend_composes_over_experiments_and_is_no_sum(tmp_path: Path) -> None:
     """PRV while all uses are alike; RDP once they differ; far less than the epsilons added."""
     ledger = booked(tmp_path)
     found = ledger.project(charge(4), DELTA)
-    assert found.after == compose([Use(0.05, 1.0, 80)], DELTA) and found.after.accountant == "prv"
-    assert found.before == compose([Use(0.05, 1.0, 60)], DELTA)
+    assert (
+        found.after == compose_uses([Use(0.05, 1.0, 80)], DELTA) and found.after.accountant == "prv"
+    )
+    assert found.before == compose_uses([Use(0.05, 1.0, 60)], DELTA)
     other = ledger.project(charge(name="spine", noise=2.0), DELTA).after
     assert other.accountant == "rdp" and other.epsilon > found.before.epsilon
-    one = compose([Use(0.05, 1.0, 20)], DELTA).epsilon
+    one = compose_uses([Use(0.05, 1.0, 20)], DELTA).epsilon
     assert found.after.epsilon < 0.6 * 4 * one
     assert len(ledger.entries()) == 3, "a projection writes nothing"
 
@@ -69,7 +71,7 @@ def test_new_patients_start_a_column_and_do_not_wash_the_old_spend_away(tmp_path
 
 def test_a_round_past_the_ceiling_is_refused_before_it_is_booked(tmp_path: Path) -> None:
     """The hospital can say no, in words that name no patient, and nothing is spent by it."""
-    per_round = compose([Use(0.05, 1.0, 20)], DELTA).epsilon
+    per_round = compose_uses([Use(0.05, 1.0, 20)], DELTA).epsilon
     account = SiteAccount(Ledger(tmp_path), ceiling=per_round + 0.01, delta=DELTA)
     account.spend(charge(1))
     with pytest.raises(PrivacyError, match=r"round 2 of chest: .* epsilon .* ceiling is .* spent"):
@@ -177,7 +179,7 @@ def test_a_full_disk_stops_the_round_and_keeps_the_ledger_whole(
 
 def test_two_processes_cannot_spend_the_same_rest_twice(tmp_path: Path) -> None:
     """The ceiling is checked while no other process can book."""
-    per_round = compose([Use(0.05, 1.0, 20)], DELTA).epsilon
+    per_round = compose_uses([Use(0.05, 1.0, 20)], DELTA).epsilon
     accounts = [SiteAccount(Ledger(tmp_path), per_round + 0.01, DELTA) for _ in range(2)]
     accounts[0].spend(charge(1))
     with pytest.raises(PrivacyError, match="ceiling"):
@@ -208,7 +210,7 @@ def _write(ledger: Ledger, count: int) -> None:
     for number in range(1, count + 1):
         one = charge(number, noise=1.0 + number // 100 / 50)
         at = float(number)
-        entry = Entry(number, at, one, previous, _hash(number, at, one, previous))
+        entry = LedgerEntry(number, at, one, previous, _hash(number, at, one, previous))
         told = {**vars(entry), "charge": {**vars(one), "use": vars(one.use)}}
         text.append(json.dumps(told, separators=(",", ":"), sort_keys=True) + "\n")
         previous = entry.hash

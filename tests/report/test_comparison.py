@@ -13,8 +13,8 @@ from fedrad.metrics.intervals import holm
 from fedrad.report.chance import chance_level
 from fedrad.report.comparison import ArmRun, Primary, compare
 from fedrad.report.evidence import Evidence
+from fedrad.report.formatting import interval
 from fedrad.report.sentences import _bounds, _gap
-from fedrad.report.wording import interval
 
 SITES = ("nord", "ost", "sued")
 TASK = Task(name="binary", labels=("lesion",), input=(1, 8, 8))

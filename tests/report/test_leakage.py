@@ -9,12 +9,12 @@ import pytest
 import torch
 from example_results import example
 
-from fedrad.algorithms.split import CutPlan
+from fedrad.algorithms.split.cut_plan import CutPlan
 from fedrad.assemble import initial_state
 from fedrad.config import Experiment, from_text
 from fedrad.data.base import SiteData
 from fedrad.data.sites import Federation
-from fedrad.report.leakage import Sample, _samples, measure
+from fedrad.report.leakage import LabelledImages, _samples, measure
 from fedrad.report.leakage_panel import leakage
 from fedrad.report.page import render
 
@@ -47,12 +47,12 @@ def site(name: str, images: int) -> SiteData:
     return SiteData(name, x, y, rows.astype(np.uint64), split)
 
 
-def sample(images: int, seed: int) -> Sample:
+def sample(images: int, seed: int) -> LabelledImages:
     draws = torch.Generator().manual_seed(seed)
     coarse = torch.rand(images, 1, 4, 4, generator=draws)
     x = (torch.nn.functional.interpolate(coarse, 16) * 255).round().byte()
     y = torch.stack([coarse.mean((1, 2, 3)) > 0.5, coarse[:, 0, 0, 0] > 0.8], 1).float()
-    return Sample(x, y)
+    return LabelledImages(x, y)
 
 
 def found(

@@ -13,9 +13,15 @@ from fedrad.core.names import by_reason
 from fedrad.metrics.base import Array
 from fedrad.metrics.scales import SCALES, Basis
 from fedrad.report import estimates
-from fedrad.report.columns import mean_over
+from fedrad.report.arm_statistics import mean_over
 from fedrad.report.figures import scale_of
-from fedrad.report.many import LISTED, ONE_BY_ONE, across_sites, caterpillar, curves_over_sites
+from fedrad.report.many_sites import (
+    LISTED,
+    ONE_BY_ONE,
+    across_sites,
+    caterpillar,
+    curves_over_sites,
+)
 from fedrad.report.page import render
 from fedrad.report.tables import results_tables
 

@@ -9,7 +9,7 @@ import pytest
 from made import experiment, federation, play
 from rich.console import Console
 
-from fedrad.federation.coordinator.remote import left_out
+from fedrad.deployment.coordinator.remote import left_out
 from fedrad.report.outcome import outcome_of
 from fedrad.report.page import render
 from fedrad.report.results import results_of

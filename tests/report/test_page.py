@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from example_results import DIVERGED, FEW, HELD_OUT, SITES, estimate, example, undefined
 
-from fedrad.report.figures import Scale, interval_row, scale_of, tag
+from fedrad.report.figures import AxisScale, interval_row, scale_of, tag
+from fedrad.report.formatting import BLANK
 from fedrad.report.page import render
-from fedrad.report.wording import BLANK
 
 EVIL = "<script>alert('x')</script>\"'&"
 
@@ -200,11 +200,13 @@ def test_multiclass_counts_become_shares() -> None:
 
 def test_an_interval_is_drawn_to_scale() -> None:
     """On an axis from 0 to 1, an estimate of 0.5 from 0.25 to 0.75 spans the middle half."""
-    drawn = interval_row({"value": 0.5, "low": 0.25, "high": 0.75}, Scale(0.0, 1.0))
+    drawn = interval_row({"value": 0.5, "low": 0.25, "high": 0.75}, AxisScale(0.0, 1.0))
     assert 'x1="25.0%" x2="75.0%"' in drawn
     assert 'cx="50.0%"' in drawn
-    assert "hollow" in interval_row({"value": 0.5, "low": None, "high": None}, Scale(0.0, 1.0))
-    assert "<circle" not in interval_row({"value": 7.0, "low": 6.0, "high": 8.0}, Scale(0.0, 1.0))
+    assert "hollow" in interval_row({"value": 0.5, "low": None, "high": None}, AxisScale(0.0, 1.0))
+    assert "<circle" not in interval_row(
+        {"value": 7.0, "low": 6.0, "high": 8.0}, AxisScale(0.0, 1.0)
+    )
 
 
 def test_a_scale_holds_all_values_and_has_round_ticks() -> None:

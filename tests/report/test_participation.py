@@ -75,7 +75,7 @@ def test_a_site_that_did_not_answer_is_named_with_its_rounds_and_reason() -> Non
 
 def test_a_site_that_refused_the_arm_was_not_asked_and_is_not_called_silent() -> None:
     """ "Was asked 3 times" would say that it failed, and that something was sent to it."""
-    why = {"ost": "was not asked: Refused: ost: epsilon: limit 3, asked 9"}
+    why = {"ost": "was not asked: PolicyError: ost: epsilon: limit 3, asked 9"}
     lines = [
         {"round": n, "drawn": ["nord"], "answered": ["nord"], "missing": why} for n in range(1, 4)
     ]
@@ -84,7 +84,7 @@ def test_a_site_that_refused_the_arm_was_not_asked_and_is_not_called_silent() ->
     sites = [{"name": name, "held_out": False} for name in ("nord", "ost")]
     assert took_part({"sites": sites, "arms": [{"name": "fedavg", "participation": known}]}) == [
         "Took part: fedavg: nord in 3, ost in 0 of 3 rounds "
-        "(ost was not asked: Refused: ost: epsilon: limit 3, asked 9)."
+        "(ost was not asked: PolicyError: ost: epsilon: limit 3, asked 9)."
     ]
 
 

@@ -4,9 +4,9 @@ import re
 
 from example_results import example
 
+from fedrad.report.formatting import BLANK
 from fedrad.report.page import render
 from fedrad.report.tradeoff import trade_off
-from fedrad.report.wording import BLANK
 
 CUT = {
     "cut": "layer1",

@@ -13,10 +13,10 @@ from fedrad.data.base import SiteData
 from fedrad.errors import ConfigError
 from fedrad.models.mlp import mlp
 from fedrad.privacy.account import Simulated
-from fedrad.privacy.dp_sgd import Asked, plan
+from fedrad.privacy.dp_sgd import DpSgdConfig, plan
 from fedrad.privacy.membership import Attack, attack
 from fedrad.training.audit import confidence, shadows, with_patients
-from fedrad.training.dpsgd import Private
+from fedrad.training.dp.dp_sgd import Private
 from fedrad.training.local import LocalTask
 
 PATIENTS, FEATURES = 40, 60
@@ -52,7 +52,7 @@ def task(
         "initial": lambda: start, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.9},
     }  # fmt: skip
     if epsilon is not None:
-        asked = Asked(epsilon, None, 1e-5, 1.0, "patient", "gaussian", 256)
+        asked = DpSgdConfig(epsilon, None, 1e-5, 1.0, "patient", "gaussian", 256)
         found = plan(
             asked, site="nord", images=2 * PATIENTS, patients=PATIENTS, most_images=2,
             batch=2 * PATIENTS, steps=20, rounds=2,

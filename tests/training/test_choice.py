@@ -10,15 +10,21 @@ from together import tasks
 from torch import nn
 
 from fedrad.errors import ConfigError
-from fedrad.training.asked import Training, shortened
-from fedrad.training.choice import Memory, choose
+from fedrad.training.devices.autotune import Memory, autotune
+from fedrad.training.devices.concurrency_modes import (
+    SMALL,
+    ConcurrencyMode,
+    Train,
+    mode_refusal,
+    trainer_of,
+)
+from fedrad.training.devices.deferred_training import TrainingCall, shortened
 from fedrad.training.fit import Fitted
-from fedrad.training.ways import SMALL, Train, Way, refusal, trainer_of
 
 
-def asked(**changes: object) -> list[Training]:
+def asked(**changes: object) -> list[TrainingCall]:
     sites, start = tasks(**changes)
-    return [Training(task, start, round=1) for task in sites]
+    return [TrainingCall(task, start, round=1) for task in sites]
 
 
 def test_a_trial_takes_few_steps_of_each_site_in_proportion() -> None:
@@ -29,15 +35,15 @@ def test_a_trial_takes_few_steps_of_each_site_in_proportion() -> None:
     assert shortened(short, 5) == short
 
 
-def fails(given: Sequence[Training]) -> list[Fitted]:
+def fails(given: Sequence[TrainingCall]) -> list[Fitted]:
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
-def full(given: Sequence[Training]) -> list[Fitted]:
+def full(given: Sequence[TrainingCall]) -> list[Fitted]:
     raise torch.OutOfMemoryError("full")
 
 
-def other_images(given: Sequence[Training]) -> list[Fitted]:
+def other_images(given: Sequence[TrainingCall]) -> list[Fitted]:
     """What a graph would do that reads its first batch again and again."""
     return [replace(one, round=2).fit() for one in given]
 
@@ -53,17 +59,19 @@ def other_images(given: Sequence[Training]) -> list[Fitted]:
 def test_a_way_that_does_not_do_what_it_should_is_left_out_and_named(
     train: Train, told: str
 ) -> None:
-    choice = choose(
-        asked(), sites=4, trainers=lambda way: train if way is Way.STACKED else trainer_of(way)
+    choice = autotune(
+        asked(),
+        sites=4,
+        trainers=lambda way: train if way is ConcurrencyMode.STACKED else trainer_of(way),
     )
-    assert (choice.way, choice.at_once) == (Way.EAGER, 1)
+    assert (choice.way, choice.at_once) == (ConcurrencyMode.EAGER, 1)
     (wrong,) = [part for part in choice.why.split("; ") if part.startswith("no stacked")]
     assert re.match(f"no stacked: {told}", wrong)
 
 
 def test_one_site_that_does_not_fit_at_all_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        choose(asked(), sites=4, trainers=lambda way: full)
+        autotune(asked(), sites=4, trainers=lambda way: full)
 
 
 def test_the_peak_is_that_of_the_site_with_the_most_images() -> None:
@@ -74,7 +82,9 @@ def test_the_peak_is_that_of_the_site_with_the_most_images() -> None:
         seen.append(play())
         return 100
 
-    choice = choose(asked()[1:], sites=9, forced=Way.STACKED, memory=Memory(lambda: 500, peak_of))
+    choice = autotune(
+        asked()[1:], sites=9, forced=ConcurrencyMode.STACKED, memory=Memory(lambda: 500, peak_of)
+    )
     assert (choice.at_once, [found.examples for found in seen]) == (4, [15])
     assert choice.why == "as asked for; one site takes 0 MB of 0 MB that are free"
 
@@ -82,8 +92,8 @@ def test_the_peak_is_that_of_the_site_with_the_most_images() -> None:
 def test_large_networks_are_stacked_only_when_that_is_asked_for() -> None:
     given = asked()
     given[0].task.model.more = nn.Linear(SMALL, 1)
-    assert f"no stacked: it is for networks of {SMALL} parameters" in choose(given, sites=4).why
-    assert refusal(Way.STACKED, given) is None
+    assert f"no stacked: it is for networks of {SMALL} parameters" in autotune(given, sites=4).why
+    assert mode_refusal(ConcurrencyMode.STACKED, given) is None
 
 
 @pytest.mark.parametrize(
@@ -100,16 +110,16 @@ def test_large_networks_are_stacked_only_when_that_is_asked_for() -> None:
     ],
 )
 def test_what_a_stack_cannot_express_is_refused(
-    change: Callable[[Training], Training], told: str
+    change: Callable[[TrainingCall], TrainingCall], told: str
 ) -> None:
     given = [change(one) for one in asked()[:1]] + asked()[1:]
-    assert told in (refusal(Way.STACKED, given) or "")
+    assert told in (mode_refusal(ConcurrencyMode.STACKED, given) or "")
     with pytest.raises(ConfigError, match=r"--concurrency stacked: arm x, fit: .*; say auto"):
-        choose(given, sites=4, forced=Way.STACKED, where="arm x, fit")
+        autotune(given, sites=4, forced=ConcurrencyMode.STACKED, where="arm x, fit")
 
 
 def test_arrays_that_are_not_trained_cannot_be_stacked() -> None:
     """They would be those of another site."""
     given = asked()
     next(given[0].task.model.parameters()).requires_grad_(False)
-    assert "not trained" in (refusal(Way.STACKED, given) or "")
+    assert "not trained" in (mode_refusal(ConcurrencyMode.STACKED, given) or "")

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fedrad.training import concurrency
-from fedrad.training.concurrency import at_once, fastest, sites_that_fit
+from fedrad.training.devices import measured_concurrency as concurrency
+from fedrad.training.devices.measured_concurrency import at_once, fastest, sites_that_fit
 
 
 def test_a_full_memory_halves_the_sites_at_once_and_goes_on() -> None:

@@ -15,7 +15,7 @@ from fedrad.data.base import SiteData
 from fedrad.errors import ConfigError, PrivacyError
 from fedrad.privacy.account import Charge, Simulated, fresh_key
 from fedrad.privacy.dp_sgd import Plan, rounded
-from fedrad.training.dpsgd import Private, data_digest, samples, units_of
+from fedrad.training.dp.dp_sgd import Private, data_digest, samples, units_of
 from fedrad.training.local import LocalTask
 
 ALL = 1e20  # a clip that clips nothing

@@ -8,7 +8,7 @@ from torch import nn
 from fedrad.config import Task
 from fedrad.data.base import SiteData
 from fedrad.metrics.calibration import brier
-from fedrad.metrics.site_result import SIMULATED, SiteResult
+from fedrad.metrics.site_result import FULL_DISCLOSURE, SiteResult
 from fedrad.models import MODELS
 from fedrad.training.evaluate import predict, result
 from fedrad.training.objective import objective
@@ -67,7 +67,7 @@ def test_without_images_there_are_as_many_columns_as_the_task_has_outputs(name: 
 def told(data: SiteData, split: str, **options: Any) -> SiteResult:
     scores, _ = predict(network(), data, split, objective(TASK), device=CPU)
     given: dict[str, Any] = {"thresholds": {}, "draws": 0, "key": bytes(32)}
-    given["disclosure"] = SIMULATED
+    given["disclosure"] = FULL_DISCLOSURE
     return result(scores, data, split, TASK, [BRIER], **(given | options))
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fedrad.config import Task
 from fedrad.errors import ConfigError
-from fedrad.training.fit import clipped, fit, load
+from fedrad.training.fit import clipped, fit, load_into
 from fedrad.training.objective import objective
 from fedrad.training.optimizers import sgd
 
@@ -136,9 +136,9 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
     """A shape that would only broadcast is refused too."""
     model = nn.Linear(2, 3)
     with pytest.raises(ConfigError, match=r"bias is in one only \(1 such\)"):
-        load(model.state_dict(), {"weight": torch.ones(3, 2)})
+        load_into(model.state_dict(), {"weight": torch.ones(3, 2)})
     with pytest.raises(ConfigError, match=r"weight is \(1, 2\), the model's \(3, 2\)"):
-        load(model.state_dict(), {"weight": torch.ones(1, 2), "bias": torch.ones(3)})
+        load_into(model.state_dict(), {"weight": torch.ones(1, 2), "bias": torch.ones(3)})
 
 
 def test_loading_copies_every_array() -> None:
@@ -146,7 +146,7 @@ def test_loading_copies_every_array() -> None:
     model, state = network(), {k: v.clone() for k, v in network().state_dict().items()}
     for value in model.state_dict().values():
         value.fill_(7)
-    load(model.state_dict(), state)
+    load_into(model.state_dict(), state)
     assert equal(list(model.state_dict().values()), list(network().state_dict().values()))
     for value in model.state_dict().values():
         value.fill_(7)

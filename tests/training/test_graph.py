@@ -7,9 +7,9 @@ import torch
 from together import SGD, close, tasks
 from torch import nn
 
-from fedrad.errors import ConfigError, TrainingDiverged
-from fedrad.training.capturable import CAPTURABLE
-from fedrad.training.graph import GraphedFit
+from fedrad.errors import ConfigError, TrainingDivergedError
+from fedrad.training.devices.capturable import CAPTURABLE
+from fedrad.training.devices.cuda_graph import GraphedFit
 from fedrad.training.optimizers import OPTIMIZERS
 
 OPTIONS = [
@@ -57,7 +57,7 @@ def test_sites_trained_by_one_step_are_sites_trained_one_by_one(
 
 def test_dropout_and_divergence_are_refused() -> None:
     sites, start = tasks(optimizer=SGD | {"lr": 1e30})
-    with pytest.raises(TrainingDiverged, match="nord: round 1"):
+    with pytest.raises(TrainingDivergedError, match="nord: round 1"):
         GraphedFit(sites[0]).fit(sites[0], start, round=1)
     sites[0].model.append(nn.Dropout())
     with pytest.raises(ConfigError, match="dropout"):

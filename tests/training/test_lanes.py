@@ -4,9 +4,9 @@ import pytest
 import torch
 from together import close, tasks
 
-from fedrad.errors import TrainingDiverged
-from fedrad.training.asked import Training
-from fedrad.training.lanes import Lanes
+from fedrad.errors import TrainingDivergedError
+from fedrad.training.devices.cuda_streams import StreamTrainer
+from fedrad.training.devices.deferred_training import TrainingCall
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -16,9 +16,9 @@ def test_sites_side_by_side_are_one_after_the_other(device: str) -> None:
     On a CPU bit for bit, as nothing is computed in another order.
     """
     sites, start = tasks(device)
-    lanes = Lanes()
+    lanes = StreamTrainer()
     for round in (1, 2, 3):
-        asked = [Training(task, start, round) for task in sites]
+        asked = [TrainingCall(task, start, round) for task in sites]
         found = lanes.train(asked[: round + 1])
         for one, alone in zip(found, [one.fit() for one in asked], strict=False):
             assert (one.examples, one.steps) == (alone.examples, alone.steps)
@@ -30,7 +30,7 @@ def test_sites_side_by_side_are_one_after_the_other(device: str) -> None:
 def test_the_time_of_the_threads_is_counted_once_and_no_random_number_is_lost() -> None:
     sites, start = tasks()
     before = torch.get_rng_state()
-    Lanes().train([Training(task, start, 1) for task in sites])
+    StreamTrainer().train([TrainingCall(task, start, 1) for task in sites])
     assert torch.equal(torch.get_rng_state(), before)
     seconds = sites[0].meter.seconds
     assert seconds["training"] > 0 and seconds["data"] == 0
@@ -38,5 +38,5 @@ def test_the_time_of_the_threads_is_counted_once_and_no_random_number_is_lost() 
 
 def test_a_site_that_diverges_in_a_lane_is_an_error() -> None:
     sites, start = tasks(optimizer={"name": "sgd", "lr": 1e30})
-    with pytest.raises(TrainingDiverged, match="nord: round 1"):
-        Lanes().train([Training(task, start, 1) for task in sites])
+    with pytest.raises(TrainingDivergedError, match="nord: round 1"):
+        StreamTrainer().train([TrainingCall(task, start, 1) for task in sites])

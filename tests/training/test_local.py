@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from fedrad.config import Task
 from fedrad.core.seeds import seed
-from fedrad.core.state import State, clone, same
+from fedrad.core.state import State, clone, is_bit_identical
 from fedrad.data.base import SiteData
-from fedrad.errors import ConfigError, Refused, TrainingDiverged
+from fedrad.errors import ConfigError, PolicyError, TrainingDivergedError
 from fedrad.metrics.calibration import brier
 from fedrad.metrics.site_result import hospital_disclosure
 from fedrad.models import MODELS
@@ -54,7 +54,7 @@ def start(*layers: nn.Module) -> State:
 
 
 def equal(one: State, other: State) -> bool:
-    return same({"model": one}, {"model": other})
+    return is_bit_identical({"model": one}, {"model": other})
 
 
 def noise(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -210,7 +210,7 @@ def test_frozen_parameters_stay() -> None:
 def test_training_that_diverges_says_where(lr: float) -> None:
     """A server must not average a nan into everyone's model."""
     with pytest.raises(
-        TrainingDiverged, match=r"nord: round 4: .* after 10 steps; lower the learn"
+        TrainingDivergedError, match=r"nord: round 4: .* after 10 steps; lower the learn"
     ):
         local(optimizer={"name": "sgd", "lr": lr}).fit(start(), round=4)
 
@@ -262,7 +262,7 @@ def test_label_counts_of_few_patients_are_refused() -> None:
     few.y[:22] = 0
     few.y[:2] = 1  # one patient, two images
     hospital = local(data=few, disclosure=hospital_disclosure())
-    with pytest.raises(Refused, match="fewer than 5 patients have one of them here"):
+    with pytest.raises(PolicyError, match="fewer than 5 patients have one of them here"):
         hospital.told_label_counts()
     # Its own weights are made of them at home.
     assert hospital.label_counts().tolist() == [[20, 2]]
@@ -272,7 +272,7 @@ def test_label_counts_of_few_patients_are_refused() -> None:
 def test_of_patients_under_a_promise_of_privacy_no_labels_are_told_in_any_experiment() -> None:
     """An arm without noise, or another experiment, would else tell what noise was to hide."""
     promised = replace(hospital_disclosure(), training_labels=False)
-    with pytest.raises(Refused, match="under a promise of privacy"):
+    with pytest.raises(PolicyError, match="under a promise of privacy"):
         local(disclosure=promised).told_label_counts()
 
 

@@ -8,8 +8,8 @@ import torch
 from together import SGD, TASK, close, tasks
 from torch import Tensor, nn
 
-from fedrad.errors import ConfigError, TrainingDiverged
-from fedrad.training.stacked import check_stackable, fit_stacked
+from fedrad.errors import ConfigError, TrainingDivergedError
+from fedrad.training.devices.stacked import check_stackable, fit_stacked
 
 
 def proximal(params: Sequence[Tensor], start: Sequence[Tensor]) -> Tensor:
@@ -56,7 +56,7 @@ def test_augmented_images_are_those_of_one_site_after_the_other() -> None:
 
 def test_a_site_that_diverges_is_named() -> None:
     sites, start = tasks(optimizer=SGD | {"lr": 1e30})
-    with pytest.raises(TrainingDiverged, match="nord: round 1"):
+    with pytest.raises(TrainingDivergedError, match="nord: round 1"):
         fit_stacked(sites, [start] * 4, round=1)
 
 

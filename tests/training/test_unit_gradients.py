@@ -11,8 +11,8 @@ from fedrad.config import Task
 from fedrad.errors import ConfigError
 from fedrad.models import MODELS
 from fedrad.registry import build
+from fedrad.training.dp.ghost_clipping import check_per_sample, clipped_sum, unit_gradients
 from fedrad.training.objective import objective
-from fedrad.training.unit_gradients import check_model, clipped_sum, unit_gradients
 
 IMAGE_SIZES = {"cnn": (8, 40), "mlp": (1, 1)}
 # Over 20 million parameters, in layers of the kinds that resnet18 and densenet121 have.
@@ -167,9 +167,9 @@ def test_a_net_that_mixes_a_batch_s_patients_is_refused_with_a_way_out() -> None
     task = Task(name="binary", labels=("lesion",), input=(1, 32, 32))
     net = build(MODELS, {"name": "resnet18", "norm": "batch"}, task, where="model")
     with pytest.raises(ConfigError, match=r"stem\.bn1 is BatchNorm2d.*say norm: group"):
-        check_model(net)
+        check_per_sample(net)
     for name in MODELS:
-        check_model(made(name, height=32, width=32, channels=1, outputs=1))
+        check_per_sample(made(name, height=32, width=32, channels=1, outputs=1))
 
 
 def test_a_layer_that_is_used_twice_is_refused() -> None:

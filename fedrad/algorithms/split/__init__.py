@@ -1,0 +1,1 @@
+"""Split learning: the cut, the site's half, the server's half, and what travels."""

@@ -1,0 +1,1 @@
+"""Adapters: functions that read a data set and return `Records`."""

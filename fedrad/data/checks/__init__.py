@@ -1,0 +1,1 @@
+"""Checks of data: overlap between splits and sites, and what looks odd."""

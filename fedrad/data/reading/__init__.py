@@ -1,0 +1,1 @@
+"""What adapters read files with: CSV tables, labels, images."""

@@ -1,1 +1,0 @@
-"""Flower, Ray and gRPC: how the sites of an experiment are reached, here or across hospitals."""

@@ -1,0 +1,1 @@
+"""What every way of running shares: rounds, aggregation, evaluation, checkpoints, retries."""

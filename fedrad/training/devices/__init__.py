@@ -1,0 +1,1 @@
+"""How several sites share one device, and which way is the fastest."""

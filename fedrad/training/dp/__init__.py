@@ -1,0 +1,1 @@
+"""Differentially private training: clipped gradients of each patient, and noise."""
