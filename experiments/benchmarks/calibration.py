@@ -88,14 +88,12 @@ def null(repeats: int, rng: np.random.Generator, draws: np.ndarray, names: Seque
         pooled = {s: np.zeros(2) for s in SEEDS}
         for sites in SITES:
             for patients in PATIENTS:
-                # The large ones take a hundred times as long as the small ones.
-                count = max(repeats // 4, 50) if sites * patients >= 2000 else repeats
                 cells = []
                 for seeds in SEEDS:
                     p = np.array([
                         null_p(mixture, seeds=seeds, patients=patients, sites=sites, rng=rng,
                                draws=draws, gain=GAIN)
-                        for _ in range(count)
+                        for _ in range(repeats)
                     ])  # fmt: skip
                     p = p[~np.isnan(p[:, 0])]
                     wrong, found = (p < 0.05).sum(axis=0)
