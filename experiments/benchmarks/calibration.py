@@ -79,29 +79,32 @@ def rule(repeats: int, rng: np.random.Generator) -> None:
             row(seeds, name, *cells)
 
 
-def null(repeats: int, rng: np.random.Generator, draws: np.ndarray, names: Sequence[int]) -> None:
+def null(
+    repeats: int,
+    rng: np.random.Generator,
+    draws: np.ndarray,
+    names: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+) -> None:
     """Print how often equal arms are called different, and arms 0.03 apart are found to be so."""
     head(
         "trainings differ in", "sites", "patients", *(f"{s} seeds: wrong %; power %" for s in SEEDS)
     )
     for mixture in (MIXTURES[n] for n in names):
         pooled = {s: np.zeros(2) for s in SEEDS}
-        for sites in SITES:
-            for patients in PATIENTS:
-                # The large ones take a hundred times as long as the small ones.
-                count = max(repeats // 4, 50) if sites * patients >= 2000 else repeats
-                cells = []
-                for seeds in SEEDS:
-                    p = np.array([
-                        null_p(mixture, seeds=seeds, patients=patients, sites=sites, rng=rng,
-                               draws=draws, gain=GAIN)
-                        for _ in range(count)
-                    ])  # fmt: skip
-                    p = p[~np.isnan(p[:, 0])]
-                    wrong, found = (p < 0.05).sum(axis=0)
-                    pooled[seeds] += wrong, len(p)
-                    cells.append(f"{share(wrong, len(p))}; {100 * found / len(p):.0f}")
-                row(mixture.name, sites, patients, *cells)
+        for sites, patients in sizes:
+            cells = []
+            for seeds in SEEDS:
+                p = np.array([
+                    null_p(mixture, seeds=seeds, patients=patients, sites=sites, rng=rng,
+                           draws=draws, gain=GAIN)
+                    for _ in range(repeats)
+                ])  # fmt: skip
+                p = p[~np.isnan(p[:, 0])]
+                wrong, found = (p < 0.05).sum(axis=0)
+                pooled[seeds] += wrong, len(p)
+                cells.append(f"{share(wrong, len(p))}; {100 * found / len(p):.0f}")
+            row(mixture.name, sites, patients, *cells)
         row(mixture.name, "all", "all", *(share(*map(int, pooled[s])) for s in SEEDS))
 
 
@@ -201,6 +204,8 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", default=["rule", "null", "coverage", "trainings"])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--mixtures", nargs="+", type=int, default=list(range(len(MIXTURES))))
+    parser.add_argument("--sites", nargs="+", type=int, default=list(SITES))
+    parser.add_argument("--patients", nargs="+", type=int, default=list(PATIENTS))
     parser.add_argument("--pairs", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -211,7 +216,8 @@ def main() -> None:
     if "rule" in asked.part:
         rule(100 * repeats, rng)
     if "null" in asked.part:
-        null(repeats, rng, draws, asked.mixtures)
+        sizes = [(sites, patients) for sites in asked.sites for patients in asked.patients]
+        null(repeats, rng, draws, asked.mixtures, sizes)
     if "coverage" in asked.part:
         coverage(repeats, rng, draws)
     if "trainings" in asked.part:
