@@ -332,7 +332,7 @@ def _tables(
         cells = [patient[cell] for cell in table.members(sample).T if cell.any()]
         if disclosure.min_cell > 1 and not all(_enough(cell, disclosure) for cell in cells):
             sums = np.full_like(sums, np.nan)
-        found[table.name] = sums
+        found[table.name] = _rounded(sums, disclosure)
     return found
 
 

@@ -285,3 +285,16 @@ def test_pooled_draws_have_the_spread_of_a_resample_of_all_patients(name):
         resampled = [(s[at], y[at]) for (s, y), at in zip(parts, drawn, strict=True)]
         again.append(exact(name, BINARY, *resampled))
     assert spread == pytest.approx(np.std(again), rel=0.2)
+
+
+def test_the_positive_patients_of_a_calibration_bin_are_not_told_where_they_are_few():
+    """All of one bin: with one bin the count of a class is the site's, also of two patients."""
+    scores = np.full((40, 1), 0.37123456789)
+    table = "table/calibration-15"
+    for positives, known in ((2, False), (20, True), (38, False), (40, True)):
+        y = (np.arange(40) < positives).astype(float)[:, None]
+        found = told(BINARY, scores, y, disclosure=HOSPITAL).as_state()[table].numpy()
+        assert bool((found >= 0).all()) == known
+        if known:
+            inside = found.reshape(15, 3)[5]
+            assert inside.tolist() == [40, round(40 * 0.37123456789, 4), positives]

@@ -97,7 +97,7 @@ def implausible(
         if wrong := _evaluated(split, action, actions, numbers, told):
             return wrong
         found = arrays.get(_RESULT, {})
-        if wrong := unlikely(found, told.images[split], told.patients[split]):
+        if wrong := unlikely(found, told.images[split], told.patients[split], arm.task.columns):
             return wrong
     return _counted(arrays, told)
 

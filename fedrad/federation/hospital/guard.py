@@ -36,7 +36,7 @@ from fedrad.federation.hospital.policy import (
     check_upload,
     refuse,
 )
-from fedrad.federation.hospital.promises import check_promised, promise
+from fedrad.federation.hospital.promises import check_promised, hold_back_labels, promise
 from fedrad.federation.hospital.questions import Questions
 from fedrad.federation.hospital.replies import fault_of
 from fedrad.federation.hospital.stream_guard import Gate, check_invitation
@@ -212,6 +212,8 @@ class Guard:
         content, refuses = reply.content, ""
         if task.actions == ["describe"] and task.experiment is not None:
             data = partial(self._data, task.experiment)
+            reply.content = hold_back_labels(content, self._promised, task.experiment, data)
+            content = reply.content
             what = task.experiment, task.arms, task.seeds
             known = self._ledger, self._promised
             refuses = add_refusals(content, self._site, *what, data, *known)

@@ -8,6 +8,7 @@ from fedrad.data.base import SPLITS, SiteData
 from fedrad.data.sites import hospital_of
 from fedrad.errors import FedradError, Refused
 from fedrad.federation.frame_outline import streamed_of
+from fedrad.federation.hospital.places import takes_part
 from fedrad.federation.hospital.policy import check_names, check_task, check_upload
 from fedrad.federation.hospital.preview import Exchange
 from fedrad.federation.hospital.update import check_quorum, check_update, risk_of
@@ -68,7 +69,7 @@ def check_exchange(site: SiteFile, experiment: Experiment, exchange: Exchange, d
 def verdict_of(
     site: SiteFile, experiment: Experiment, data: Read | None = None
 ) -> Callable[[Exchange], str]:
-    """Return what says, of each exchange, "allowed" or why it would be refused.
+    """Return what says, of each exchange, "allowed", "not asked" or why it would be refused.
 
     Not foreseen is what depends on training: the length of an update.
 
@@ -84,6 +85,9 @@ def verdict_of(
     data = data or reader_of(site, experiment)
 
     def verdict(exchange: Exchange) -> str:
+        actions = exchange.action.split("+")
+        if not all(takes_part(site, experiment, action) for action in actions):
+            return "not asked: the experiment holds this site out"
         try:
             check_exchange(site, experiment, exchange, data)
         except Refused as refusal:

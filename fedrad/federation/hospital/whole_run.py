@@ -16,6 +16,7 @@ from fedrad.config import Experiment, SiteFile
 from fedrad.data.base import SiteData
 from fedrad.errors import FedradError, outward_of
 from fedrad.federation.hospital.form import check_size
+from fedrad.federation.hospital.places import takes_part
 from fedrad.federation.hospital.policy import (
     Ledger,
     check_epsilon,
@@ -124,7 +125,11 @@ def _check_questions(
     promised: Promised | None,
 ) -> None:
     arm = experiment.arm(name)
-    asked = exchanges_of(experiment, name)
+    asked = [
+        one
+        for one in exchanges_of(experiment, name)
+        if all(takes_part(site, experiment, action) for action in _asked(one))
+    ]
     for exchange in asked:
         check_exchange(site, experiment, exchange, data)
         actions = _asked(exchange)
@@ -145,7 +150,7 @@ def _check_budget(
     seeds: int,
     ledger: Ledger | None,
 ) -> None:
-    if site.epsilon is None or ledger is None:
+    if site.epsilon is None or ledger is None or site.name in experiment.held_out_sites:
         return
     told = ledger.project_run(arms, seeds=seeds)
     if not told <= site.epsilon:
