@@ -352,7 +352,7 @@ def _fullest(sample: Sample, patient: NDArray[np.generic], disclosure: Disclosur
         most = int(np.bincount(column).argmax())
         inside = column == most
         share = float(inside.mean())
-        if share >= 0.5 and len(np.unique(patient[inside])) >= disclosure.min_cell:
+        if share >= 0.5 and (disclosure.min_cell <= 1 or _enough(patient[inside], disclosure)):
             found[output] = most, round(share, 4)
     return found
 

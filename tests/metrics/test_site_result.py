@@ -298,3 +298,13 @@ def test_the_positive_patients_of_a_calibration_bin_are_not_told_where_they_are_
         if known:
             inside = found.reshape(15, 3)[5]
             assert inside.tolist() == [40, round(40 * 0.37123456789, 4), positives]
+
+
+def test_the_fullest_bin_is_not_told_where_one_patient_is_most_of_it():
+    """A bin is narrow: it would be that patient's score."""
+    scores = np.concatenate([np.full(44, 0.9), np.full(15, 0.2)])[:, None]
+    y = (np.arange(59) % 2).astype(float)[:, None]
+    for first, known in ((40, False), (22, True)):
+        patient = np.concatenate([np.zeros(first), np.arange(1, 60 - first)])
+        found = told(BINARY, scores, y, patient=patient, disclosure=HOSPITAL)
+        assert bool(found.fullest.any()) == known
