@@ -104,8 +104,10 @@ def ece(task: Task, *, bins: int = 15) -> Metric:
         return np.asarray(sample.weights @ terms.reshape(len(scores), task.columns * bins * 3))
 
     def members(sample: Sample) -> NDArray[np.bool_]:
-        found = inside(sample)
-        return found.reshape(len(found), task.columns * bins)
+        found, positive = inside(sample), (judged(sample)[1] == 1)[..., None]
+        # A bin's positive images are told apart from its others, so each are a cell.
+        cells = np.stack([found & positive, found & ~positive], axis=-1)
+        return cells.reshape(len(cells), task.columns * bins * 2)
 
     def of_sums(sums: Array) -> Array:
         table = sums.reshape(len(sums), -1, bins, 3)

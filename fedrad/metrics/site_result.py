@@ -332,7 +332,7 @@ def _tables(
         cells = [patient[cell] for cell in table.members(sample).T if cell.any()]
         if disclosure.min_cell > 1 and not all(_enough(cell, disclosure) for cell in cells):
             sums = np.full_like(sums, np.nan)
-        found[table.name] = sums
+        found[table.name] = _rounded(sums, disclosure)
     return found
 
 
@@ -352,7 +352,7 @@ def _fullest(sample: Sample, patient: NDArray[np.generic], disclosure: Disclosur
         most = int(np.bincount(column).argmax())
         inside = column == most
         share = float(inside.mean())
-        if share >= 0.5 and len(np.unique(patient[inside])) >= disclosure.min_cell:
+        if share >= 0.5 and (disclosure.min_cell <= 1 or _enough(patient[inside], disclosure)):
             found[output] = most, round(share, 4)
     return found
 

@@ -20,7 +20,7 @@ from fedrad.errors import SiteFailedError
 from fedrad.privacy.dp_sgd import rounded
 from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
 
-__all__ = ["keyed", "site_from_summary", "site_summary"]
+__all__ = ["keyed", "site_from_summary", "site_summary", "without_labels"]
 
 _LABELS = "labels"
 
@@ -56,7 +56,7 @@ def site_summary(
         images = rounded(images)
         patients["train"] = min(rounded(patients["train"]), images)
     if private or not labels:
-        counts["train"] = _untold(images, task)
+        counts["train"] = without_labels(images, task)
     numbers = {"num-examples": float(images)}
     numbers |= {f"patients-{split}": float(count) for split, count in patients.items()}
     config = {
@@ -91,7 +91,7 @@ def _counted(data: SiteData, split: str, task: Task, min_cell: int) -> torch.Ten
     return torch.tensor(rows[0] if task.name == "multiclass" else rows)
 
 
-def _untold(images: int, task: Task) -> torch.Tensor:
+def without_labels(images: int, task: Task) -> torch.Tensor:
     """Return counts that say how many images there are, and nothing of their labels."""
     if task.name == "multiclass":
         return torch.tensor([0] * task.outputs + [images])

@@ -19,7 +19,7 @@ from fedrad.config import Experiment, from_text
 from fedrad.deployment.site.guard import Answerer
 from fedrad.deployment.site.worker import answering
 from fedrad.privacy.promised import Promised
-from fedrad.rounds.records import config_of
+from fedrad.rounds.records import bundle_of, config_of
 
 TEXT = """
 {{name: asked, task: {{name: binary, labels: [lesion], input: [2]}},
@@ -119,6 +119,27 @@ def test_it_is_known_at_the_roll_call_before_anybody_spends_anything(tmp_path: P
     reply = asked(answer, tmp_path, experiment(2), "describe")
     told = json.loads(str(config_of(reply.content)["refuses"]))
     assert told["fedavg"].startswith(f"PolicyError: {TOLD} ")
+
+
+@pytest.mark.parametrize("privacy", [DP, "none"])
+def test_labels_of_who_was_trained_on_under_a_promise_are_not_counted_in_another_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, privacy: str
+) -> None:
+    """The description comes before any refusal: counts over many splits would solve for labels."""
+
+    def labels(answer: Answerer, seed: int) -> dict[str, list[list[int]]]:
+        reply = asked(answer, tmp_path, experiment(seed, privacy), "describe")
+        return {part: one.tolist() for part, one in bundle_of(reply.content)["labels"].items()}
+
+    answer = hospital(tmp_path)
+    own = labels(answer, 1)
+    assert reason(asked(answer, tmp_path, experiment(1), "fit", 1)) == ""
+    untold = {"train": [[0, 0, 40]], "val": [[0, 0, 20]], "test": [[0, 0, 20]]}
+    for again in (answer, hospital(tmp_path)):
+        assert labels(again, 2) == untold
+        assert labels(again, 1) == {**own, "train": untold["train"]}
+    monkeypatch.setattr(Promised, "any_of", lambda *_: False)
+    assert labels(hospital(tmp_path), 2)["val"] == [[10, 10, 0]]
 
 
 def test_what_is_kept_tells_nobody_without_the_site_s_key_who_it_is(tmp_path: Path) -> None:

@@ -298,3 +298,17 @@ def test_a_stream_that_was_never_opened_is_no_question() -> None:
     assert streamed is not None
     gate.allow("nord", streamed, lambda: None)
     assert gate.heard is None
+
+
+@pytest.mark.parametrize("action", ["fit", "finetune", "share", "count"])
+def test_a_site_that_is_held_out_trains_nothing_whatever_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """Its hospital approved a test alone; weights that were trained there would leave."""
+    what = made.experiment(held_out_sites=("nord",))
+    arm = "tuned" if action == "finetune" else "fedavg"
+    found = refusal(asked(tmp_path, action, 1, what=what, arm=arm))
+    assert found == f"held_out_sites: limit test, asked {action}"
+    assert not asked(tmp_path, "test", what.rounds + 1, what=what, arm=arm).has_error()
+    monkeypatch.setattr(guards, "check_place", lambda *_: None)
+    assert not asked(tmp_path, action, 1, what=what, arm=arm).has_error()

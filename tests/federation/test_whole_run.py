@@ -202,3 +202,11 @@ def test_reasons_are_of_bounded_length(tmp_path: Path) -> None:
     what = made.experiment(arms=arms, primary={"arm": first, "against": second})
     found = refused(tmp_path, what, allow=ALLOW)
     assert len(found) == 64 and all(len(why) <= 200 for why in found.values())
+
+
+def test_a_site_that_is_held_out_is_asked_only_whether_it_tests(tmp_path: Path) -> None:
+    """It trains nothing, so no rule about training refuses an arm there."""
+    policy = {"allow": POLICY["allow"] | {"actions": ["describe", "test"]}, "epsilon": 0.001}
+    held_out = made.experiment(held_out_sites=("nord",), privacy=DP)
+    assert refused(tmp_path, made.experiment(privacy=DP), **policy) != {}
+    assert refused(tmp_path, held_out, **policy) == {}

@@ -92,3 +92,11 @@ def test_degrees_of_freedom_are_welchs_and_add_up_over_sites():
     assert Basis().df == np.inf
     lone = Basis(None, np.array([[1]]), np.array([[20]]), np.ones(1)).df
     assert lone == pytest.approx(19)
+
+
+@pytest.mark.parametrize(("metric", "most"), [("ece", 1.0), ("brier", 2.0)])
+def test_no_error_of_probabilities_and_no_difference_of_two_goes_past_what_it_can_be(metric, most):
+    """Two seeds that lie apart make an interval of a hundred times its metric's scale."""
+    wild = Variance(1.0, 0.0, 2)
+    assert interval_on(of_difference(metric), 0.1, wild, 0.95) == (-most, most)
+    assert interval_on(basis(metric, 20, 20), 0.3, wild, 0.95)[1] == most

@@ -289,3 +289,26 @@ def test_pooled_draws_have_the_spread_of_a_resample_of_all_patients(name):
         resampled = [(s[at], y[at]) for (s, y), at in zip(parts, drawn, strict=True)]
         again.append(exact(name, BINARY, *resampled))
     assert spread == pytest.approx(np.std(again), rel=0.2)
+
+
+def test_the_positive_patients_of_a_calibration_bin_are_not_told_where_they_are_few():
+    """All of one bin: with one bin the count of a class is the site's, also of two patients."""
+    scores = np.full((40, 1), 0.37123456789)
+    table = "table/calibration-15"
+    for positives, known in ((2, False), (20, True), (38, False), (40, True)):
+        y = (np.arange(40) < positives).astype(float)[:, None]
+        found = told(BINARY, scores, y, disclosure=HOSPITAL).as_state()[table].numpy()
+        assert bool((found >= 0).all()) == known
+        if known:
+            inside = found.reshape(15, 3)[5]
+            assert inside.tolist() == [40, round(40 * 0.37123456789, 4), positives]
+
+
+def test_the_fullest_bin_is_not_told_where_one_patient_is_most_of_it():
+    """A bin is narrow: it would be that patient's score."""
+    scores = np.concatenate([np.full(44, 0.9), np.full(15, 0.2)])[:, None]
+    y = (np.arange(59) % 2).astype(float)[:, None]
+    for first, known in ((40, False), (22, True)):
+        patient = np.concatenate([np.zeros(first), np.arange(1, 60 - first)])
+        found = told(BINARY, scores, y, patient=patient, disclosure=HOSPITAL)
+        assert bool(found.fullest.any()) == known

@@ -97,7 +97,8 @@ def implausible(
         if wrong := _evaluated(split, action, actions, numbers, told):
             return wrong
         found = arrays.get(_RESULT, {})
-        if wrong := implausible_result(found, told.images[split], told.patients[split]):
+        size = told.images[split], told.patients[split], arm.task.columns
+        if wrong := implausible_result(found, *size):
             return wrong
     return _counted(arrays, told)
 

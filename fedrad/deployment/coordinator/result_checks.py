@@ -9,22 +9,25 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from fedrad.core.state import State
+from fedrad.metrics.scales import SCALES
 
 __all__ = ["implausible_result"]
 
 _FURTHEST = 72.0
 """Log-odds at which an end of a cell is told that is not told, either way."""
+_ROUNDING = 1e-3
 _TOLD_KINDS = 4
 """The largest number that says whether a part of a metric is told."""
 
 
-def implausible_result(result: State, images: int, patients: int) -> str | None:
+def implausible_result(result: State, images: int, patients: int, columns: int = 1) -> str | None:
     """Return which array of a result cannot be true, or None.
 
     Args:
         result: of one model on one split; finite numbers.
         images: of the split, as the site told at the roll call.
         patients: of them.
+        columns: labels of each image, `Task.columns`.
 
     >>> import torch
     >>> implausible_result({"size": torch.tensor([30, 24, 5])}, images=24, patients=24)
@@ -34,10 +37,29 @@ def implausible_result(result: State, images: int, patients: int) -> str | None:
     if size is not None and not _is_size(size, images, patients):
         return f"size tells of other images than the {images} it told"
     for name, array in result.items():
-        check = _CHECKS.get(name.partition("/")[0])
-        if check is not None and array.numel() and not check(array, images):
+        kind, _, of = name.partition("/")
+        check = _CHECKS.get(kind)
+        possible = check is None or not array.numel() or check(array, images)
+        if not possible or _beyond(kind, of, array, images * columns):
             return f"{name} cannot be true of {images} images"
     return None
+
+
+def _beyond(kind: str, of: str, array: Tensor, labels: int) -> bool:
+    """Return whether a part counts more labels than there are, or no metric can have the value."""
+    if not array.numel():
+        return False
+    if kind == "denominators":
+        return bool((array > labels).any())
+    if kind == "table":
+        # Of calibration, images, their probabilities and the positive ones of each bin.
+        times = 3 if of.startswith("calibration") else 1
+        return float(array.sum()) > times * labels + _ROUNDING
+    if kind == "parts" and of in SCALES:
+        observed, scale = array[0], SCALES[of]
+        low, high = scale.low - _ROUNDING, scale.high + _ROUNDING
+        return bool(((observed < low) | (observed > high)).any())
+    return False
 
 
 def _is_size(size: Tensor, images: int, patients: int) -> bool:

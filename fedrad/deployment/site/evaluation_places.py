@@ -12,7 +12,7 @@ from fedrad.deployment.frame_spec import SPLIT_EVALUATIONS
 from fedrad.deployment.site.policy import policy_error
 from fedrad.rounds.evaluation import MATRIX_LIMIT
 
-__all__ = ["EVALUATIONS", "check_place", "models_of"]
+__all__ = ["EVALUATIONS", "check_place", "models_of", "takes_part"]
 
 EVALUATIONS = frozenset({"test", "tune", "validate", *SPLIT_EVALUATIONS})
 """Actions that tell how good a model is."""
@@ -26,7 +26,7 @@ after a crash; another one comes only of an arm that is trained anew."""
 
 
 def check_place(site: SiteFile, arm: Experiment, actions: Sequence[str], number: int) -> None:
-    """Refuse an evaluation that no run of the experiment asks of this site in this round.
+    """Refuse what no run of the experiment asks of this site, or not in this round.
 
     Args:
         site: whose policy it is.
@@ -35,9 +35,11 @@ def check_place(site: SiteFile, arm: Experiment, actions: Sequence[str], number:
         number: the round that the message says.
 
     Raises:
-        PolicyError: says in which rounds it would be answered.
+        PolicyError: says in which rounds it would be answered, or that the site is held out.
     """
     for action in actions:
+        if not takes_part(site, arm, action):
+            raise policy_error(site.name, "held_out_sites", "test", action)
         if action not in EVALUATIONS:
             continue
         asked = f"{action} in round {number}"
@@ -46,6 +48,18 @@ def check_place(site: SiteFile, arm: Experiment, actions: Sequence[str], number:
         rounds, told = _rounds(arm, action)
         if number not in rounds:
             raise policy_error(site.name, "evaluations", f"{action} in {told}", asked)
+
+
+def takes_part(site: SiteFile, experiment: Experiment, action: str) -> bool:
+    """Return whether a run may ask an action of this site: of one that is held out only a test.
+
+    Args:
+        site: whose policy it is.
+        experiment: the whole of it, or an arm.
+        action: asked for.
+    """
+    held_out = site.name in experiment.held_out_sites
+    return not held_out or action in ("describe", "test", "split-test")
 
 
 def models_of(site: SiteFile, arm: Experiment, action: str) -> int:

@@ -40,7 +40,11 @@ from fedrad.deployment.site.policy import (
     check_upload,
     policy_error,
 )
-from fedrad.deployment.site.promised_patients import check_promised, record_promise
+from fedrad.deployment.site.promised_patients import (
+    check_promised,
+    hold_back_labels,
+    record_promise,
+)
 from fedrad.deployment.site.reply_specs import ReplySpecs
 from fedrad.deployment.site.reply_validation import find_violation
 from fedrad.deployment.site.stream_guard import FrameFilter, check_invitation
@@ -218,6 +222,8 @@ class Guard:
         content, refuses = reply.content, ""
         if task.actions == ["describe"] and task.experiment is not None:
             data = partial(self._data, task.experiment)
+            reply.content = hold_back_labels(content, self._promised, task.experiment, data)
+            content = reply.content
             what = task.experiment, task.arms, task.seeds
             known = self._ledger, self._promised
             refuses = add_refusals(content, self._site, *what, data, *known)

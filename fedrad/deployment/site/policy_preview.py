@@ -7,6 +7,7 @@ from fedrad.config import Experiment, SiteFile
 from fedrad.data.base import SPLITS, SiteData
 from fedrad.data.sites import hospital_of
 from fedrad.deployment.frame_spec import infer_frame_spec
+from fedrad.deployment.site.evaluation_places import takes_part
 from fedrad.deployment.site.policy import ReadSiteData, check_names, check_task, check_upload
 from fedrad.deployment.site.preview import Exchange
 from fedrad.deployment.site.update_rules import check_quorum, check_update, risk_of
@@ -69,7 +70,7 @@ def check_exchange(
 def preview_decision(
     site: SiteFile, experiment: Experiment, data: ReadSiteData | None = None
 ) -> Callable[[Exchange], str]:
-    """Return what says, of each exchange, "allowed" or why it would be refused.
+    """Return what says, of each exchange, "allowed", "not asked" or why it would be refused.
 
     Not foreseen is what depends on training: the length of an update.
 
@@ -85,6 +86,9 @@ def preview_decision(
     data = data or reader_of(site, experiment)
 
     def verdict(exchange: Exchange) -> str:
+        actions = exchange.action.split("+")
+        if not all(takes_part(site, experiment, action) for action in actions):
+            return "not asked: the experiment holds this site out"
         try:
             check_exchange(site, experiment, exchange, data)
         except PolicyError as refusal:

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
+from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from fedrad.config import Experiment, SiteFile
 from fedrad.data.base import SiteData, hashes
 from fedrad.deployment.site.policy import SPLIT_OF, UNMEASURED, ReadSiteData, policy_error
 from fedrad.privacy.promised import Promised
+from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
+from fedrad.rounds.site_summary import without_labels
 from fedrad.training.dp.private_arm import dp_config_of
 
-__all__ = ["check_promised", "record_promise"]
+__all__ = ["check_promised", "hold_back_labels", "record_promise"]
 
 
 def check_promised(
@@ -40,6 +43,27 @@ def check_promised(
         if part in ("val", "test") and promised.any_of(_patients(experiment, data(), part)):
             limit = "patients whom no arm was trained on under dp_sgd"
             raise policy_error(site.name, "privacy", limit, f"{action} on some ({part})")
+
+
+def hold_back_labels(
+    content: RecordDict, promised: Promised | None, experiment: Experiment, data: ReadSiteData
+) -> RecordDict:
+    """Return a description without the labels of splits that hold who was promised privacy.
+
+    Args:
+        content: of the description.
+        promised: to whom a promise was made; None keeps none.
+        experiment: the whole of it.
+        data: reads the site's own.
+    """
+    if promised is None:
+        return content
+    found = bundle_of(content)
+    for part in ("val", "test"):
+        if promised.any_of(_patients(experiment, data(), part)):
+            labels = {part: without_labels(data().images(part), experiment.task)}
+            found["labels"] = {**found["labels"], **labels}
+    return pack(found, numbers_of(content), config_of(content))
 
 
 def record_promise(

@@ -14,6 +14,7 @@ from flwr.app import ConfigRecord, RecordDict
 from fedrad.assemble import algorithm_of
 from fedrad.config import Experiment, SiteFile
 from fedrad.data.base import SiteData
+from fedrad.deployment.site.evaluation_places import takes_part
 from fedrad.deployment.site.message_checks import check_size
 from fedrad.deployment.site.policy import (
     PrivacyBudget,
@@ -122,7 +123,11 @@ def _check_questions(
     promised: Promised | None,
 ) -> None:
     arm = experiment.arm(name)
-    asked = exchanges_of(experiment, name)
+    asked = [
+        one
+        for one in exchanges_of(experiment, name)
+        if all(takes_part(site, experiment, action) for action in _asked(one))
+    ]
     for exchange in asked:
         check_exchange(site, experiment, exchange, data)
         actions = _asked(exchange)
@@ -143,7 +148,7 @@ def _check_budget(
     seeds: int,
     ledger: PrivacyBudget | None,
 ) -> None:
-    if site.epsilon is None or ledger is None:
+    if site.epsilon is None or ledger is None or site.name in experiment.held_out_sites:
         return
     told = ledger.project_run(arms, seeds=seeds)
     if not told <= site.epsilon:
