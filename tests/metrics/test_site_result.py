@@ -199,6 +199,25 @@ def test_a_finding_of_few_patients_is_left_out_and_the_others_stay():
     assert found.told["auroc"].tolist() == [Told.VALUE, Told.WITHHELD]
 
 
+def test_the_fullest_bin_is_told_of_many_patients_and_not_of_one_with_most_of_its_images():
+    """Where a collapsed model puts everybody: no patient's own place."""
+    scores, y = np.r_[np.full(45, 0.3), np.linspace(0.4, 0.9, 15)], np.arange(60.0) % 2
+    by_one = np.where(np.arange(60) < 40, 0, np.arange(60))
+    ways = {
+        "many": np.arange(60),
+        "four": np.r_[np.arange(45) % 4, np.arange(45, 60)],
+        "one": by_one,
+    }
+    shares = {
+        way: told(BINARY, scores[:, None], y[:, None], patient=who, disclosure=HOSPITAL).fullest[0]
+        for way, who in ways.items()
+    }
+    assert shares["many"][1] == 0.75 and shares["many"][0] > 0
+    assert not shares["four"].any() and not shares["one"].any()
+    here = told(BINARY, scores[:, None], y[:, None], patient=by_one).fullest[0]
+    assert here[1] == 0.75, "on one machine all is told"
+
+
 def test_values_are_rounded():
     """The last digits of a mean over known candidates would say which of them are in it."""
     found = told(BINARY, *scored(BINARY, 60), disclosure=HOSPITAL)
