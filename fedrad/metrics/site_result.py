@@ -352,8 +352,7 @@ def _fullest(sample: Sample, patient: NDArray[np.generic], disclosure: Disclosur
         most = int(np.bincount(column).argmax())
         inside = column == most
         share = float(inside.mean())
-        all_told = disclosure.min_cell <= 1
-        if share >= 0.5 and (all_told or _enough(patient[inside], disclosure)):
+        if share >= 0.5 and (disclosure.min_cell <= 1 or _enough(patient[inside], disclosure)):
             found[output] = most, round(share, 4)
     return found
 
