@@ -98,8 +98,8 @@ class SiteFile(Site):
         min_patients: a split with fewer patients answers nothing, and no update leaves that may be
             made of fewer.
         min_sites: a mean of fewer sites gets no update from here: the mean of one is its own.
-        min_cell: least patients in any cell of a table of counts that leaves; smaller cells are
-            merged before they do.
+        min_cell: least patients in any cell that leaves: cells of scores are merged until they hold
+            so many, a table of counts with a smaller one is kept back.
         max_upload_mb: 10^6 bytes that may leave in one round of an arm and seed, repeats included.
         max_norm: largest L2 norm of one update; null sets no limit.
         epsilon: what one patient may spend over all experiments; null asks for no privacy budget.

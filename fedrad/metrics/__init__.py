@@ -1,4 +1,4 @@
-"""Metrics as sums that sites may send; the table of those that a YAML can name."""
+"""The metrics that a YAML can name; a site computes each on its own scores."""
 
 from collections.abc import Callable
 

@@ -6,6 +6,7 @@ class has cells of its own, so that no cell says which of its patients has the f
 has more than half of a cell's images: the cell would else be that patient.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 
@@ -149,28 +150,43 @@ def mixed(patient: NDArray[np.generic]) -> bool:
 
 
 def threshold(negatives: Cells, specificity: float) -> float:
-    """Return the lowest end of a cell below which at least this share of the negatives lies.
+    """Return the lowest score below which at least this share of the negatives lies.
+
+    Where scores are told, that is so to the image. Within a cell of several patients images count
+    as spread evenly, so the share may be missed by about a cell of each site, either way.
 
     Args:
-        negatives: cells of the validation images without the finding.
+        negatives: cells of the validation images without the finding, in any order.
         specificity: in (0, 1].
 
     Returns:
-        The log-odds from which an image is called positive; nan without any cell. Above the last
-        cell, whose upper end is not told, it lies as far from the cell's mean as its lower end.
+        The log-odds from which an image is called positive; nan without any cell. An end that is
+        not told lies as far from the cell's mean as the other one.
 
     >>> threshold(cells_of(np.arange(10.0), np.arange(10)), 0.9) > 8.0
     True
     """
     if not len(negatives):
         return float("nan")
+    lower, upper, mean, images = negatives.lower, negatives.upper, negatives.mean, negatives.images
+    high = np.where(np.isinf(upper), np.where(np.isinf(lower), mean, 2 * mean - lower), upper)
+    low = np.where(np.isinf(lower), np.where(np.isinf(upper), mean, 2 * mean - upper), lower)
+    width = np.where(high > low, high - low, 1.0)
+    ends = np.unique(np.concatenate([low, high]))
     # 1e-12: 9 of 10 is 0.9 whatever the rounding.
-    share = np.cumsum(negatives.images) / negatives.images.sum()
-    at = int((share >= specificity - 1e-12).argmax())
-    upper = float(negatives.upper[at])
-    if np.isinf(upper):
-        lower = float(negatives.lower[at])
-        mean = float(negatives.mean[at])
-        upper = mean if np.isinf(lower) else 2 * mean - lower
+    asked = specificity - 1e-12
+
+    def below(end: float) -> float:
+        """Return the share of images up to an end."""
+        inside = np.where(end >= high, 1.0, np.clip((end - low) / width, 0.0, 1.0))
+        return float(images @ inside / images.sum())
+
+    at = bisect_left(ends, asked, hi=len(ends) - 1, key=below)
+    found = float(ends[at])
+    if at > 0:
+        start = float(ends[at - 1])
+        least, most = below(start), below(np.nextafter(found, -np.inf))
+        if most >= asked:
+            found = start + (found - start) * (asked - least) / (most - least)
     # Both ends belong to a cell: an image at the threshold itself would be one of its own.
-    return float(np.nextafter(upper, np.inf))
+    return float(np.nextafter(found, np.inf))

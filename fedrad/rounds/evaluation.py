@@ -175,15 +175,13 @@ def _thresholds(table: "_Table", tuned: Sequence[SiteResult]) -> State:
 
 
 def _together(cells: Sequence[Cells]) -> Cells:
-    """Return several sites' cells by their upper ends; what is not told stays so."""
-    lower, upper, mean, images = (
-        np.concatenate([getattr(one, name) for one in cells])
-        for name in ("lower", "upper", "mean", "images")
+    """Return several sites' cells, in no order."""
+    return Cells(
+        *(
+            np.concatenate([getattr(one, name) for one in cells])
+            for name in ("lower", "upper", "mean", "images")
+        )
     )
-    # Where no upper end is told, a cell is placed as far above its mean as its lower end below.
-    reach = np.where(np.isinf(upper), np.where(np.isinf(lower), mean, 2 * mean - lower), upper)
-    order = np.argsort(reach, kind="stable")
-    return Cells(lower[order], reach[order], mean[order], images[order])
 
 
 def _value(metric: Metric, result: SiteResult) -> np.ndarray:

@@ -199,6 +199,25 @@ def test_a_finding_of_few_patients_is_left_out_and_the_others_stay():
     assert found.told["auroc"].tolist() == [Disclosed.VALUE, Disclosed.WITHHELD]
 
 
+def test_the_fullest_bin_is_told_of_many_patients_and_not_of_one_with_most_of_its_images():
+    """Where a collapsed model puts everybody: no patient's own place."""
+    scores, y = np.r_[np.full(45, 0.3), np.linspace(0.4, 0.9, 15)], np.arange(60.0) % 2
+    by_one = np.where(np.arange(60) < 40, 0, np.arange(60))
+    ways = {
+        "many": np.arange(60),
+        "four": np.r_[np.arange(45) % 4, np.arange(45, 60)],
+        "one": by_one,
+    }
+    shares = {
+        way: told(BINARY, scores[:, None], y[:, None], patient=who, disclosure=HOSPITAL).fullest[0]
+        for way, who in ways.items()
+    }
+    assert shares["many"][1] == 0.75 and shares["many"][0] > 0
+    assert not shares["four"].any() and not shares["one"].any()
+    here = told(BINARY, scores[:, None], y[:, None], patient=by_one).fullest[0]
+    assert here[1] == 0.75, "on one machine all is told"
+
+
 def test_values_are_rounded():
     """The last digits of a mean over known candidates would say which of them are in it."""
     found = told(BINARY, *scored(BINARY, 60), disclosure=HOSPITAL)
@@ -302,13 +321,3 @@ def test_the_positive_patients_of_a_calibration_bin_are_not_told_where_they_are_
         if known:
             inside = found.reshape(15, 3)[5]
             assert inside.tolist() == [40, round(40 * 0.37123456789, 4), positives]
-
-
-def test_the_fullest_bin_is_not_told_where_one_patient_is_most_of_it():
-    """A bin is narrow: it would be that patient's score."""
-    scores = np.concatenate([np.full(44, 0.9), np.full(15, 0.2)])[:, None]
-    y = (np.arange(59) % 2).astype(float)[:, None]
-    for first, known in ((40, False), (22, True)):
-        patient = np.concatenate([np.zeros(first), np.arange(1, 60 - first)])
-        found = told(BINARY, scores, y, patient=patient, disclosure=HOSPITAL)
-        assert bool(found.fullest.any()) == known
