@@ -8,7 +8,7 @@ from fedrad.metrics import METRICS
 from fedrad.metrics.base import Array, sample
 from fedrad.metrics.cells import log_odds
 from fedrad.metrics.site_result import (
-    SIMULATED,
+    FULL_DISCLOSURE,
     Disclosure,
     SiteResult,
     hospital_disclosure,
@@ -47,7 +47,7 @@ def answered(disclosure: Disclosure, seed: int) -> list[SiteResult]:
 def test_a_pooled_bound_is_noted_where_it_exceeds_five_thousandths_and_else_not() -> None:
     """Of hospitals' ranks; not of a mean, nor on one machine, where cells are scores."""
     noted = {}
-    for disclosure in (hospital_disclosure(), SIMULATED):
+    for disclosure in (hospital_disclosure(), FULL_DISCLOSURE):
         table = _Table(TASK, tuple(METRICS[name](TASK) for name in RANKED))
         table.pool("global", dict(zip("abc", answered(disclosure, 0), strict=True)))
         noted[disclosure.min_cell] = table.bounds
@@ -68,7 +68,7 @@ def test_a_threshold_of_hospitals_meets_the_specificity_to_a_few_images(specific
     for seed in range(20):
         made = [scored(n, seed + k) for k, n in enumerate(SIZES)]
         healthy = log_odds(np.concatenate([scores[y == 0] for scores, y in made]))
-        for disclosure in (hospital_disclosure(), SIMULATED):
+        for disclosure in (hospital_disclosure(), FULL_DISCLOSURE):
             (edge,) = _thresholds(table, answered(disclosure, seed))[metric.name].tolist()
             missed.append(float((healthy < edge).sum() - specificity * len(healthy)))
     hospitals, simulated = np.array(missed[::2]), np.array(missed[1::2])
