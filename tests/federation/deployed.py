@@ -299,7 +299,8 @@ class Deployed:
         parent = self._running[owner].pid
         if not child:
             return parent
-        wanted = {"superlink": "superlink", "supernode": "supernode", "worker": "tasks"}[child]
+        modules = {"worker": "fedrad.deployment.site.worker"}
+        wanted = modules.get(child, child)
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 stat = (place / "stat").read_text().rpartition(")")[2].split()

@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from fedrad.deployment.flower_process import environment
 from fedrad.deployment.packed_arrays import pack_arrays
 from fedrad.deployment.site import supervisor as site
-from fedrad.deployment.site import worker as tasks
+from fedrad.deployment.site import worker as site_worker
 from fedrad.rounds.records import bundle_of, config_of, numbers_of, pack
 
 
@@ -86,7 +86,8 @@ def worker(own, path: Path, port: int, secret: Path) -> subprocess.Popen:
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        tasks.packed = spoiling_all() if os.environ.get("ROGUE") == "all" else spoiling()
-        tasks.run_worker(Path(sys.argv[1]), sys.argv[2], Path(os.environ["FEDRAD_TASK_SECRET"]))
+        site_worker.pack_arrays = spoiling_all() if os.environ.get("ROGUE") == "all" else spoiling()
+        secret = Path(os.environ["FEDRAD_TASK_SECRET"])
+        site_worker.run_worker(Path(sys.argv[1]), sys.argv[2], secret)
     site._worker = worker
     site.run_site(Path(sys.argv[1]), lambda sentence: print(f"nord: {sentence}", flush=True))

@@ -154,10 +154,10 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from certificates import certificates
 from test_stream_grid import run, streaming
-import fedrad.deployment.streams.session as link
+from fedrad.deployment.streams.session import ResumableSession
 
 count = 0
-whole = link.Link.send
+whole = ResumableSession.send
 
 def counting(self, frame):
     global count
@@ -169,7 +169,7 @@ def counting(self, frame):
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
     if sys.argv[3] == "killed":
-        link.Link.send = counting
+        ResumableSession.send = counting
     with streaming(folder, certificates(folder / "pem")) as (_, _, grid):
         run(folder, grid, "v2")
 """
