@@ -87,13 +87,13 @@ def algorithm_of(arm: Experiment, *, where: str = "algorithm") -> Algorithm:
     return algorithm
 
 
-def check_arms(experiment: Experiment, played: Collection[str] = ()) -> None:
+def check_arms(experiment: Experiment, asked_for: Collection[str] = ()) -> None:
     """Build all that the arms name, so that a mistake is told before anything is read or trained.
 
     Args:
         experiment: the whole of it.
-        played: arms that must fit the number of rounds, which may have been cut for a first try of
-            one arm; none named is all.
+        asked_for: arms that must fit the number of rounds, which may have been cut for a first
+            try of one arm; none named is all.
 
     Raises:
         ConfigError: a name or an option of an arm does not fit.
@@ -101,7 +101,7 @@ def check_arms(experiment: Experiment, played: Collection[str] = ()) -> None:
     for name in experiment.arm_names:
         arm = experiment.arm(name)
         algorithm = algorithm_of(arm, where=f"arms.{name}.algorithm")
-        if algorithm.local_rounds >= arm.rounds and name in (played or experiment.arm_names):
+        if algorithm.local_rounds >= arm.rounds and name in (asked_for or experiment.arm_names):
             raise ConfigError(
                 f"arms.{name}: {algorithm.local_rounds} rounds at home of {arm.rounds} in all "
                 "leave none to federate"
@@ -169,7 +169,7 @@ def cut_of(arm: Experiment, *, where: str = "algorithm") -> CutPlan | None:
 
 
 def streams_of(arm: Experiment) -> Mapping[str, StreamHandler]:
-    """Return all the streams that a site plays in an arm: the algorithm's, and evaluations."""
+    """Return all the streams that a site runs in an arm: the algorithm's, and evaluations."""
     algorithm = algorithm_of(arm)
     common = split_evaluation(algorithm.cut, arm.replicates) if algorithm.cut else {}
     return {**common, **algorithm.streams}

@@ -45,11 +45,11 @@ Root = Annotated[
     ),
 ]
 Arms = Annotated[
-    list[str] | None, typer.Option("--arm", help="Play only this arm. May be given more than once.")
+    list[str] | None, typer.Option("--arm", help="Run only this arm. May be given more than once.")
 ]
 Seeds = Annotated[
     list[int] | None,
-    typer.Option("--seed", help="Play only this seed. May be given more than once."),
+    typer.Option("--seed", help="Run only this seed. May be given more than once."),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of the results. Default: runs/<experiment>.")
@@ -98,7 +98,7 @@ Leakage = Annotated[
 On = Annotated[
     Path | None,
     typer.Option(
-        help="Play across the sites of this coordinator's kit, with the sites' own data.",
+        help="Run across the sites of this coordinator's kit, with the sites' own data.",
         metavar="KIT",
     ),
 ]
@@ -149,7 +149,7 @@ def run(
     leakage: Leakage = False,
     on: On = None,
 ) -> None:
-    """Play an experiment: every arm and seed, then a table and a report page.
+    """Run an experiment: every arm and seed, then a table and a report page.
 
     If it is stopped, the same command goes on from the last finished round.
     """
@@ -182,8 +182,8 @@ def run(
         arms, seeds = selected_arms(experiment, arm, seed)
         folder = RunFolder(out or Path("runs") / experiment.name)
         with make_progress(console) as progress:
-            play = RunSpec(experiment, arms, seeds, federation.held_out, folder, progress, profile)
-            where.play(play, federation, device, cluster)
+            spec = RunSpec(experiment, arms, seeds, federation.held_out, folder, progress, profile)
+            where.run(spec, federation, device, cluster)
 
     from fedrad.report.results import write_results
     from fedrad.report.tables import results_tables

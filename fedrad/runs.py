@@ -39,7 +39,7 @@ from fedrad.errors import RunError
 __all__ = ["LEFT_OUT", "ArmFolder", "Counts", "Evaluation", "RunFolder", "sites_with_own_model"]
 
 LEFT_OUT = "left out"
-"""How the reason begins of an arm that was never to be played, and so did not stop."""
+"""How the reason begins of an arm that was never to be run, and so did not stop."""
 StoredMetrics = dict[str, np.ndarray]
 Counts = Mapping[str, Any]
 _BETWEEN = "|"
@@ -184,7 +184,7 @@ class ArmFolder:
         return known is not None and known.holds_for(claim)
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return the recorded rounds, oldest first; of a round played twice, the last.
+        """Return the recorded rounds, oldest first; of a round run twice, the last.
 
         Raises:
             RunError: a line is damaged, or an arm that was trained to its end lacks some.
@@ -220,7 +220,7 @@ class ArmFolder:
     def resume(self) -> tuple[int, Bundle]:
         """Return the last kept round and its state, or (0, {}); later lines are dropped.
 
-        Where the record of a round is damaged whose beginning is still kept, it is played again.
+        Where the record of a round is damaged whose beginning is still kept, it is run again.
 
         Raises:
             RunError: another line of the record is damaged, or the state.
@@ -361,10 +361,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from playing in this folder; the system lets go of it at a crash.
+        """Keep other processes from running in this folder; the system lets go of it at a crash.
 
         Raises:
-            RunError: another process plays here.
+            RunError: another process runs here.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -372,7 +372,7 @@ class RunFolder:
             lock.acquire()
         except Timeout:
             raise RunError(
-                f"another process plays in {self.path.name}: wait for it, or choose another "
+                f"another process runs in {self.path.name}: wait for it, or choose another "
                 "folder with --out"
             ) from None
         except OSError as error:

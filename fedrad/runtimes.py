@@ -1,4 +1,4 @@
-"""The runtimes that a command plays a run in. Importing this loads neither torch nor Ray."""
+"""The runtimes that a command runs a run in. Importing this loads neither torch nor Ray."""
 
 import sys
 from collections.abc import Iterator
@@ -19,14 +19,17 @@ __all__ = ["Concurrency", "Runtime", "RuntimeName"]
 
 
 class RuntimeName(StrEnum):
-    """What `fedrad run` can play a run in."""
+    """What `fedrad run` can run a run in."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
 class Concurrency(StrEnum):
-    """How several sites are trained on one device; `training.ways.Way` says what each does."""
+    """How several sites are trained on one device.
+
+    `training.devices.concurrency_modes.ConcurrencyMode` says what each does.
+    """
 
     AUTO = "auto"
     EAGER = "eager"
@@ -37,7 +40,7 @@ class Concurrency(StrEnum):
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where sites are played: in processes forked from this one, or by Ray's actors.
+    """Where sites are run: in processes forked from this one, or by Ray's actors.
 
     Args:
         name: of the runtime.
@@ -94,13 +97,13 @@ class Runtime:
         ) as cluster:
             yield cluster
 
-    def play(
-        self, play: "RunSpec", federation: "Federation", device: str, cluster: Cluster | None
+    def run(
+        self, spec: "RunSpec", federation: "Federation", device: str, cluster: Cluster | None
     ) -> None:
-        """Play a run.
+        """Run a run.
 
         Args:
-            play: what is played, and where it is recorded.
+            spec: what is run, and where it is recorded.
             federation: the sites' data.
             device: "cpu", "cuda" or "cuda:1".
             cluster: that `started` gave.
@@ -121,10 +124,10 @@ class Runtime:
             way = (
                 None if self.concurrency is Concurrency.AUTO else ConcurrencyMode(self.concurrency)
             )
-            run_local(play, federation, device_of(device), workers=self.workers, way=way)
+            run_local(spec, federation, device_of(device), workers=self.workers, way=way)
             return
         from fedrad.simulation.ray.grid import run_ray
 
         # A cluster's nodes may have GPUs where this machine has none; they are asked later.
         where = torch.device(device) if self.address and device == "cuda" else device_of(device)
-        run_ray(play, federation, where, workers=self.workers, cluster=cluster)
+        run_ray(spec, federation, where, workers=self.workers, cluster=cluster)

@@ -107,7 +107,7 @@ CASES = {
     "a name that YAML reads as a number": Case("21-", CHECK, told=(r"quotes",)),
     "one arm with a held-out site": Case(
         "fl-02-", ("run", "held.yaml", "--arm", "fedavg", *HELD), (0,),
-        told=(r"All that was asked for is finished: fedavg", r"local: not played"), left=RESULTS,
+        told=(r"All that was asked for is finished: fedavg", r"local: not run"), left=RESULTS,
     ),
     "an arm that diverges with a held-out site": Case(
         "fl-02-", ("run", "held_div.yaml", *HELD), (1,),

@@ -99,7 +99,7 @@ def test_one_arm_and_one_changed_key(call: Call, small: Path) -> None:
     assert (small / "here" / "fedavg" / "seed-0" / "state.safetensors").is_file()
     results = json.loads((small / "here" / "results.json").read_text())
     status = {arm["name"]: (arm["status"], arm["reason"]) for arm in results["arms"]}
-    assert status == {"local": ("missing", "not played yet"), "fedavg": ("finished", None)}
+    assert status == {"local": ("missing", "not run yet"), "fedavg": ("finished", None)}
     assert results["experiment"]["rounds"] == 1
 
 
@@ -113,7 +113,7 @@ def test_a_seed_that_finished_as_asked_is_no_failure(call: Call, small: Path) ->
     assert "Left of the experiment: local seeds 0, 1, fedavg seed 1; the same command" in told
     results = json.loads((small / "runs" / "small" / "results.json").read_text())
     status = {arm["name"]: (arm["status"], arm["reason"]) for arm in results["arms"]}
-    assert status["fedavg"] == ("incomplete", "seed 1 not played yet")
+    assert status["fedavg"] == ("incomplete", "seed 1 not run yet")
     rest = call(*seeds)
     assert rest.returncode == 0 and "Left of the experiment" not in rest.stdout
 

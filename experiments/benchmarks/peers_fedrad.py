@@ -80,7 +80,7 @@ metrics: [loss]
         sites[name] = SiteData(name, x, y, patient, {"train": train, "val": none, "test": none})
     place = RunFolder(folder / "run")
     told = rounds.RunSpec(experiment, ["fedavg"], [0], (), place, LoggedProgress())
-    runtime.play(told, Federation(sites, ()), "cpu", began)
+    runtime.run(told, Federation(sites, ()), "cpu", began)
     mark("server_done")
     save_final(load_bundle(place.arm("fedavg", 0).path / "state.safetensors")["model"])
 

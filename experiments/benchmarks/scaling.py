@@ -73,7 +73,7 @@ def play(sites: int, images: int, model: str, shape: tuple[int, ...], rounds: in
     with tempfile.TemporaryDirectory() as out:
         folder = RunFolder(Path(out))
         run = played.RunSpec(from_text(text), ["fedavg"], [0], (), folder, Stamps())
-        Runtime(RuntimeName.LOCAL, workers=2).play(run, Federation(found, ()), "cpu", None)
+        Runtime(RuntimeName.LOCAL, workers=2).run(run, Federation(found, ()), "cpu", None)
     return ends
 
 

@@ -119,7 +119,7 @@ def fedrad(
     play = rounds.RunSpec(
         from_text(work.text()), ["fedavg"], [0], (), place, Stamps(), profile=True
     )
-    Runtime(RuntimeName(runtime), workers=2).play(play, sites_of(work, folder), "cpu", began)
+    Runtime(RuntimeName(runtime), workers=2).run(play, sites_of(work, folder), "cpu", began)
     profile = json.loads((place.path / "profile.json").read_text(encoding="utf-8"))
     told = {"first": profile["first_training"], "round_ends": ends, "profile": profile}
     told["efficiency"] = profile["efficiency"]

@@ -29,7 +29,7 @@ def federation_for(
     experiment: "Experiment",
     data_root: Path | None,
     device: str = "cpu",
-    played: Collection[str] = (),
+    asked_for: Collection[str] = (),
 ) -> "Federation":
     """Return an experiment's sites, once its arms are known to fit together.
 
@@ -37,7 +37,7 @@ def federation_for(
         experiment: the whole of it.
         data_root: what relative paths of data are under; None is the current folder.
         device: where models will live.
-        played: the arms that are asked for; none named is all.
+        asked_for: the arms that are asked for; none named is all.
 
     Raises:
         ConfigError: an arm does not fit, or the data do not.
@@ -48,7 +48,7 @@ def federation_for(
     from fedrad.data.sites import federation_of
 
     device_of(device)
-    check_arms(experiment, played)
+    check_arms(experiment, asked_for)
     federation = federation_of(experiment, data_root or Path())
     check_privacy(experiment, federation)
     odd = unaccepted(_last_batches(experiment, federation), experiment.accept)

@@ -23,7 +23,7 @@ def run_on_federation(
     command: str,
     device: str = "cpu",
 ) -> None:
-    """Play an experiment on a coordinator's sites; print and write what came of it.
+    """Run an experiment on a coordinator's sites; print and write what came of it.
 
     The device is the coordinator's own, for networks that are cut; each site's file names its.
     """
@@ -48,8 +48,8 @@ def run_on_federation(
             folder.arm(name, seed).stop(reason)
     left = [name for name in arms if name not in out_of_reach]
     with make_progress(console) as progress:
-        play = RunSpec(experiment, left, seeds, experiment.held_out_sites, folder, progress)
-        federation = run_on(play, coordinator, device_of(device))
+        spec = RunSpec(experiment, left, seeds, experiment.held_out_sites, folder, progress)
+        federation = run_on(spec, coordinator, device_of(device))
     results = write_results(folder, experiment, federation, command=command, device=device)
     for renderable in results_tables(results):
         console.print(renderable)

@@ -138,7 +138,7 @@ ARM_KEYS = ("algorithm", "local", "model", "privacy", "wrap")
 class Experiment(Frozen):
     """One question: data, model, budget, and the arms that are compared under it.
 
-    `accept` names rules of `data.oddities` that are not told again; it silences no error.
+    `accept` names rules of `data.checks.oddities` that are not told again; it silences no error.
 
     >>> from fedrad.config import from_text
     >>> experiment = from_text('''

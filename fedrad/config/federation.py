@@ -27,7 +27,7 @@ class Service(Frozen):
         fleet_port: the only one that sites always need; the firewall line is about it.
         control_port: for the researcher, who submits experiments.
         health_port: says, without a secret, whether the coordinator is well.
-        stream_port: takes the sites' streams while an experiment that cuts the network is played;
+        stream_port: takes the sites' streams while an experiment that cuts the network is run;
             null in a federation that never does.
     """
 

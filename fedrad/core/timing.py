@@ -56,7 +56,7 @@ class PhaseTimer:
             yield item
 
     def during(self, purpose: str, talk: Generator[T, S, R]) -> Generator[T, S, R]:
-        """Play a generator, and count its own time, without that of whoever answers it."""
+        """Run a generator, and count its own time, without that of whoever answers it."""
         answer: Any = None
         while True:
             with self.spent(purpose):

@@ -1,6 +1,6 @@
 """Flower's two components, as `flwr run` and Flower's own simulation load them.
 
-`flwr run . --run-config 'experiment="/path/to/experiment.yaml" out="/path/to/folder"'` plays an
+`flwr run . --run-config 'experiment="/path/to/experiment.yaml" out="/path/to/folder"'` runs an
 experiment on Flower's simulation; node i of n is the i-th of the experiment's sites in sorted
 order, so it needs as many nodes as the experiment has sites. Data lie under `FEDRAD_DATA`.
 """
@@ -44,7 +44,7 @@ server = ServerApp()
 
 @server.main()
 def run_from_flower(grid: Grid, context: Context) -> None:
-    """Play the experiment that the run's configuration names."""
+    """Run the experiment that the run's configuration names."""
     named = str(context.run_config.get("experiment", ""))
     experiment = from_text(named) if "\n" in named else load_experiment(Path(named))
     arms = [name for name in experiment.arm_names if not algorithm_of(experiment.arm(name)).pooled]
@@ -53,5 +53,5 @@ def run_from_flower(grid: Grid, context: Context) -> None:
     for name in sorted(set(experiment.arm_names) - set(arms)):
         progress.note(f"{name} is left out: it pools the data, which only fedrad run can simulate")
     held_out = experiment.held_out_sites
-    play = RunSpec(experiment, arms, experiment.seeds, held_out, folder, progress)
-    server_app(play)(grid, context)
+    spec = RunSpec(experiment, arms, experiment.seeds, held_out, folder, progress)
+    server_app(spec)(grid, context)

@@ -15,7 +15,7 @@ from fedrad.report.evidence import Evidence, model_used_by
 __all__ = ["NO_COMPARISON", "ONE_TRAINING", "Pair", "common", "difference", "verdict", "why_not"]
 
 NO_COMPARISON = "no comparison"
-"""In place of a verdict where an arm has no value: not played, stopped, or undefined there."""
+"""In place of a verdict where an arm has no value: not run, stopped, or undefined there."""
 ONE_TRAINING = "one training"
 """The verdict on two arms that were trained once each: there is none."""
 
@@ -33,7 +33,7 @@ def verdict(difference: Estimate, higher_is_better: bool) -> str:
     ('worse', 'better')
     >>> verdict({**found, "seeds": 1}, higher_is_better=True)
     'one training'
-    >>> verdict(missing("fedavg: not played yet"), higher_is_better=True)
+    >>> verdict(missing("fedavg: not run yet"), higher_is_better=True)
     'no comparison'
     """
     low, high = difference["low"], difference["high"]

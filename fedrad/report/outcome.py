@@ -30,13 +30,13 @@ def outcome_of(
     """Return what came of a command that was asked for some arms and seeds.
 
     Args:
-        folder: where they were played.
+        folder: where they were run.
         experiment: the whole of it.
         arms: that were asked for.
         seeds: that were asked for.
     """
     failed = {
-        f"{arm} {seeds_told([seed])}": one.stopped() or "not played to its end"
+        f"{arm} {seeds_told([seed])}": one.stopped() or "not run to its end"
         for arm in arms
         for seed in seeds
         for one in [_folder(folder, experiment, arm, seed)]
@@ -58,7 +58,7 @@ def outcome_of(
         True,
         [
             f"All that was asked for is finished: {asked}. Left of the experiment: {listed(rest)}; "
-            "the same command without --arm and --seed plays what is left."
+            "the same command without --arm and --seed runs what is left."
         ],
     )
 

@@ -30,10 +30,10 @@ Key = tuple[str, int]  # arm, seed
 
 
 class RichProgress:
-    """A bar over all arms x seeds x rounds with the time left, and one for each that is played.
+    """A bar over all arms x seeds x rounds with the time left, and one for each that is run.
 
-    Rounds that need not be played (skipped, resumed, stopped) leave the total instead of counting
-    as done, so the time left is that of the rounds still to play.
+    Rounds that need not be run (skipped, resumed, stopped) leave the total instead of counting
+    as done, so the time left is that of the rounds still to run.
     """
 
     def __init__(self, console: Console) -> None:
@@ -77,8 +77,8 @@ class RichProgress:
         self._task = self._bar.add_task("all rounds", total=sum(self._left.values()), told="")
 
     def arm_started(self, arm: str, seed: int, first_round: int) -> None:
-        """Say which arm runs; rounds before the first one were played by an earlier command."""
-        # What was played by this command counts, also when a process that died begins again.
+        """Say which arm runs; rounds before the first one were run by an earlier command."""
+        # What was run by this command counts, also when a process that died begins again.
         to_play = self._rounds - first_round + 1
         self._drop((arm, seed), self._left.get((arm, seed), 0) - to_play)
         if first_round > 1:
@@ -170,7 +170,7 @@ class PlainProgress:
         return None
 
     def start(self, arms: Sequence[str], seeds: Sequence[int], rounds: int) -> None:
-        """Say how much there is to play."""
+        """Say how much there is to run."""
         self._rounds = rounds
         self.note(f"{len(arms)} arms x {len(seeds)} seeds x {rounds} rounds")
 

@@ -14,7 +14,7 @@ __all__ = ["Folders", "record_of", "seeds_told", "time_of", "unfinished"]
 
 Folders = Mapping[int, ArmFolder]
 """Seed -> the folder of the arm's run."""
-_NOT_PLAYED = "not played yet"
+_NOT_RUN = "not run yet"
 _OUTDATED = "was evaluated with other metrics or test sites, and is not yet again"
 
 
@@ -24,7 +24,7 @@ def unfinished(folders: Folders) -> str:
     stopped = {seed: reason for seed, reason in left.items() if reason}
     for seed, reason in stopped.items():
         return reason if len(left) == len(folders) else f"seed {seed}: {reason}"
-    return _NOT_PLAYED if len(left) == len(folders) else f"{seeds_told(left)} {_NOT_PLAYED}"
+    return _NOT_RUN if len(left) == len(folders) else f"{seeds_told(left)} {_NOT_RUN}"
 
 
 def _reason(folder: ArmFolder) -> str | None:
@@ -46,7 +46,7 @@ def record_of(folders: Folders, metric: str, *, pools: bool) -> dict[str, Any]:
 
     Bytes, seconds and steps are means over the finished seeds. `seconds` is how long the rounds
     lasted, `training_seconds` how long all workers together were in training steps, None where no
-    worker tells; the first depends on how many workers an arm had, and what else was played.
+    worker tells; the first depends on how many workers an arm had, and what else was run.
 
     Args:
         folders: the arm's, by seed.

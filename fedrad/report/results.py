@@ -34,7 +34,7 @@ def write_results(
     device: str,
     leakage: bool = False,
 ) -> dict[str, Any]:
-    """Write `results.json` and `report.html` of what was played, and return the results.
+    """Write `results.json` and `report.html` of what was run, and return the results.
 
     With leakage, cut networks are attacked first, which takes a minute or so for each arm.
     """
@@ -108,7 +108,7 @@ def _grounds(experiment: Experiment, folders: Mapping[str, Folders]) -> dict[str
         if changed_parts(found, known):
             raise RunError(
                 f"{first} and {one.name} were begun on different data or machines; the report "
-                "compares them in no table: play one of them in another folder, with --out"
+                "compares them in no table: run one of them in another folder, with --out"
             )
         first = first or f"{arm}/seed-{number}"
         found |= known

@@ -40,11 +40,11 @@ __all__ = ["ArmRounds", "RunSpec"]
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What one command plays.
+    """What one command runs.
 
     Args:
         experiment: the whole of it.
-        arms, seeds: those of it that this command plays.
+        arms, seeds: those of it that this command runs.
         held_out: sites that only test.
         folder: where it is recorded.
         progress: is told.
@@ -70,7 +70,7 @@ class ArmRounds:
 
     def __init__(
         self,
-        play: RunSpec,
+        spec: RunSpec,
         name: str,
         seed: int,
         grid: Grid,
@@ -78,10 +78,10 @@ class ArmRounds:
         claim: Provenance,
         device: torch.device,
     ) -> None:
-        self.name, self.seed, self.run = name, seed, play
-        self.arm = play.experiment.arm(name)
+        self.name, self.seed, self.spec = name, seed, spec
+        self.arm = spec.experiment.arm(name)
         self.algorithm: Algorithm = algorithm_of(self.arm)
-        self.folder: ArmFolder = play.folder.arm(name, seed)
+        self.folder: ArmFolder = spec.folder.arm(name, seed)
         self.metrics = metrics_of(self.arm)
         self._spent = worker_time_of(grid)
         self._meter = self._spent.server if self._spent else PhaseTimer()
@@ -89,27 +89,27 @@ class ArmRounds:
         self._nodes = nodes
         self._grid = grid
         self._claim = claim
-        text = play.experiment.text()
+        text = spec.experiment.text()
         self._config: dict[str, str | int] = {"experiment": text, "arm": name, "seed": seed}
         self._common: Bundle = {}
 
-    def play(self) -> None:
-        """Play what is left of the arm, and record it; an arm that cannot go on says why."""
-        progress = self.run.progress
+    def run(self) -> None:
+        """Run what is left of the arm, and record it; an arm that cannot go on says why."""
+        progress = self.spec.progress
         self.folder.claim(self._claim)
         if self.folder.evaluated(self._claim):
             progress.skipped(self.name, self.seed)
             return
         start = time.monotonic()
         try:
-            self._play()
+            self._run_all()
         except (TrainingDivergedError, SiteFailedError) as error:
             progress.arm_stopped(self.name, self.seed, str(error))
             self.folder.stop(f"{error}")
             return
         progress.arm_done(self.name, self.seed, time.monotonic() - start)
 
-    def _play(self) -> None:
+    def _run_all(self) -> None:
         self._common = self._counts()
         if (final := self.folder.final()) is not None:
             self._evaluate_again(final)
@@ -117,7 +117,7 @@ class ArmRounds:
         last, state = self.folder.resume()
         if not last:
             state = self.algorithm.init(initial_state(self.arm, self.seed))
-        self.run.progress.arm_started(self.name, self.seed, last + 1)
+        self.spec.progress.arm_started(self.name, self.seed, last + 1)
         with AsyncCheckpointWriter(self.folder) as keeping:
             for number in range(last + 1, self.arm.rounds + 1):
                 state = self._round(state, number, keeping)
@@ -220,11 +220,11 @@ class ArmRounds:
         if not self._validated(number):
             return {}
         sites = self.sites(number + 1, self.training)
-        play = partial(validate, self.algorithm, state, metrics=self.metrics, task=self.arm.task)
-        return run_with_retry(play, sites, say=self._say)
+        spec = partial(validate, self.algorithm, state, metrics=self.metrics, task=self.arm.task)
+        return run_with_retry(spec, sites, say=self._say)
 
     def _say(self, sentence: str) -> None:
-        self.run.progress.note(f"{self.name} seed {self.seed}: {sentence}")
+        self.spec.progress.note(f"{self.name} seed {self.seed}: {sentence}")
 
     def _model(self, state: Bundle) -> Bundle:
         return {"model": state["model"]} if self.algorithm.shared else {}
@@ -257,10 +257,10 @@ class ArmRounds:
 
     def _tell(self, number: int, line: Mapping[str, Any], pace: str) -> None:
         shown = list(line["validation"].values())
-        primary = self.run.experiment.primary
+        primary = self.spec.experiment.primary
         metric = primary.metric if primary else self.metrics[0].name
         loss, value = _mean(shown, "loss"), _mean(shown, metric)
-        self.run.progress.round_done(
+        self.spec.progress.round_done(
             self.name,
             self.seed,
             number,
@@ -296,12 +296,12 @@ class ArmRounds:
     @property
     def training(self) -> tuple[str, ...]:
         """The hospitals that train, sorted."""
-        return self.run.training(self._nodes)
+        return self.spec.training(self._nodes)
 
     @property
     def testing(self) -> tuple[str, ...]:
         """The hospitals that test: those that train, then those that were held out."""
-        return (*self.training, *sorted(self.run.held_out))
+        return (*self.training, *sorted(self.spec.held_out))
 
     def _participants(self, number: int) -> tuple[str, ...]:
         if self.algorithm.pooled:

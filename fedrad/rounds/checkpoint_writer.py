@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class AsyncCheckpointWriter:
-    r"""Keeps an arm's rounds, one after the other, each while the next is played.
+    r"""Keeps an arm's rounds, one after the other, each while the next is run.
 
-    A crash loses at most the round that was being written and the one that was being played; both
-    are played again to the same bits. Nothing may change a state that was handed over.
+    A crash loses at most the round that was being written and the one that was being run; both
+    are run again to the same bits. Nothing may change a state that was handed over.
 
     Args:
         folder: of the arm.

@@ -25,7 +25,7 @@ _LOST = {
 
 
 class StreamBroken(SiteFailedError):
-    """A site or its connection was lost in mid-stream; the round can be played again."""
+    """A site or its connection was lost in mid-stream; the round can be run again."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ class ProgressCallback(Protocol):
     """What is told while a run goes on; the terminal's and the log's displays look like this."""
 
     def start(self, arms: list[str], seeds: list[int], rounds: int) -> None:
-        """Take note of all that will be played."""
+        """Take note of all that will be run."""
 
     def arm_started(self, arm: str, seed: int, first_round: int) -> None:
         """Take note that an arm begins, or goes on at a round."""
@@ -54,7 +54,7 @@ class LoggedProgress:
     """Progress as lines of the log, for runs that nobody watches."""
 
     def start(self, arms: list[str], seeds: list[int], rounds: int) -> None:
-        """Log what will be played."""
+        """Log what will be run."""
         log.info("%d arms x %d seeds x %d rounds", len(arms), len(seeds), rounds)
 
     def arm_started(self, arm: str, seed: int, first_round: int) -> None:

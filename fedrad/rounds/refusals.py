@@ -1,4 +1,4 @@
-"""Sites that are not asked anything of an arm: they said at the roll call that they will not play.
+"""Sites that are not asked anything of an arm: they said at the roll call that they will not run.
 
 Nothing is sent to them, so they are neither late nor silent, and no byte is counted for them.
 """

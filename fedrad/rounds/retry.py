@@ -1,4 +1,4 @@
-"""A round whose streams broke is played again from its start, with the same seeds.
+"""A round whose streams broke is run again from its start, with the same seeds.
 
 A site that died has lost its place in the conversation, and the network between its two ends is no
 good without it. What a round began with is all there still: the server's state, and each site's
@@ -23,13 +23,13 @@ MAX_RETRIES = 3
 T = TypeVar("T")
 
 
-def run_with_retry(play: Callable[..., T], *rounds: FlowerSites, say: Notify) -> T:
-    """Return what is made of a round, which is played again as long as its streams break.
+def run_with_retry(make_round: Callable[..., T], *rounds: FlowerSites, say: Notify) -> T:
+    """Return what is made of a round, which is run again as long as its streams break.
 
     Args:
-        play: is called with the rounds; leaves nothing behind when it raises.
+        make_round: is called with the rounds; leaves nothing behind when it raises.
         rounds: of sites. What a broken attempt has counted and noted is taken out of them, and its
-            reason noted as `run_with_retry`. Their deadline is for all attempts together.
+            reason noted as `repeated`. Their deadline is for all attempts together.
         say: is told of each attempt that broke.
 
     Raises:
@@ -40,7 +40,7 @@ def run_with_retry(play: Callable[..., T], *rounds: FlowerSites, say: Notify) ->
     for attempt in count():
         left = [replace(one, deadline=one.deadline - (time.monotonic() - start)) for one in rounds]
         try:
-            return play(*left)
+            return make_round(*left)
         except StreamBroken as error:
             if attempt == MAX_RETRIES or time.monotonic() - start > min(
                 one.deadline for one in rounds

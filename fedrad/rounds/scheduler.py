@@ -21,10 +21,10 @@ class Scheduler(Protocol):
 
     spent: WorkerTime
 
-    def play(
+    def run(
         self,
         runs: Sequence[Run],
-        play: RunArm,
+        run_arm: RunArm,
         progress: ProgressCallback,
         given_up: Callable[[Run, str], None],
     ) -> None:
@@ -32,10 +32,10 @@ class Scheduler(Protocol):
 
         Args:
             runs: those that cannot be spread over workers first.
-            play: runs one of them on a grid, and reports its progress.
+            run_arm: runs one of them on a grid, and reports its progress.
             progress: receives the progress of all, in this process.
             given_up: called with a run that killed too many processes, and how.
 
         Raises:
-            Exception: what `play` raises; all other runs are stopped where they are.
+            Exception: what `run_arm` raises; all other runs are stopped where they are.
         """

@@ -1,4 +1,4 @@
-"""What a process keeps of the sites that it plays: data are read once, one network serves all."""
+"""What a process keeps of the sites that it runs: data are read once, one network serves all."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

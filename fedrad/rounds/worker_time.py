@@ -18,7 +18,7 @@ class WorkerTime:
 
     Args:
         workers: of each worker; what is missing to the time that has passed, it was idle.
-        server: of the server's process, which sums up, and plays the server's half of cut networks
+        server: of the server's process, which sums up, and runs the server's half of cut networks
             (with forked workers the sites' too). Without workers it is the worker.
         began: on `time.perf_counter`.
         first_training: when the first worker began its first step, in seconds since 1970.
@@ -85,7 +85,7 @@ class RoundTiming:
         return {"efficiency": round(training / seconds, 4), "worker_seconds": round(seconds, 4)}
 
     def told(self, sites: int, seconds: float) -> str:
-        """Return how fast sites were played within so many seconds, for the display."""
+        """Return how fast sites were run within so many seconds, for the display."""
         if self._spent is None:
             return ""
         workers = len(self._spent.workers)

@@ -1,4 +1,4 @@
-"""A forked process that plays arms and seeds, one after the other, as its parent asks."""
+"""A forked process that runs arms and seeds, one after the other, as its parent asks."""
 
 import logging
 import multiprocessing
@@ -54,7 +54,7 @@ class ArmTiming:
 
     @classmethod
     def on(cls, grid: Grid) -> "ArmTiming":
-        """Return what was played on a grid of ours so far."""
+        """Return what was run on a grid of ours so far."""
         spent = cast(WorkerTime, worker_time_of(grid))
         server = {} if spent.alone else dict(spent.server.seconds)
         return cls(spent.workers, server, spent.first_training or spent.server.first_training)
@@ -68,11 +68,11 @@ class ArmFailed:
 
 
 class ArmProcess:
-    """A process that plays runs, and the pipe to it.
+    """A process that runs runs, and the pipe to it.
 
     Args:
         first: number of its first worker among those of all crews.
-        play: plays a run on a grid.
+        run: runs a run on a grid.
         opened: opens such a grid, with its worker apart from the process or not.
         crews: those that were forked before; it holds on to none of their pipes.
     """
@@ -80,17 +80,17 @@ class ArmProcess:
     def __init__(
         self,
         first: int,
-        play: RunArm,
+        run_arm: RunArm,
         opened: Callable[[bool], AbstractContextManager[Grid]],
         crews: Sequence["ArmProcess"],
     ) -> None:
         self.first = first
         self.run: Run | None = None
-        self._play, self._opened, self._crews = play, opened, crews
+        self._run_arm, self._opened, self._crews = run_arm, opened, crews
         self._fork()
 
     def begin(self, run: Run, *, apart: bool) -> None:
-        """Have a run played."""
+        """Have a run run."""
         self.run = run
         # One that died while it had nothing to do is met where its answer is awaited.
         with suppress(OSError):
@@ -138,7 +138,7 @@ class ArmProcess:
     def _answer(self, run: Run, apart: bool, pipe: Connection) -> ArmTiming | ArmFailed:
         try:
             with self._opened(apart) as grid:
-                self._play(run, grid, cast(ProgressCallback, _Teller(pipe)))
+                self._run_arm(run, grid, cast(ProgressCallback, _Teller(pipe)))
                 return ArmTiming.on(grid)
         except Exception as error:
             if not isinstance(error, FedradError):

@@ -1,4 +1,4 @@
-"""Arms and seeds side by side: forked processes that each play one after the other.
+"""Arms and seeds side by side: forked processes that each run one after the other.
 
 Between rounds the sites of an arm wait for the slowest of them, pooled data are a single site, and
 of four hospitals no more than four cores are ever busy. Arms and seeds have nothing in common but
@@ -37,7 +37,7 @@ class Phase:
 
     Args:
         runs: how many.
-        processes: how many of them are played at the same time.
+        processes: how many of them are run at the same time.
         workers: each process has.
     """
 
@@ -84,7 +84,7 @@ def _killed(code: int) -> str:
 
 
 class ArmScheduler:
-    """Plays runs side by side.
+    """Runs runs side by side.
 
     Args:
         workers: in all.
@@ -110,23 +110,23 @@ class ArmScheduler:
         self._grid = grid
         self._meter = meter
 
-    def play(
+    def run(
         self,
         runs: Sequence[Run],
-        play: RunArm,
+        run_arm: RunArm,
         progress: ProgressCallback,
         given_up: Callable[[Run, str], None],
     ) -> None:
-        """Play runs to their ends.
+        """Run runs to their ends.
 
         Args:
             runs: those that cannot be spread over workers first.
-            play: plays one of them on a grid, and tells of its progress.
+            run_arm: runs one of them on a grid, and tells of its progress.
             progress: is told, in this process.
             given_up: is told which run has killed too many processes, and how.
 
         Raises:
-            Exception: what `play` raises; all other runs are stopped where they are.
+            Exception: what `run_arm` raises; all other runs are stopped where they are.
         """
         left = list(runs)
         for stage in plan_phases(len(runs), self._workers, self._sites):
@@ -138,13 +138,14 @@ class ArmScheduler:
                 with ExitStack() as ends:
                     processes: list[ArmProcess] = []
                     for place in range(stage.processes):
-                        processes.append(ArmProcess(place * stage.workers, play, opened, processes))
+                        first = place * stage.workers
+                        processes.append(ArmProcess(first, run_arm, opened, processes))
                         ends.callback(processes[-1].close)
                     self._together(now, processes, progress, given_up)
                 continue
             with opened(False) as grid:
                 for run in now:
-                    play(run, grid, progress)
+                    run_arm(run, grid, progress)
                 self._add(0, ArmTiming.on(grid))
 
     def _together(
@@ -175,7 +176,7 @@ class ArmScheduler:
                     deaths[run] += 1
                     if deaths[run] < MAX_WORKER_CRASHES:
                         name = f"{run[0]} seed {run[1]}"
-                        log.warning("a process died (exit code %s) that played %s", code, name)
+                        log.warning("a process died (exit code %s) that ran %s", code, name)
                         waiting.appendleft(run)
                     else:
                         given_up(run, _killed(code))

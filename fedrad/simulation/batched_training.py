@@ -1,7 +1,7 @@
-"""Plays the messages of a round to several sites at once, for devices that one does not fill.
+"""Runs the messages of a round to several sites at once, for devices that one does not fill.
 
-A site's half is played until it asks for training. What several of them ask for is trained
-together, in the way and in groups that were chosen at the first round; then each half is played
+A site's half is run until it asks for training. What several of them ask for is trained
+together, in the way and in groups that were chosen at the first round; then each half is run
 once more with its answer. It is a function of its message and memory, so it asks for the same
 again.
 """
@@ -72,7 +72,7 @@ class BatchedTrainer:
         self._at = 0
 
     def most(self, message: Message) -> int:
-        """Return how many messages like this one are best played at once."""
+        """Return how many messages like this one are best run at once."""
         if message.metadata.message_type != "train":
             return 1
         choice = self._choices.get(_kind(message))
@@ -102,7 +102,7 @@ class BatchedTrainer:
 
         Args:
             messages: of one exchange, no two to the same site.
-            answer: plays one of them.
+            answer: runs one of them.
 
         Raises:
             ConfigError: the way that was asked for cannot do this training.
@@ -221,7 +221,7 @@ def _read(path: Path) -> dict[Kind, TunedMode]:
 def check_way(
     way: ConcurrencyMode, experiment: Experiment, arms: Sequence[str], device: torch.device
 ) -> None:
-    """Refuse a way that an arm or the device cannot have, before anything is played.
+    """Refuse a way that an arm or the device cannot have, before anything is run.
 
     What only the training itself tells (a penalty, a correction, the network) is told then.
 

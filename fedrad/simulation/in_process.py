@@ -48,7 +48,7 @@ class InProcessGrid(Grid):
         sites: a site's name -> the folder where it keeps its memory.
         meter: what the app tells its time to.
         door: opens a node's streams; without one there are none.
-        together: plays several messages at once; the app asks it to train.
+        together: runs several messages at once; the app asks it to train.
     """
 
     in_turn = True
@@ -166,8 +166,8 @@ class InProcessGrid(Grid):
             log.exception("the client app failed at %s", context.node_config["site"])
             return Message(Error(_CLIENT_APP_FAILED, type(error).__name__), reply_to=message)
 
-    def play(self, content: RecordDict, kind: str, node: int, group: str) -> Message:
-        """Play a message to a node, or to the block of sites that its settings name."""
+    def answer_group(self, content: RecordDict, kind: str, node: int, group: str) -> Message:
+        """Run a message to a node, or to the block of sites that its settings name."""
         question = self.create_message(content, kind, node, group)
         config = config_of(content)
         if GROUP_SIZE not in config:

@@ -32,17 +32,17 @@ log = logging.getLogger(__name__)
 
 
 def run_local(
-    play: RunSpec,
+    spec: RunSpec,
     federation: Federation,
     device: torch.device,
     *,
     workers: int | None = 1,
     way: ConcurrencyMode | None = None,
 ) -> None:
-    """Play a run on this machine: Flower's apps and messages, arrays by reference or shared.
+    """Run a run on this machine: Flower's apps and messages, arrays by reference or shared.
 
     Args:
-        play: what is played, and where it is recorded.
+        spec: what is run, and where it is recorded.
         federation: the sites' data.
         device: where models live.
         workers: forked processes of one thread each, None for one a core; 1 is this process alone.
@@ -56,22 +56,22 @@ def run_local(
         MissingError: workers were asked for where a process cannot be forked.
     """
     set_up_process()
-    sites = {name: play.folder.site(name) for name in federation.sites}
-    if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
-        sites[POOLED] = play.folder.site(POOLED)
+    sites = {name: spec.folder.site(name) for name in federation.sites}
+    if any(algorithm_of(spec.experiment.arm(arm)).pooled for arm in spec.arms):
+        sites[POOLED] = spec.folder.site(POOLED)
     meter = PhaseTimer()
-    together = _together(play, len(federation.training), device, way)
+    together = _together(spec, len(federation.training), device, way)
     trainer = together.fit if together else None
     app, door = site_apps(
         Known(federation), device, meter=meter, account=Simulated(), simulated=True, trainer=trainer
     )
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     trained = len(federation.training)
-    runs = len(play.arms) * len(play.seeds)
-    count = _workers(workers, device, trained * runs, play, together is not None)
+    runs = len(spec.arms) * len(spec.seeds)
+    count = _workers(workers, device, trained * runs, spec, together is not None)
     here = InProcessGrid(app, sites, meter, door, together)
     if count == 1:
-        server_app(play, device)(here, context)
+        server_app(spec, device)(here, context)
         return
 
     def grid(workers: int, apart: bool) -> AbstractContextManager[Grid]:
@@ -79,31 +79,31 @@ def run_local(
             return nullcontext(InProcessGrid(app, sites, meter, door))
         return WorkersGrid(app, sites, workers, meter, door)
 
-    server_app(play, device, ArmScheduler(count, trained, grid, meter))(here, context)
+    server_app(spec, device, ArmScheduler(count, trained, grid, meter))(here, context)
 
 
 def _together(
-    play: RunSpec, sites: int, device: torch.device, way: ConcurrencyMode | None
+    spec: RunSpec, sites: int, device: torch.device, way: ConcurrencyMode | None
 ) -> BatchedTrainer | None:
     """Return what trains several sites at once, where a device or the caller asks for it."""
     if way is not None:
-        check_way(way, play.experiment, play.arms, device)
+        check_way(way, spec.experiment, spec.arms, device)
     if way is ConcurrencyMode.EAGER or (way is None and device.type != "cuda"):
         return None
     return BatchedTrainer(
-        play.folder, sites, forced=way, memory=memory_of(device), note=play.progress.note
+        spec.folder, sites, forced=way, memory=memory_of(device), note=spec.progress.note
     )
 
 
 def _workers(
-    asked: int | None, device: torch.device, most: int, play: RunSpec, together: bool
+    asked: int | None, device: torch.device, most: int, spec: RunSpec, together: bool
 ) -> int:
     """Return how many workers there are in all, one of which is this process."""
     if device.type != "cpu" or (asked is None and not can_fork()):
         if asked is not None and asked > 1:
             raise MissingError(f"--workers {asked}: forked workers are for the CPU, not {device}")
         if device.type == "cpu":
-            play.progress.note("Processes cannot be forked here: sites are played one by one.")
+            spec.progress.note("Processes cannot be forked here: sites are run one by one.")
         return 1
     if together:
         if asked is not None and asked > 1:

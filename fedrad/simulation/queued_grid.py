@@ -1,6 +1,6 @@
 """What Flower's Grids over processes have in common: a queue of messages that processes take.
 
-Names and counts of sites are asked of this process, which has the data, and streams are played in
+Names and counts of sites are asked of this process, which has the data, and streams are run in
 it; all else waits until a worker is free.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["QueuedGrid"]
 
 
 class QueuedGrid(GridWrapper):
-    """A Grid whose messages wait for processes that play blocks of sites.
+    """A Grid whose messages wait for processes that run blocks of sites.
 
     Args:
         inner: the same sites in this process.

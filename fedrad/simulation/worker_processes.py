@@ -4,7 +4,7 @@ The parent imports torch and reads the data once, then forks. A worker that is f
 block of sites, those with the most images first; of small networks several blocks while many wait,
 since handing over costs as much as a step of theirs. The weights that a round sends are written
 once, to memory that all workers map; what comes back are the blocks' sums. Pipes carry names and
-numbers only, and nobody polls. A worker that dies is replaced, and its blocks are played again; one
+numbers only, and nobody polls. A worker that dies is replaced, and its blocks are run again; one
 that is busy with what nobody waits for any more is replaced too: of blocks that go together all are
 late when one is.
 """
@@ -77,7 +77,7 @@ class _Worker:
 
 
 class WorkersGrid(QueuedGrid):
-    """A Grid whose nodes are played by forked processes.
+    """A Grid whose nodes are run by forked processes.
 
     Args:
         app: what every node runs; built before the fork, so its data are shared.
@@ -199,7 +199,7 @@ class WorkersGrid(QueuedGrid):
         given_up = self._waiting.died([worker.jobs])
         code = self._replace(worker)
         if not given_up:
-            log.warning("a worker died (exit code %s); its sites are played again", code)
+            log.warning("a worker died (exit code %s); its sites are run again", code)
         how = f"{MAX_WORKER_CRASHES} workers died of it (exit code {code})"
         told = f"{SiteFailedError.__name__}: {how}"
         return [
@@ -251,9 +251,9 @@ class WorkersGrid(QueuedGrid):
                 os._exit(0)
 
     def _done(self, job: _Job, arrays: Bundle, place: str) -> _Done:
-        """Play a message, and add the answer's arrays to others under its place."""
+        """Run a message, and add the answer's arrays to others under its place."""
         content = pack(self._sent.read(job.layout), config=job.config)
-        reply = self._inner.play(content, job.kind, job.node, job.group)
+        reply = self._inner.answer_group(content, job.kind, job.node, job.group)
         if reply.has_error():
             return _Done(error=(reply.error.code, reply.error.reason or ""))
         found = bundle_of(reply.content)

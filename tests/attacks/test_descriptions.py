@@ -263,7 +263,7 @@ def test_a_mean_is_said_to_be_made_of_the_sites_that_will_train(
     nodes["sued"] = Node(nodes["sued"].id, images, "digest")
     one = RunSpec(what, [arm], [0], (), RunFolder(tmp_path / "run"), Heard())
     claim = Provenance(what.arm(arm).text(), {})
-    ArmRounds(one, arm, 0, grid, nodes, claim, torch.device("cpu")).play()
+    ArmRounds(one, arm, 0, grid, nodes, claim, torch.device("cpu")).run()
     assert grid.told == {training}
 
 
@@ -295,7 +295,7 @@ def test_a_site_that_refused_is_written_down_as_not_asked_and_no_byte_is_counted
         grid = kind(APP, {name: place / name for name in DATA})
         one = RunSpec(what, ["fedprox"], [0], (), RunFolder(place / "run"), told)
         claim = Provenance(what.arm("fedprox").text(), {})
-        ArmRounds(one, "fedprox", 0, grid, nodes, claim, torch.device("cpu")).play()
+        ArmRounds(one, "fedprox", 0, grid, nodes, claim, torch.device("cpu")).run()
         lines[kind] = RunFolder(place / "run").arm("fedprox", 0).rounds()
     assert told.stopped == {} and not any(told.silent)
     for line, whole in zip(lines[Refusing], lines[InProcessGrid], strict=True):

@@ -77,7 +77,7 @@ def test_a_crew_killed_in_the_middle_goes_on_from_the_last_round(
     monkeypatch.setattr(LocalTask, "fit", fit)
     play(tmp_path / "run", SEEDS, arms=ARMS, workers=2)
     assert mark.exists()
-    assert "died (exit code -9) that played tuned seed 1" in caplog.text
+    assert "died (exit code -9) that ran tuned seed 1" in caplog.text
     assert results(tmp_path / "run") == results(alone)
 
 

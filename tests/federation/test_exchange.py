@@ -232,7 +232,7 @@ def test_a_block_of_sites_that_a_worker_adds_up_takes_no_more_than_the_coordinat
     grid = Spoilt(client_app(Known(federation()), torch.device("cpu")), sites)
     config = {"experiment": experiment().text(), "arm": "fedavg", "seed": 0, "server-round": 1}
     block = {GROUP_SIZE: "nord,ost,sued", WEIGHT: "num-examples", "action": "fit"}
-    reply = grid.play(pack(START, config={**config, **block}), "train", 2, "1")
+    reply = grid.answer_group(pack(START, config={**config, **block}), "train", 2, "1")
     part = partial_of(reply.content)
     assert part.failed == {"ost": part.failed["ost"]} and says in part.failed["ost"]
     assert part.mean.total == 40 + 32

@@ -345,7 +345,7 @@ def test_two_processes_do_not_play_in_one_folder(tmp_path: Path) -> None:
     holder = get_context("fork").Process(target=hold)
     holder.start()
     held.wait()
-    with pytest.raises(RunError, match="another process plays in"):
+    with pytest.raises(RunError, match="another process runs in"):
         play(tmp_path, arms=["fedavg"])
     holder.kill()
     holder.join()

@@ -267,7 +267,7 @@ def test_a_kit_names_the_port_of_streams_and_says_what_it_is_for(kits: Path) -> 
         assert site.coordinator.stream_port == 9095
         assert not {"splitfed", "splitnn"} & set(site.allow.algorithms)
     readme = (kits / "nord" / "README.txt").read_text(encoding="utf-8")
-    assert "fl.example.org port 9095   (open there only while such a run plays)" in readme
+    assert "fl.example.org port 9095   (open there only while such a run is on)" in readme
     assert load_federation(kits / "coordinator" / "federation.yaml").coordinator.stream_port == 9095
 
 

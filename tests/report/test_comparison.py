@@ -348,13 +348,13 @@ def test_no_interval_leaves_what_the_metric_can_be_and_two_seeds_are_told_to_say
 
 def test_where_nothing_was_compared_no_site_is_counted():
     """ "Not shown at 3" of an arm that was never played would be a finding of nothing."""
-    found = told([RUNS[0], RUNS[2]], unfinished={"fedavg": "not played yet"})
+    found = told([RUNS[0], RUNS[2]], unfinished={"fedavg": "not run yet"})
     assert found["headline"][1] == (
-        "fedavg against the model a site trains alone: no comparison; fedavg: not played yet."
+        "fedavg against the model a site trains alone: no comparison; fedavg: not run yet."
     )
     assert {row["verdict"] for row in arm(found, "fedavg")["beats_own_model"]} == {"no comparison"}
-    found = told([RUNS[1]], unfinished={"local": "not played yet", "pooled": "not played yet"})
-    assert "Other arms against local: no comparison; pooled: not played yet." in found["headline"]
+    found = told([RUNS[1]], unfinished={"local": "not run yet", "pooled": "not run yet"})
+    assert "Other arms against local: no comparison; pooled: not run yet." in found["headline"]
     assert "not shown" not in " ".join(found["headline"])
 
 

@@ -63,10 +63,10 @@ def test_any_part_of_a_run_with_held_out_sites_has_results_tables_and_a_page(
             assert (arm["status"], arm["reason"]) == ("finished", None)
         elif state in ("seed 0", "seed 1"):
             other = "seed 1" if state == "seed 0" else "seed 0"
-            assert (arm["status"], arm["reason"]) == ("incomplete", f"{other} not played yet")
+            assert (arm["status"], arm["reason"]) == ("incomplete", f"{other} not run yet")
         else:
             assert arm["status"] == {"stopped": "stopped", "nothing": "missing"}[state]
-            reason = {"stopped": "no finite number", "nothing": "not played yet"}[state]
+            reason = {"stopped": "no finite number", "nothing": "not run yet"}[state]
             assert outside["value"] is None and reason in outside["reason"]
 
 
@@ -80,7 +80,7 @@ def test_arms_without_a_seed_in_common_say_which_seeds_they_have(
         "no seed is finished in every arm; of this one seed 0",
         "no seed is finished in every arm; of this one seed 1",
     ]
-    assert reasons[2] == "not played yet"
+    assert reasons[2] == "not run yet"
 
 
 def test_what_was_asked_for_decides_and_what_is_left_is_told(
@@ -98,7 +98,7 @@ def test_what_was_asked_for_decides_and_what_is_left_is_told(
     assert well and told.startswith("All that was asked for is finished: local, fedavg with seed 0")
     assert "Left of the experiment: local seed 1, tuned seeds 0, 1; the same command" in told
     well, told = asked(["local"], [0, 1])
-    assert not well and told.startswith("Not finished: local seed 1: not played to its end.")
+    assert not well and told.startswith("Not finished: local seed 1: not run to its end.")
     well, told = asked(["fedavg", "tuned"], [1])
     assert not well
     assert told.startswith("Not finished: tuned seed 1: nord: round 1: the loss is no finite")
@@ -115,7 +115,7 @@ def test_an_arm_that_hospitals_cannot_play_is_left_out_and_not_stopped(
         folder.arm("tuned", seed).stop(reason)
     found = results_of(folder, WHAT, SITES, command="x", device="cpu")
     tuned = found["arms"][2]
-    assert tuned["status"] == "left out" and "play it in a simulation" in tuned["reason"]
+    assert tuned["status"] == "left out" and "run it in a simulation" in tuned["reason"]
     console = Console(width=120, record=True, file=io.StringIO())
     for part in results_tables(found):
         console.print(part)

@@ -63,7 +63,7 @@ def uncompared(results: Any, sites: int) -> Any:
     """Return results in which the first sites of each arm have nothing to compare."""
     for each in results["arms"]:
         for row in each["beats_own_model"][:sites]:
-            gone = {"value": None, "low": None, "high": None, "reason": "fedavg: not played yet"}
+            gone = {"value": None, "low": None, "high": None, "reason": "fedavg: not run yet"}
             row["verdict"], row["difference"] = "no comparison", row["difference"] | gone
     return results
 

@@ -93,7 +93,7 @@ def test_an_arm_that_was_not_played_is_shown_as_missing(tmp_path: Path) -> None:
     play(tmp_path, arms=["fedavg"])
     found = results(tmp_path)
     assert {arm["name"]: arm["status"] for arm in found["arms"]}["fedprox"] == "missing"
-    assert "not played yet" in render(found)
+    assert "not run yet" in render(found)
 
 
 def test_seeds_that_not_every_arm_has_are_left_out_and_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plays an experiment across hospitals, from the coordinator's machine.
+"""Runs an experiment across hospitals, from the coordinator's machine.
 
 The same round loop as everywhere; only the Grid is another. What this process dies of, the same
 command mends: the run's folder holds the last round, and each site its own memory of it.
@@ -37,12 +37,12 @@ PATIENCE_S = 120.0
 _EVERYWHERE = "0.0.0.0"
 _POOLS = (
     f"{LEFT_OUT}: it trains on all sites' data in one place, and data do not leave a hospital; "
-    "play it in a simulation (fedrad run without --on)"
+    "run it in a simulation (fedrad run without --on)"
 )
 
 
 def left_out(experiment: Experiment, arms: Sequence[str]) -> dict[str, str]:
-    """Return the arms that hospitals cannot play, each with the reason.
+    """Return the arms that hospitals cannot run, each with the reason.
 
     Raises:
         ConfigError: no other arm was asked for.
@@ -54,11 +54,11 @@ def left_out(experiment: Experiment, arms: Sequence[str]) -> dict[str, str]:
     return dict.fromkeys(pooled, _POOLS)
 
 
-def run_on(play: RunSpec, kit: CoordinatorKit, device: torch.device) -> Federation:
-    """Play a run across the sites of a coordinator; return what they told about themselves.
+def run_on(spec: RunSpec, kit: CoordinatorKit, device: torch.device) -> Federation:
+    """Run a run across the sites of a coordinator; return what they told about themselves.
 
     Args:
-        play: what is played.
+        spec: what is run.
         kit: the coordinator's.
         device: where the coordinator computes its part of a network that is cut.
 
@@ -67,15 +67,15 @@ def run_on(play: RunSpec, kit: CoordinatorKit, device: torch.device) -> Federati
         SiteFailedError: the coordinator is down, or too few sites are there.
     """
     torch.set_num_threads(1)
-    experiment, say = play.experiment, play.progress.note
+    experiment, say = spec.experiment, spec.progress.note
     with (
         locked(kit.state / "run.lock", "another run is on at this coordinator"),
         # Before the roll call: a site that still holds a stream of a run that was killed is told at
         # once that it is over, and can answer.
-        _streams(play, kit) as server,
+        _streams(spec, kit) as server,
     ):
         link = kit.link(patience=experiment.deadline)
-        status = RunStatus(kit.state / "run.json", play)
+        status = RunStatus(kit.state / "run.json", spec)
         expected = ReplyChecker(experiment)
         waits = WaitReports(say, patience=_patience(experiment), deadline=experiment.deadline)
         grid = NetworkGrid(
@@ -92,8 +92,8 @@ def run_on(play: RunSpec, kit: CoordinatorKit, device: torch.device) -> Federati
                 grid,
                 experiment,
                 kit.public_keys(),
-                arms=play.arms,
-                seeds=play.seeds,
+                arms=spec.arms,
+                seeds=spec.seeds,
                 wait=_patience(experiment),
                 say=say,
             )
@@ -102,15 +102,15 @@ def run_on(play: RunSpec, kit: CoordinatorKit, device: torch.device) -> Federati
                 say(sentence)
             grid.sites, grid.unasked = dict(met.nodes), met.unasked()
             expected.told = met.told(private=expected.private)
-            late = Latecomers(experiment, play.arms, play.seeds, met, grid, expected, say)
+            late = Latecomers(experiment, spec.arms, spec.seeds, met, grid, expected, say)
             status.met(met)
             waits.names = {node.id: name for name, node in met.nodes.items()}
             context = Context(
                 run_id=link.run_id, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
             carrier = grid if server is None else StreamGrid(grid, server, expected.rules)
-            server_app(replace(play, progress=status), device)(carrier, context)
-            return Federation({**met.data, **late.data}, tuple(sorted(play.held_out)), counted=True)
+            server_app(replace(spec, progress=status), device)(carrier, context)
+            return Federation({**met.data, **late.data}, tuple(sorted(spec.held_out)), counted=True)
         finally:
             link.close()
             status.ended()
@@ -123,13 +123,13 @@ def _waited(
     waits.look(seconds, away=grid.away(seconds))
 
 
-def _streams(play: RunSpec, kit: CoordinatorKit) -> AbstractContextManager[StreamServer | None]:
+def _streams(spec: RunSpec, kit: CoordinatorKit) -> AbstractContextManager[StreamServer | None]:
     """Return what takes the sites' streams; nothing where no arm's network is cut.
 
     Raises:
         ConfigError: one is, and the kit names no port for it.
     """
-    cut = [name for name in play.arms if cut_of(play.experiment.arm(name)) is not None]
+    cut = [name for name in spec.arms if cut_of(spec.experiment.arm(name)) is not None]
     if not cut:
         return nullcontext()
     service = kit.federation.coordinator

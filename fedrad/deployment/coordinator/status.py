@@ -35,19 +35,19 @@ class RunStatus:
 
     Args:
         path: of the file.
-        play: whose progress it is.
+        run: whose progress it is.
     """
 
-    def __init__(self, path: Path, play: RunSpec) -> None:
+    def __init__(self, path: Path, spec: RunSpec) -> None:
         self._path = path
-        self._progress = play.progress
+        self._progress = spec.progress
         self._names: dict[int, str] = {}
         self._written = 0.0
         self._state: dict[str, Any] = {
             "process": os.getpid(),
-            "experiment": play.experiment.name,
-            "digest": play.experiment.digest(),
-            "rounds": play.experiment.rounds,
+            "experiment": spec.experiment.name,
+            "digest": spec.experiment.digest(),
+            "rounds": spec.experiment.rounds,
             "started": _now(),
             "sites": {},
             "waiting": {},
@@ -84,7 +84,7 @@ class RunStatus:
         write_atomic(self._path, json.dumps(self._state | {"written": _now()}).encode())
 
     def start(self, arms: list[str], seeds: list[int], rounds: int) -> None:
-        """Tell on what will be played."""
+        """Tell on what will be run."""
         self._progress.start(arms, seeds, rounds)
 
     def arm_started(self, arm: str, seed: int, first_round: int) -> None:

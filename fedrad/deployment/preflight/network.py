@@ -43,7 +43,7 @@ def check_network(site: SiteFile) -> Iterator[CheckResult]:
 
 
 def _streams(site: SiteFile, port: int) -> CheckResult:
-    """Look at the port of split learning, which is open only while such a run is played."""
+    """Look at the port of split learning, which is open only while such a run is run."""
     found = _connect(site.coordinator.host, port)
     if found.colour == "green":
         other = site.coordinator.model_copy(update={"port": port})

@@ -1,6 +1,6 @@
 """Where a run of an experiment has models evaluated: in which rounds, and how many models each.
 
-All of it follows from the experiment's text, as `federation.rounds` and `federation.evaluate` play
+All of it follows from the experiment's text, as `rounds.arm_rounds` and `rounds.evaluation` run
 it. What no run asks is refused: it could only serve to ask more about the patients.
 """
 
@@ -17,8 +17,8 @@ __all__ = ["EVALUATIONS", "check_place", "models_of", "takes_part"]
 EVALUATIONS = frozenset({"test", "tune", "validate", *SPLIT_EVALUATIONS})
 """Actions that tell how good a model is."""
 
-_PLAYED = 3
-"""Models that one round may end in: played, played again after a crash by other sites or with fresh
+_RUN = 3
+"""Models that one round may end in: run, run again after a crash by other sites or with fresh
 noise, and in an arm that is trained anew."""
 _FINAL = 2
 """Models that an arm may end in: what is tested is on the disk before it is, and so is the same
@@ -77,7 +77,7 @@ def models_of(site: SiteFile, arm: Experiment, action: str) -> int:
     if (kind != action) != (algorithm.cut is not None):
         return 0
     if kind == "validate":
-        return _PLAYED if trains and arm.validate_every else 0
+        return _RUN if trains and arm.validate_every else 0
     thresholds = any(metric.specificity is not None for metric in metrics_of(arm))
     own = algorithm.personal and trains
     if kind == "tune":

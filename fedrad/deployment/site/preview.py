@@ -1,6 +1,6 @@
 """What an experiment would exchange with a site, without connecting and without training.
 
-The server's half of each arm plays its first and last round against an empty hospital; every
+The server's half of each arm runs its first and last round against an empty hospital; every
 question and answer is noted with its arrays' names and shapes.
 """
 

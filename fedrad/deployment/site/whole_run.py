@@ -68,7 +68,7 @@ def refusals_of(
             arm = experiment.arm(name)
             if algorithm_of(arm).pooled:
                 continue
-            # The rules about names first: they need no play of the arm.
+            # The rules about names first: they need no run of the arm.
             check_task(site, experiment, arm, [], lambda part: 0)
             check_size(site, arm)
             _check_questions(site, experiment, name, data, ledger, promised)
@@ -99,7 +99,7 @@ def add_refusals(
     ledger: PrivacyBudget | None,
     promised: Promised | None = None,
 ) -> str:
-    """Say in a description which arms the site will not play to their end; nothing if it will.
+    """Say in a description which arms the site will not run to their end; nothing if it will.
 
     The arguments are those of `refusals_of`.
 

@@ -1,4 +1,4 @@
-"""The site's end of split learning's stream: plays its half against the coordinator's server.
+"""The site's end of split learning's stream: runs its half against the coordinator's server.
 
 The call is opened from the hospital, outwards. A connection that breaks is made again, and the
 conversation goes on where it was: the site's half, a generator, keeps its place and its graph.
@@ -36,7 +36,7 @@ _PAUSE_S = (0.05, 2.0)
 def run_client_stream(
     half: Generator[Frame, Frame, T], invitation: Invitation, *, site: str, patience: float = 60.0
 ) -> T:
-    """Play a site's half of a stream to its end, and return what it returns.
+    """Run a site's half of a stream to its end, and return what it returns.
 
     Args:
         half: yields the site's frames and is sent the server's.

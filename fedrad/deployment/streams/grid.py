@@ -158,7 +158,7 @@ class _Replies(threading.Thread):
         try:
             while self._waiting and not self._stopped.wait(_POLL_S):
                 # Another one first each time: a grid may hand out replies in the order asked for,
-                # and a site that failed must not be kept behind one that plays.
+                # and a site that failed must not be kept behind one that runs.
                 first = next(iter(self._waiting))
                 self._waiting[first] = self._waiting.pop(first)
                 for reply in self._grid.pull_messages(list(self._waiting)):

@@ -138,5 +138,5 @@ class OpenStreams(Mapping[str, SiteStream]):
                 links[0].arrived.wait(min(self._limits.left(link) for link in links))
 
     def fail(self, site: str, reason: str) -> None:
-        """Note that a site cannot play its stream, as another channel says."""
+        """Note that a site cannot run its stream, as another channel says."""
         self._links[site].fail(reason)

@@ -1,1 +1,1 @@
-"""Sites played by Ray's actors, on this machine or on a cluster."""
+"""Sites run by Ray's actors, on this machine or on a cluster."""

@@ -1,4 +1,4 @@
-"""The Ray actor that plays sites: one process with its own model and a view of the node's data."""
+"""The Ray actor that runs sites: one process with its own model and a view of the node's data."""
 
 import logging
 import os
@@ -130,7 +130,7 @@ Stepped = tuple[SerializedFrame | ActorResponse, WorkerTiming]
 
 
 class SiteActor:
-    """Plays sites, one message after the other."""
+    """Runs sites, one message after the other."""
 
     gauge = staticmethod(read_gpu_memory)
 
@@ -182,7 +182,7 @@ class SiteActor:
         return hello
 
     def answer(self, jobs: Sequence[ActorRequest], arrays: Arrays) -> Answered:
-        """Play messages with the same arrays."""
+        """Run messages with the same arrays."""
         answers = [self._answer(job, arrays) for job in jobs]
         if any(done.full for done in answers):
             # What torch holds back is room for the others.
@@ -224,7 +224,7 @@ class SiteActor:
         content = pack(from_object_store(arrays), config=job.config)
         self._remember(job)
         with self._grid.meter.spent("messages"):
-            done = _done(self._grid.play(content, job.kind, job.node, job.group))
+            done = _done(self._grid.answer_group(content, job.kind, job.node, job.group))
         return self._with_memory(job, done)
 
     def _own_folders(self, job: ActorRequest) -> dict[str, Path]:

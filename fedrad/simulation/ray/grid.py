@@ -3,8 +3,8 @@
 What a round sends is put into Ray's object store once, and read there by all processes of a node.
 An actor that is free takes the next block of sites, those with the most images first, and answers
 with the block's sum. The run's folder on this machine holds the sites' memory: to actors on other
-nodes it goes with the work, and comes back with the answer. So any actor may play any site, and
-what an actor or a node was doing when it died is played again elsewhere, with the same result.
+nodes it goes with the work, and comes back with the answer. So any actor may run any site, and
+what an actor or a node was doing when it died is run again elsewhere, with the same result.
 """
 
 import logging
@@ -51,7 +51,7 @@ _LOOK_S = 1.0
 
 
 class RayGrid(QueuedGrid):
-    """A Grid whose nodes are played by Ray actors.
+    """A Grid whose nodes are run by Ray actors.
 
     Args:
         inner: the same sites in this process.
@@ -90,7 +90,7 @@ class RayGrid(QueuedGrid):
     def streams(
         self, messages: Mapping[str, Message], *, deadline: float
     ) -> Iterator[ActorStreams]:
-        """Open streams to halves that actors play; the server's halves are in this process."""
+        """Open streams to halves that actors run; the server's halves are in this process."""
         yield ActorStreams(
             self._pool,
             messages,
@@ -195,7 +195,7 @@ class RayGrid(QueuedGrid):
         self._pool.replace(actor)
         given_up = self._waiting.died(batches)
         if not given_up:
-            log.warning("a worker died (%s); its sites are played again", reason)
+            log.warning("a worker died (%s); its sites are run again", reason)
         told = f"{SiteFailedError.__name__}: {MAX_WORKER_CRASHES} workers died of it ({reason})"
         return [
             Message(Error(100, told), reply_to=self._waiting.pop(number)) for number in given_up
@@ -207,7 +207,7 @@ def _is_in_time(actor: Actor, wanted: Container[str]) -> bool:
 
 
 def run_ray(
-    play: RunSpec,
+    spec: RunSpec,
     federation: Federation,
     device: torch.device,
     *,
@@ -217,10 +217,10 @@ def run_ray(
     dashboard: bool = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Play a run on Ray's actors, with the same bits as `run_local` on the same kind of CPU.
+    """Run a run on Ray's actors, with the same bits as `run_local` on the same kind of CPU.
 
     Args:
-        play: what is played, and where it is recorded.
+        spec: what is run, and where it is recorded.
         federation: the sites' data.
         device: where models live; "cuda" is each actor's share of a GPU.
         workers: actors of one thread each; None is one a core of the machine or the cluster, and on
@@ -240,9 +240,9 @@ def run_ray(
     set_up_process()
     if ":" in str(device):
         raise MissingError(f"--device {device}: with Ray say cuda, each worker gets its share")
-    sites = {name: play.folder.site(name) for name in federation.sites}
-    if any(algorithm_of(play.experiment.arm(arm)).pooled for arm in play.arms):
-        sites[POOLED] = play.folder.site(POOLED)
+    sites = {name: spec.folder.site(name) for name in federation.sites}
+    if any(algorithm_of(spec.experiment.arm(arm)).pooled for arm in spec.arms):
+        sites[POOLED] = spec.folder.site(POOLED)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     trained = len(federation.training)
     started = cluster or Cluster(
@@ -266,10 +266,10 @@ def run_ray(
             actors,
             # Who says how many share a GPU is believed, until its memory is full.
             measure=workers is None,
-            note=play.progress.note,
+            note=spec.progress.note,
         )
         with pool:
-            server_app(play, torch.device(device.type))(RayGrid(inner, pool), context)
+            server_app(spec, torch.device(device.type))(RayGrid(inner, pool), context)
 
 
 def _actor_count(asked: int | None, sites: int) -> int:

@@ -1,9 +1,9 @@
-"""Streams to sites' halves that Ray's actors play: a frame is an argument of a remote call.
+"""Streams to sites' halves that Ray's actors run: a frame is an argument of a remote call.
 
 A half stays with the actor that began it, where its network and its graph of autograd are. An actor
-plays its sites one after the other, since one network serves them all; only a relay, which hands
+runs its sites one after the other, since one network serves them all; only a relay, which hands
 the weights on with every frame, has several halves in one actor. An actor that dies takes its
-halves with it: the round is played again (`federation.repeat`).
+halves with it: the round is run again (`rounds.retry`).
 """
 
 import time
@@ -30,7 +30,7 @@ ActorStep = tuple[Actor, Mapping[str, float], float | None]
 
 
 class ActorStreams:
-    """The streams of a round (`federation.channels.Channels`).
+    """The streams of a round (`rounds.site_streams.Channels`).
 
     Args:
         pool: of actors.

@@ -1,6 +1,6 @@
 """Training that a site's half asked for, as a value: it can be kept, cut short and put together.
 
-A site's half of an algorithm is a function without other effects. So it can be played until it asks
+A site's half of an algorithm is a function without other effects. So it can be run until it asks
 for training, and once more when the answer is known; meanwhile others' training joins its own.
 """
 
@@ -37,7 +37,7 @@ class TrainingCall:
 
 
 class TrainingRequested(BaseException):
-    """Training was asked for, and whoever plays the site's half does it first.
+    """Training was asked for, and whoever runs the site's half does it first.
 
     No Exception: what catches a site's errors must let it through.
     """
