@@ -1,4 +1,4 @@
-"""The runtimes that a command runs a run in. Importing this loads neither torch nor Ray."""
+"""The runtimes that execute a run. Importing this loads neither torch nor Ray."""
 
 import sys
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ __all__ = ["Concurrency", "Runtime", "RuntimeName"]
 
 
 class RuntimeName(StrEnum):
-    """What `fedrad run` can run a run in."""
+    """What `fedrad run` can execute a run in."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -100,7 +100,7 @@ class Runtime:
     def run(
         self, spec: "RunSpec", federation: "Federation", device: str, cluster: Cluster | None
     ) -> None:
-        """Run a run.
+        """Execute a run.
 
         Args:
             spec: what is run, and where it is recorded.

@@ -68,11 +68,11 @@ class ArmFailed:
 
 
 class ArmProcess:
-    """A process that runs runs, and the pipe to it.
+    """A process that runs arms and seeds, and the pipe to it.
 
     Args:
         first: number of its first worker among those of all crews.
-        run: runs a run on a grid.
+        run_arm: runs an arm and seed on a grid.
         opened: opens such a grid, with its worker apart from the process or not.
         crews: those that were forked before; it holds on to none of their pipes.
     """
@@ -90,7 +90,7 @@ class ArmProcess:
         self._fork()
 
     def begin(self, run: Run, *, apart: bool) -> None:
-        """Have a run run."""
+        """Have the process run an arm and seed."""
         self.run = run
         # One that died while it had nothing to do is met where its answer is awaited.
         with suppress(OSError):

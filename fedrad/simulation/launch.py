@@ -39,7 +39,7 @@ def run_local(
     workers: int | None = 1,
     way: ConcurrencyMode | None = None,
 ) -> None:
-    """Run a run on this machine: Flower's apps and messages, arrays by reference or shared.
+    """Execute a run on this machine: Flower's apps and messages, arrays by reference or shared.
 
     Args:
         spec: what is run, and where it is recorded.

@@ -55,7 +55,7 @@ def left_out(experiment: Experiment, arms: Sequence[str]) -> dict[str, str]:
 
 
 def run_on(spec: RunSpec, kit: CoordinatorKit, device: torch.device) -> Federation:
-    """Run a run across the sites of a coordinator; return what they told about themselves.
+    """Execute a run across the sites of a coordinator; return what they told about themselves.
 
     Args:
         spec: what is run.

@@ -217,7 +217,7 @@ def run_ray(
     dashboard: bool = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Run a run on Ray's actors, with the same bits as `run_local` on the same kind of CPU.
+    """Execute a run on Ray's actors, with the same bits as `run_local` on the same kind of CPU.
 
     Args:
         spec: what is run, and where it is recorded.
