@@ -42,7 +42,7 @@ from fedrad.rounds.progress import LoggedProgress
 from fedrad.runs import RunFolder
 
 experiment = load_experiment(Path("small.yaml"), [])
-play = Play(experiment, ["fedprox"], [0], (), RunFolder(Path("flower")), LoggedProgress())
+play = RunSpec(experiment, ["fedprox"], [0], (), RunFolder(Path("flower")), LoggedProgress())
 run_simulation(
     server_app(play), client, num_supernodes=3,
     backend_config={"client_resources": {"num_cpus": 1}},
