@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from fedrad.metrics.base import Array
 
-__all__ = ["FURTHEST", "Cells", "cells_of", "from_array", "log_odds", "mixed", "threshold"]
+__all__ = [
+    "FURTHEST",
+    "Cells",
+    "cells_of",
+    "from_array",
+    "log_odds",
+    "mixed",
+    "threshold",
+    "threshold_range",
+]
 
 FURTHEST = 36.0
 """Log-odds beyond which probabilities in double can no longer be told apart from 0 and 1."""
@@ -147,6 +156,31 @@ def mixed(patient: NDArray[np.generic]) -> bool:
     (True, False)
     """
     return bool(np.unique(patient, return_counts=True)[1].max() <= _MOST_OF_ONE * len(patient))
+
+
+def threshold_range(negatives: Cells, specificity: float) -> tuple[float, float]:
+    """Return between which log-odds the threshold on all scores lies, whatever they are in a cell.
+
+    Args:
+        negatives: cells of the validation images without the finding, in any order.
+        specificity: in (0, 1].
+
+    Returns:
+        Lowest and highest; both nan without any cell, infinite where an end is not told.
+
+    >>> cells = cells_of(np.arange(10.0), np.arange(10), min_cell=5)
+    >>> threshold_range(cells, 0.5), threshold_range(cells, 0.9)
+    ((-inf, 4.500000000000001), (4.500000000000001, inf))
+    """
+    if not len(negatives):
+        return float("nan"), float("nan")
+    found = []
+    for end in (negatives.lower, negatives.upper):
+        order = np.argsort(end)
+        share = np.cumsum(negatives.images[order]) / negatives.images.sum()
+        at = float(end[order][int((share >= specificity - 1e-12).argmax())])
+        found.append(float(np.nextafter(at, np.inf)) if np.isfinite(at) else at)
+    return found[0], found[1]
 
 
 def threshold(negatives: Cells, specificity: float) -> float:

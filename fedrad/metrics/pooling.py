@@ -13,10 +13,11 @@ import numpy as np
 
 from fedrad.core.seeds import seed
 from fedrad.metrics.base import Array, Metric, Sample
+from fedrad.metrics.cells import Cells
 from fedrad.metrics.intervals import UNDEFINED_SHARE
 from fedrad.metrics.site_result import Disclosed, SiteResult
 
-__all__ = ["Pooled", "pooled_metric"]
+__all__ = ["Pooled", "pooled_metric", "sensitivity_bound"]
 
 _ROWS = 256
 
@@ -53,6 +54,41 @@ def pooled_metric(metric: Metric, results: Sequence[SiteResult], *, draws: int) 
     if metric.table is not None:
         return Pooled(_of_tables(metric, results, draws))
     return _of_cells(metric, results, draws)
+
+
+def sensitivity_bound(
+    metric: Metric, results: Sequence[SiteResult], value: float, low: Array, high: Array
+) -> float:
+    """Return how far a sensitivity can be from that at the threshold on all validation scores.
+
+    Args:
+        metric: with a specificity.
+        results: of one model; their cells of positives say who is called positive at either end.
+        value: of the metric at the threshold that was used, all sites together.
+        low: [outputs] log-odds above which that threshold lies (`threshold_range`).
+        high: [outputs] log-odds below which it lies.
+
+    Returns:
+        0 where scores are told; nan where the value or a threshold is.
+    """
+    most, least = (
+        np.array(
+            [
+                _share_called([one.cells[k][1] for one in results], float(edge), end)
+                for k, edge in enumerate(edges)
+            ]
+        )
+        for edges, end in ((low, "upper"), (high, "lower"))
+    )
+    reached = [float(metric.combine(part[None])[0]) for part in (least, most)]
+    return max(value - reached[0], reached[1] - value, 0.0)
+
+
+def _share_called(positives: Sequence[Cells], edge: float, end: str) -> float:
+    """Return the share of images that are called positive if each is at this end of its cell."""
+    images = np.concatenate([one.images for one in positives])
+    called = np.concatenate([getattr(one, end) >= edge for one in positives])
+    return float(images @ called / images.sum()) if len(images) else float("nan")
 
 
 def _withheld(metric: Metric, result: SiteResult) -> bool:

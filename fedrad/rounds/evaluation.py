@@ -16,8 +16,8 @@ from fedrad.core.names import listed
 from fedrad.core.state import Bundle, State
 from fedrad.metrics.base import Metric
 from fedrad.metrics.calibration import loss
-from fedrad.metrics.cells import Cells, cells_of, threshold
-from fedrad.metrics.pooling import pooled_metric
+from fedrad.metrics.cells import Cells, cells_of, threshold, threshold_range
+from fedrad.metrics.pooling import pooled_metric, sensitivity_bound
 from fedrad.metrics.site_result import SiteResult
 from fedrad.rounds.flower_sites import FlowerSites
 from fedrad.rounds.undefined import reason, undefined_pooled
@@ -95,7 +95,7 @@ def _test_common(
         table.add("global", site, result)
         if result and site in training.nodes:
             found[site] = result
-    table.pool("global", found)
+    table.pool("global", found, table.ranges)
 
 
 def _test_personal(
@@ -165,11 +165,15 @@ def _thresholds(table: "_Table", tuned: Sequence[SiteResult]) -> State:
     outputs = range(table.task.outputs)
     none = cells_of(np.zeros(0), np.zeros(0))
     negatives = [_together([none, *(one.cells[k][0] for one in tuned)]) for k in outputs]
+    wanted = {m.name: m.specificity for m in table.metrics if m.specificity is not None}
+    table.ranges = {
+        name: np.array([threshold_range(one, asked) for one in negatives])
+        for name, asked in wanted.items()
+    }
     return as_state(
         {
-            metric.name: np.array([threshold(one, metric.specificity) for one in negatives])
-            for metric in table.metrics
-            if metric.specificity is not None
+            name: np.array([threshold(one, asked) for one in negatives])
+            for name, asked in wanted.items()
         }
     )
 
@@ -203,6 +207,8 @@ class _Table:
     counts: dict[str, Counts] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    ranges: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Metric -> [outputs, 2]: between which log-odds the last thresholds that were chosen lie."""
 
     def add(self, model: str, site: str, result: SiteResult | None) -> None:
         """Add the cell of one model on one test set; without a result there was no model."""
@@ -216,8 +222,19 @@ class _Table:
         self.reasons[model, site] = {name: found[name] for name in lacking}
         self.counts[site] = _counts(result)
 
-    def pool(self, model: str, found: Mapping[str, SiteResult]) -> None:
-        """Add the cell of the training sites' test sets together, and the signs of a collapse."""
+    def pool(
+        self,
+        model: str,
+        found: Mapping[str, SiteResult],
+        ranges: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Add the cell of the training sites' test sets together, and the signs of a collapse.
+
+        Args:
+            model: whose it is.
+            found: site -> what it told.
+            ranges: of thresholds that all sites share; None where each has its own.
+        """
         results, names = list(found.values()), list(found)
         if not results:
             self.cells[model, POOLED] = {}
@@ -233,7 +250,12 @@ class _Table:
             for m in self.metrics
             if np.isnan(each[m.name].values[0])
         }
-        bounds = {name: one.bound for name, one in each.items() if one.bound > _TELLING}
+        reach = {name: one.bound for name, one in each.items()}
+        for metric in self.metrics:
+            if ranges and metric.name in ranges:
+                ends, value = ranges[metric.name], float(each[metric.name].values[0])
+                reach[metric.name] = sensitivity_bound(metric, results, value, *ends.T)
+        bounds = {name: bound for name, bound in reach.items() if bound > _TELLING}
         if bounds:
             self.bounds[model] = {name: round(bound, 4) for name, bound in bounds.items()}
             self.facts["pooled_bounds"] = self.bounds
