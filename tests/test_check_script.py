@@ -1,7 +1,9 @@
 """`scripts/check`: what one check finds does not hide what the next would have found."""
 
 import os
+import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,8 @@ def check(
         [ROOT / "scripts" / "check", *words],
         env=known | {"HALTS": halts} | {f"{name}_CODE": str(code) for name, code in codes.items()},
         capture_output=True, text=True, check=False, timeout=60,
+        # Of a job in the background SIGINT is ignored, and a shell cannot trap what was ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     return ran.returncode, calls.read_text(encoding="utf-8").splitlines(), ran.stdout.splitlines()
 
