@@ -2,15 +2,15 @@
 
 ```
 FedradError
-├── ConfigError        the researcher: something in the YAML or on the command line
-├── DataError          the data's owner: something in a table, an image, a split
-│   └── DataLeakageError      one patient or one image where it must not be
-├── RunError           the researcher: the run's folder (another experiment's, a full disk)
-├── MissingError       the machine's owner: a device or package that was asked for is not here
-├── PrivacyError       the hospital: its ceiling is reached, or its ledger needs an operator
-├── TrainingDivergedError   the researcher: a loss or weight stopped being a number
+├── ConfigError            the researcher: something in the YAML or on the command line
+├── DataError              the data's owner: something in a table, an image, a split
+│   └── DataLeakageError   one patient or one image where it must not be
+├── RunError               the researcher: the run's folder (another experiment's, a full disk)
+├── MissingError           the machine's owner: a device or package that was asked for is not here
+├── PrivacyError           the hospital: its ceiling is reached, or its ledger needs an operator
+├── TrainingDivergedError  the researcher: a loss or weight stopped being a number
 ├── PolicyError            the site's owner: its policy does not allow what was asked
-└── SiteFailedError         the coordinator: sites did not answer, or answered with an error
+└── SiteFailedError        the coordinator: sites did not answer, or answered with an error
 ```
 A message says where, what was found and what would fit. It never carries a patient's name or id.
 Of what goes wrong at a hospital the coordinator reads `FedradError.outward` and nothing else: an

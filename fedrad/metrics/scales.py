@@ -21,7 +21,7 @@ __all__ = ["SCALES", "Basis", "Scale", "interval_on", "of_difference", "uninform
 # How many patients the formula counts as, beside those that were observed; see `_blended`.
 _PRIOR = 5.0
 
-DensityShape = Callable[[float, Array, Array], Array]
+VarianceShape = Callable[[float, Array, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Scale:
 
     low: float
     high: float
-    shape: DensityShape
+    shape: VarianceShape
     sized: bool = True
     chance: float | None = None
 
@@ -213,7 +213,7 @@ def _pairs(x: float, positives: Array, negatives: Array) -> Array:
         return np.asarray(x * (1 - x) * spread / (positives * negatives))
 
 
-def _of(count: Callable[[Array, Array], Array]) -> DensityShape:
+def _of(count: Callable[[Array, Array], Array]) -> VarianceShape:
     """Return the shape of a share of so many patients."""
 
     def shape(x: float, positives: Array, negatives: Array) -> Array:

@@ -71,10 +71,10 @@ class ArmProcess:
     """A process that runs arms and seeds, and the pipe to it.
 
     Args:
-        first: number of its first worker among those of all crews.
+        first: number of its first worker among those of all processes.
         run_arm: runs an arm and seed on a grid.
         opened: opens such a grid, with its worker apart from the process or not.
-        crews: those that were forked before; it holds on to none of their pipes.
+        siblings: those that were forked before; it holds on to none of their pipes.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class ArmProcess:
         first: int,
         run_arm: RunArm,
         opened: Callable[[bool], AbstractContextManager[Grid]],
-        crews: Sequence["ArmProcess"],
+        siblings: Sequence["ArmProcess"],
     ) -> None:
         self.first = first
         self.run: Run | None = None
-        self._run_arm, self._opened, self._crews = run_arm, opened, crews
+        self._run_arm, self._opened, self._siblings = run_arm, opened, siblings
         self._fork()
 
     def begin(self, run: Run, *, apart: bool) -> None:
@@ -112,7 +112,7 @@ class ArmProcess:
 
     def _fork(self) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
-        ours = [self.pipe, *(crew.pipe for crew in self._crews if crew is not self)]
+        ours = [self.pipe, *(one.pipe for one in self._siblings if one is not self)]
         # Not a daemon, which may have no workers of its own.
         self.process: Any = multiprocessing.get_context("fork").Process(
             target=self._work, args=(theirs, ours, os.getpid())
@@ -122,7 +122,7 @@ class ArmProcess:
 
     def _work(self, pipe: Connection, ours: Sequence[Connection], parent: int) -> None:
         kill_on_parent_exit(parent)
-        # Ctrl-C reaches the whole group; the parent decides what becomes of its crews.
+        # Ctrl-C reaches the whole group; the parent decides what becomes of its processes.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for end in ours:
             end.close()
